@@ -1,0 +1,17 @@
+.PHONY: format check test bench
+
+format:
+	uv run ruff format .
+	uv run ruff check --fix .
+
+check:
+	uv run ruff format --check .
+	uv run ruff check .
+	uv run mypy
+	uv run lint-imports
+
+test:
+	uv run pytest
+
+bench:
+	for script in benchmarks/*.py; do uv run python $$script --quick || exit 1; done

@@ -1,0 +1,88 @@
+"""Data sets: where the images are and how they are split, batched and augmented."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bnnsearch.config.base import Fraction, Settings
+
+Augmentation = Literal["crop", "flip", "rotation", "cutout", "shift"]
+
+
+class _Split(Settings):
+    """What every data set has.
+
+    Attributes:
+        val_fraction: share of the training images held out, class-balanced, for model selection.
+        batch_size: images per training step.
+        augment: transformations applied to training batches, in this order.
+        train_limit: use only this many training images (before the split); None is all.
+        seed: seed of the split; kept apart from the trial's seed so that every trial validates on the same images.
+    """
+
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
+    augment: tuple[Augmentation, ...] = ()
+    train_limit: Annotated[int, Field(ge=20)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class DigitsConfig(_Split):
+    """scikit-learn's digits: 1,797 real 8x8 grey images, 10 classes; nothing to download."""
+
+    name: Literal["digits"] = "digits"
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class MnistConfig(_Split):
+    """MNIST: 60,000 + 10,000 grey 28x28 images, 10 classes, in torchvision's layout below `root`."""
+
+    name: Literal["mnist"] = "mnist"
+    root: str = "./data"
+    download: bool = False
+
+
+class Cifar10Config(_Split):
+    """CIFAR-10: 50,000 + 10,000 colour 32x32 images, 10 classes, in torchvision's layout below `root`."""
+
+    name: Literal["cifar10"] = "cifar10"
+    root: str = "./data"
+    download: bool = False
+
+
+class Cifar100Config(_Split):
+    """CIFAR-100: 50,000 + 10,000 colour 32x32 images, 100 classes, in torchvision's layout below `root`."""
+
+    name: Literal["cifar100"] = "cifar100"
+    root: str = "./data"
+    download: bool = False
+
+
+class ImageFolderConfig(_Split):
+    """A folder with `train/CLASS/*` and `test/CLASS/*` images, resized to `image_size` and kept in memory."""
+
+    name: Literal["image_folder"] = "image_folder"
+    root: str
+    image_size: Annotated[int, Field(ge=4, le=1024)] = 32
+    channels: Literal[1, 3] = 3
+
+
+class ImagenetConfig(_Split):
+    """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels."""
+
+    name: Literal["imagenet"] = "imagenet"
+    root: str
+    image_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    workers: Annotated[int, Field(ge=0, le=256)] = 8
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+
+
+DataConfig = Annotated[
+    DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig | ImagenetConfig,
+    Field(discriminator="name"),
+]
+
+__all__ = ["Augmentation", "DataConfig", "Fraction"]

@@ -1,0 +1,53 @@
+"""The one interface of a training run, for gradients and for evolution alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: epochs finished so far, from 1.
+        epochs: epochs of the whole run.
+        phase: name of the method's phase this epoch belonged to, such as `pretrain`.
+        values: scalars by name: `val_acc` (always of the sign network), `train_loss`, `train_acc`, `flip_rate`,
+            `binary_fraction`, `bits`, `lr`, `images_per_s`, `train_bitops` (spent so far).
+        layers: per-layer scalars: metric name to layer name to value, such as `{"flip_rate": {"stage1.0.conv": 0.01}}`.
+    """
+
+    epoch: int
+    epochs: int
+    phase: str
+    values: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Trainer(Protocol):
+    """A training run that yields after every epoch; the caller stops it by breaking out of the loop."""
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        """Train on from the present state to the end of the plan, an epoch at a time."""
+        ...
+
+    def costs(self) -> dict[str, float]:
+        """What the network costs, known without training: `memory_bytes`, `bops`, `flops`, `ops`, `params`; and the
+        `train_bitops` of the full plan.
+        """
+        ...
+
+    def test(self) -> dict[str, float]:
+        """Metrics of the sign network on the test split (`test_acc`, `test_loss`); call it once, at the very end."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load_state_dict` goes on to the same result."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state; the next `fit` goes on with the epoch after it."""
+        ...

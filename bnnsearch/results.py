@@ -1,0 +1,98 @@
+"""What a search hands on: one `TrialResult` per trial, and the observers that are told as it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from bnnsearch.core.trainer import EpochMetrics
+
+
+class TrialState(StrEnum):
+    """How a trial ended. Only `complete` trials stand on the front."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """One ended trial.
+
+    Attributes:
+        number: position in the study, from 0.
+        state: how it ended.
+        config: the resolved `TrialConfig` tree, plain values.
+        params: what was sampled: dotted name to value.
+        metrics: last values of every metric, objectives included.
+        violations: constraint metric to violation; feasible where all are <= 0.
+        epochs: epochs trained.
+        seconds: wall time.
+        reason: why it was pruned or failed, one line.
+        retry_of: number of the trial this one repeats.
+    """
+
+    number: int
+    state: TrialState
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    violations: Mapping[str, float] = field(default_factory=dict)
+    epochs: int = 0
+    seconds: float = 0.0
+    reason: str | None = None
+    retry_of: int | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every constraint holds."""
+        return all(violation <= 0 for violation in self.violations.values())
+
+    @property
+    def selectable(self) -> bool:
+        """Whether the trial may stand on the front."""
+        return self.state is TrialState.COMPLETE and self.feasible
+
+
+class StudyObserver(Protocol):
+    """Told what happens in a search, on the driver, in order. Must return at once."""
+
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def trial_finished(self, result: TrialResult) -> None: ...
+
+
+def append_result(path: Path, result: TrialResult) -> None:
+    """Append one line of JSON; a crash leaves at most one unfinished last line."""
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(asdict(result), allow_nan=False) + "\n")
+
+
+def read_results(path: Path) -> list[TrialResult]:
+    """The results in `path`, the last line of each number winning; an unfinished last line is left out.
+
+    Raises:
+        ValueError: a line other than the last is not a result.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    results: dict[int, TrialResult] = {}
+    for place, line in enumerate(lines, start=1):
+        try:
+            fields = json.loads(line)
+            results[fields["number"]] = TrialResult(**{**fields, "state": TrialState(fields["state"])})
+        except (ValueError, TypeError, KeyError) as error:
+            if place < len(lines):
+                raise ValueError(f"{path}:{place}: not a trial result ({error})") from error
+    return sorted(results.values(), key=lambda result: result.number)
+
+
+def by_number(results: Iterable[TrialResult]) -> dict[int, TrialResult]:
+    """The results, found by their trial's number."""
+    return {result.number: result for result in results}
