@@ -1,0 +1,178 @@
+"""Layers of a binary network: binary convolution and linear layer, and the activations around sign.
+
+A binary layer holds one real number per connection, its `weight`: the latent or the relaxed weight, as the training
+method has it. What the forward pass uses is `view(weight)`; a trainer sets `view`, and the network that is exported has
+weights of +-1 and the default view, sign. Inputs are already +-1: binarising them is a module of its own. Convolutions
+pad with zeros, after sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, hardtanh, linear, prelu
+
+from bnnsearch.core.binarize import Gradient, binarise, filter_mean_magnitude
+
+Scale = Literal["none", "xnor", "learned"]
+View = Callable[[Tensor], Tensor]
+
+
+def sign_view(weight: Tensor) -> Tensor:
+    """The default view: sign, with the gradient passed straight through."""
+    return binarise(weight, "identity")
+
+
+class BinaryConv2d(nn.Module):
+    """Convolution with binary weights, no bias.
+
+    Args:
+        in_channels: input channels.
+        out_channels: output channels.
+        kernel_size: height and width of the kernel.
+        stride: step of the kernel.
+        padding: zeros on each side.
+        scale: output scale per channel: `none`, `xnor` (mean |weight| of the filter) or `learned`.
+
+    Attributes:
+        weight: real weights (out, in, height, width), whose view is used.
+        alpha: learned scale (out, 1, 1, 1); None with any other `scale`.
+        view: from the real weights to those the forward pass uses.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        *, scale: Scale = "none",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.scale: Scale = scale
+        self.weight = _initial_weight(out_channels, in_channels, kernel_size, kernel_size)
+        self.alpha = nn.Parameter(torch.ones(out_channels, 1, 1, 1)) if scale == "learned" else None
+        self.view: View = sign_view
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _apply_scaled(self, partial(conv2d, stride=self.stride, padding=self.padding), x)
+
+
+class BinaryLinear(nn.Module):
+    """Linear map with binary weights (out, in), no bias; arguments and attributes as in `BinaryConv2d`."""
+
+    def __init__(self, in_features: int, out_features: int, *, scale: Scale = "none") -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.scale: Scale = scale
+        self.weight = _initial_weight(out_features, in_features)
+        self.alpha = nn.Parameter(torch.ones(out_features, 1)) if scale == "learned" else None
+        self.view: View = sign_view
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _apply_scaled(self, linear, x)
+
+
+BinaryLayer = BinaryConv2d | BinaryLinear
+
+
+def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
+    """The binary layers of `model` by their module names, in the order of definition."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, BinaryConv2d | BinaryLinear)}
+
+
+def output_scale(layer: BinaryLayer) -> Tensor | None:
+    """What the outputs of `layer` are multiplied by, (out, 1, ...); None is 1."""
+    match layer.scale:
+        case "none":
+            return None
+        case "xnor":
+            return filter_mean_magnitude(layer.weight)
+        case "learned":
+            return layer.alpha
+        case _:
+            assert_never(layer.scale)
+
+
+def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
+    """`parameter` (C,) shaped to broadcast along dimension 1 of `x` (N, C, ...)."""
+    return parameter.view(-1, *(1 for _ in range(x.ndim - 2)))
+
+
+def _initial_weight(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.kaiming_normal_(torch.empty(shape)))
+
+
+def _apply_scaled(layer: BinaryLayer, linear_map: Callable[..., Tensor], x: Tensor) -> Tensor:
+    weight, scale = layer.view(layer.weight), output_scale(layer)
+    if scale is None:
+        return linear_map(x, weight)
+    if layer.training:
+        return linear_map(x, weight * scale)  # far fewer elements than the output has, forward and backward
+    out = linear_map(x, weight)  # sums of +-1: exact integers, as a packed network has them
+    return out * per_channel(scale.flatten(), out)
+
+
+class Sign(nn.Module):
+    """sign(x - shift) of activations.
+
+    Args:
+        shift: fixed threshold.
+        gradient: derivative of sign in the backward pass.
+        standardise: differentiate at x / std(x), std per sample, as ReCU does; the output is the same.
+    """
+
+    def __init__(self, shift: float = 0.0, gradient: Gradient = "polynomial", *, standardise: bool = False) -> None:
+        super().__init__()
+        self.shift = shift
+        self.gradient: Gradient = gradient
+        self.standardise = standardise
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.shift != 0:
+            x = x - self.shift
+        if self.standardise and self.training:
+            x = x * (x.var(dim=tuple(range(1, x.ndim)), keepdim=True) + 1e-5).rsqrt()
+        return binarise(x, self.gradient)
+
+
+class RSign(nn.Module):
+    """ReActNet's sign with a learnable threshold per channel, sign(x + bias) (Liu et al., 2020, eq. 1)."""
+
+    def __init__(self, channels: int, gradient: Gradient = "polynomial") -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.gradient: Gradient = gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        return binarise(x + per_channel(self.bias, x), self.gradient)
+
+
+class RPReLU(nn.Module):
+    """ReActNet's activation, PReLU(x - centre) + out, all three learnable per channel (Liu et al., 2020, eq. 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.centre = nn.Parameter(torch.zeros(channels))
+        self.slope = nn.Parameter(torch.full((channels,), 0.25))
+        self.out = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return prelu(x - per_channel(self.centre, x), self.slope) + per_channel(self.out, x)
+
+
+class ShiftedHardtanh(nn.Module):
+    """hardtanh(x - shift): the horizontal shift of the thesis, section 4.2.4."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return hardtanh(x - self.shift if self.shift != 0 else x)
