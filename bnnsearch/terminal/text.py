@@ -1,0 +1,51 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_UNITS = ("", "k", "M", "G", "T", "P", "E")
+
+
+def metric_text(metric: str, value: float) -> str:
+    """A metric's value: accuracies with four digits, counts with k, M, G."""
+    if metric.endswith("_acc"):
+        return f"{value:.4f}"
+    if metric.endswith("_ms"):
+        return f"{value:.3f}"
+    for unit in _UNITS[:-1]:
+        if abs(value) < 1000:
+            return f"{value:.4g}{unit}"
+        value /= 1000
+    return f"{value:.4g}{_UNITS[-1]}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as `42 s`, `3 min 05 s` or `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def range_text(span: tuple[float, float] | None) -> str:
+    """A range of seconds as one phrase."""
+    if span is None:
+        return "not known yet"
+    low, high = (duration_text(seconds) for seconds in span)
+    return low if low == high else f"{low} to {high}"
+
+
+def params_text(params: Mapping[str, Any], width: int = 60) -> str:
+    """Sampled parameters in one line of at most `width` characters."""
+    text = " ".join(f"{name}={_short(value)}" for name, value in params.items())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,191 @@
+"""Three views of one search: a live table, a line per trial, or a JSON event per line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from threading import Event, Thread
+from typing import Any, Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.terminal.progress import Running, StudyProgress
+from bnnsearch.terminal.text import duration_text, metric_text, params_text, range_text
+
+HEARTBEAT_SECONDS = 60.0
+
+
+class View(StudyObserver, AbstractContextManager["View"], Protocol):
+    """An observer with a beginning and an end."""
+
+
+def view_for(progress: StudyProgress, *, as_json: bool, console: Console) -> View:
+    """The view that suits where the output goes."""
+    if as_json:
+        return JsonView()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(progress, console)
+    return PlainView(progress, console)
+
+
+def summary_lines(progress: StudyProgress) -> list[str]:
+    """Where the search stands, in a few lines."""
+    study, counts = progress.study, progress.counts
+    states = ", ".join(f"{counts[state]} {state.value}" for state in TrialState if counts[state]) or "none ended"
+    front = progress.front
+    best = [
+        f"best {objective.metric} {metric_text(objective.metric, pick(column))}"
+        for objective, column in zip(study.objectives, front.values.T, strict=True)
+        if len(column)
+        for pick in [max if objective.mode == "max" else min]
+    ]
+    return [
+        f"{progress.counted}/{study.budget.trials} trials ({states}), {len(progress.running)} running",
+        "; ".join([f"front {len(front.results)}, hypervolume {front.hypervolume:.3f}", *best]),
+        f"elapsed {duration_text(progress.elapsed)}; left {range_text(progress.remaining())}",
+    ]
+
+
+class LiveView:
+    """A table that redraws itself four times a second."""
+
+    def __init__(self, progress: StudyProgress, console: Console) -> None:
+        self._progress = progress
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def trial_finished(self, result: TrialResult) -> None: ...
+
+    def render(self) -> RenderableType:
+        progress = self._progress
+        with progress.lock:
+            table = Table(box=None, pad_edge=False, header_style="dim")
+            table.add_column("trial", justify="right")
+            table.add_column("state")
+            for objective in progress.study.objectives:
+                table.add_column(objective.metric, justify="right")
+            table.add_column("parameters", overflow="ellipsis", no_wrap=True)
+            for result in progress.results[-8:]:
+                table.add_row(*self._ended(result, on_front=result.number in progress.front.numbers))
+            for number, running in sorted(progress.running.items()):
+                table.add_row(*self._under_way(number, running))
+            return Group(table, *(Text(line) for line in summary_lines(progress)))
+
+    def _ended(self, result: TrialResult, *, on_front: bool) -> list[RenderableType]:
+        style = {TrialState.COMPLETE: "green", TrialState.PRUNED: "yellow", TrialState.FAILED: "red"}[result.state]
+        cells = [
+            metric_text(objective.metric, result.metrics[objective.metric])
+            if objective.metric in result.metrics
+            else ""
+            for objective in self._progress.study.objectives
+        ]
+        state = Text(result.state.value + (" *" if on_front else ""), style=style)
+        return [str(result.number), state, *cells, result.reason or params_text(result.params, 200)]
+
+    def _under_way(self, number: int, running: Running) -> list[RenderableType]:
+        cells = [
+            metric_text("val_acc", running.val_acc)
+            if objective.metric == "val_acc" and running.val_acc is not None
+            else ""
+            for objective in self._progress.study.objectives
+        ]
+        return [str(number), Text(f"epoch {running.epoch}/{running.epochs or '?'}", style="cyan"), *cells, ""]
+
+
+class PlainView:
+    """One line per ended trial, and one a minute where none ends."""
+
+    def __init__(self, progress: StudyProgress, console: Console) -> None:
+        self._progress = progress
+        self._console = console
+        self._over = Event()
+        self.spoken = Event()
+        self._heartbeat = Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._heartbeat.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self.spoken.set()
+        self._heartbeat.join()
+
+    def _beat(self) -> None:
+        while not self._over.is_set():
+            self.spoken.clear()
+            if not self.spoken.wait(HEARTBEAT_SECONDS):
+                self._say("; ".join(summary_lines(self._progress)))
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.spoken.set()
+
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
+
+    def trial_finished(self, result: TrialResult) -> None:
+        progress = self._progress
+        head = f"[{progress.counted}/{progress.study.budget.trials}] trial {result.number} {result.state.value}"
+        values = [
+            f"{objective.metric}={metric_text(objective.metric, result.metrics[objective.metric])}"
+            for objective in progress.study.objectives
+            if objective.metric in result.metrics
+        ]
+        parts = [
+            " ".join([head, *values, "in", duration_text(result.seconds)]),
+            result.reason,
+            f"front {len(progress.front.results)}",
+            params_text(result.params),
+        ]
+        self._say("; ".join(part for part in parts if part))
+
+
+class JsonView:
+    """One JSON object per event on standard output."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:  # noqa: ARG002
+        write_event("trial_started", number=number, params=dict(params))
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        write_event(
+            "epoch",
+            number=number,
+            epoch=metrics.epoch,
+            epochs=metrics.epochs,
+            phase=metrics.phase,
+            values=dict(metrics.values),
+        )
+
+    def trial_finished(self, result: TrialResult) -> None:
+        write_event("trial_finished", **asdict(result))
+
+
+def write_event(event: str, **fields: Any) -> None:
+    """One line of JSON on standard output, flushed."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
