@@ -1,0 +1,350 @@
+"""The Pareto front: dominance, ranks, spread, hypervolume, knee; pure array functions, then the front of a study.
+
+Arrays of objective values are (n, m): n trials, m objectives. Inside, every objective is turned into a loss, smaller is
+better: a dominates b where a <= b in every loss and a < b in one. Equal rows do not dominate each other, so exact ties
+stay on the front together.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bnnsearch.config.study import Mode, Objective
+from bnnsearch.results import TrialResult
+
+Array = NDArray[np.float64]
+
+MARGIN = 0.1
+"""How far the reference point lies beyond the worst value seen, as a share of the range seen."""
+
+
+def losses(values: ArrayLike, modes: Sequence[Mode]) -> Array:
+    """Values (n, m) with maximised columns negated, so that smaller is better everywhere.
+
+    Raises:
+        ValueError: the shape does not fit the modes, or a value is not finite.
+    """
+    table = np.array(values, dtype=np.float64)
+    if table.size == 0:
+        table = table.reshape(0, len(modes))
+    if table.ndim != 2 or table.shape[1] != len(modes):
+        raise ValueError(f"values must have shape (n, {len(modes)}), one column per mode, but got {table.shape}")
+    if not np.isfinite(table).all():
+        raise ValueError(f"objective values must be finite, but row {np.argwhere(~np.isfinite(table))[0, 0]} is not")
+    table[:, [mode == "max" for mode in modes]] *= -1
+    return table
+
+
+def dominates(first: ArrayLike, second: ArrayLike, modes: Sequence[Mode]) -> bool:
+    """Whether `first` is at least as good as `second` in every objective and better in one."""
+    a, b = losses(np.stack([np.asarray(first), np.asarray(second)]), modes)
+    return bool((a <= b).all() and (a < b).any())
+
+
+def _nondominated(table: Array) -> NDArray[np.bool_]:
+    """Mask of the rows of the losses `table` that no row dominates."""
+    # in lexicographic order no row dominates an earlier one, so each survivor need only look at those behind it
+    order = np.lexsort(table.T[::-1])
+    kept: list[int] = []
+    while order.size:
+        first, rest = order[0], order[1:]
+        kept.append(first)
+        ahead = (table[rest] < table[first]).any(axis=1)
+        order = rest[ahead | (table[rest] == table[first]).all(axis=1)]
+    mask = np.zeros(len(table), dtype=np.bool_)
+    mask[kept] = True
+    return mask
+
+
+def nondominated_ranks(values: ArrayLike, modes: Sequence[Mode]) -> NDArray[np.int64]:
+    """Rank (n,) of every row: 0 on the front, 1 on the front of what is left without it, and so on.
+
+    Source: non-dominated sorting, Deb et al., "NSGA-II", 2002.
+    """
+    table = losses(values, modes)
+    ranks = np.full(len(table), -1, dtype=np.int64)
+    rank = 0
+    while (left := np.flatnonzero(ranks < 0)).size:
+        ranks[left[_nondominated(table[left])]] = rank
+        rank += 1
+    return ranks
+
+
+def crowding_distance(values: ArrayLike) -> Array:
+    """Distance (n,) of each row to its neighbours, summed over objectives scaled to [0, 1]; inf at both ends.
+
+    Rows of one rank; larger is lonelier. An objective in which all rows are equal adds nothing.
+    Source: Deb et al., "NSGA-II", 2002, section III-B.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    distance = np.zeros(len(table))
+    for column in table.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]] if len(column) else 0.0
+        if span > 0:
+            distance[order[[0, -1]]] = np.inf
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distance
+
+
+def reference_point(values: ArrayLike, modes: Sequence[Mode]) -> Array:
+    """Where hypervolume is measured from: the worst value of each objective, moved outward by a tenth of its range.
+
+    An objective whose values are all equal is moved by a tenth of its size, or by .1 where that is 0, so that every row
+    encloses a volume.
+
+    Args:
+        values: (n, m), n >= 1: all results that count, dominated ones included.
+        modes: one per objective.
+
+    Returns:
+        (m,), in the units of `values`.
+    """
+    table = losses(values, modes)
+    if not len(table):
+        raise ValueError("a reference point needs at least one result")
+    worst = table.max(axis=0)
+    span = worst - table.min(axis=0)
+    span = np.where(span > 0, span, np.where(worst == 0, 1.0, np.abs(worst)))
+    signs = np.array([-1.0 if mode == "max" else 1.0 for mode in modes])
+    return np.asarray(signs * (worst + MARGIN * span))
+
+
+def hypervolume_series(values: ArrayLike, modes: Sequence[Mode], reference: ArrayLike) -> Array:
+    """Hypervolume (n,) after the first 1, 2, ... n rows: the volume they dominate, up to `reference`. Never falls.
+
+    Exact; each row adds what it alone dominates: its box, less what the earlier rows dominate of that box
+    (While et al., "A fast way of calculating exact hypervolumes", 2012). Rows not better than the reference in every
+    objective add nothing.
+    """
+    table = losses(values, modes)
+    origin = losses(np.atleast_2d(reference), modes)[0]
+    series = np.zeros(len(table))
+    front = table[:0]
+    volume = 0.0
+    for place, row in enumerate(table):
+        if (row < origin).all() and not (front <= row).all(axis=1).any():
+            volume += _exclusive_volume(row, front, origin)
+            front = np.vstack([front[(front < row).any(axis=1)], row])
+        series[place] = volume
+    return series
+
+
+def hypervolume(values: ArrayLike, modes: Sequence[Mode], reference: ArrayLike) -> float:
+    """The volume that the rows dominate, up to `reference`; exact, in the product of the objectives' units."""
+    table = losses(values, modes)
+    origin = losses(np.atleast_2d(reference), modes)[0]
+    return _volume(table[(table < origin).all(axis=1)], origin)
+
+
+def _exclusive_volume(row: Array, others: Array, origin: Array) -> float:
+    """What `row` dominates up to `origin` and none of `others` does."""
+    return float(np.prod(origin - row)) - _volume(np.maximum(others, row), origin)
+
+
+def _volume(table: Array, origin: Array) -> float:
+    front = np.unique(table[_nondominated(table)], axis=0)  # sorted by the first loss
+    if not len(front):
+        return 0.0
+    if table.shape[1] == 1:
+        return float(origin[0] - front[0, 0])
+    if table.shape[1] == 2:  # a staircase: the second loss falls as the first rises
+        ceilings = np.concatenate([origin[1:], front[:-1, 1]])
+        return float(((origin[0] - front[:, 0]) * (ceilings - front[:, 1])).sum())
+    return sum(_exclusive_volume(row, front[place + 1 :], origin) for place, row in enumerate(front))
+
+
+def knee(values: ArrayLike, modes: Sequence[Mode]) -> int:
+    """Row of the best compromise: nearest to the ideal point after scaling each objective to [0, 1] over the rows.
+
+    The ideal has the best value of every objective. Ties go to the better first objective, then the second, and so on,
+    then to the earlier row.
+    """
+    table = losses(values, modes)
+    if not len(table):
+        raise ValueError("an empty front has no knee")
+    best, worst = table.min(axis=0), table.max(axis=0)
+    scaled = (table - best) / np.where(worst > best, worst - best, 1.0)
+    distance = np.round(np.linalg.norm(scaled, axis=1), 12)  # rounding noise must not decide ties
+    return int(np.lexsort([*table.T[::-1], distance])[0])
+
+
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+_STRICTLY_OUTSIDE = 1e-12  # a value on the bound of < or > is outside, by no distance
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A wish about one metric, such as `memory_bytes<=20000`."""
+
+    metric: str
+    sign: Literal["<=", ">=", "<", ">"]
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `metric<=number`, with <=, >=, < or >.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        parts = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
+        try:
+            if parts is None:
+                raise ValueError
+            bound = float(parts[3])
+        except ValueError:
+            raise ValueError(
+                f"a limit is a metric, one of <=, >=, <, >, and a number, such as memory_bytes<=20000, but got {text!r}"
+            ) from None
+        return cls(parts[1], parts[2], bound)  # type: ignore[arg-type]  # the pattern allows nothing else
+
+    def excess(self, value: float) -> float:
+        """How far `value` lies outside, as a share of the bound; 0 exactly where the limit holds."""
+        if _COMPARE[self.sign](value, self.bound):
+            return 0.0
+        return abs(value - self.bound) / (abs(self.bound) or 1.0) + _STRICTLY_OUTSIDE
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.sign}{self.bound:g}"
+
+
+def mode_of(metric: str, objectives: Sequence[Objective]) -> Mode:
+    """Which way a metric is better: as in the objectives; else accuracies up, everything else (costs, losses) down."""
+    for objective in objectives:
+        if objective.metric == metric:
+            return objective.mode
+    return "max" if metric.endswith("_acc") else "min"
+
+
+@dataclass(frozen=True)
+class ParetoFront:
+    """The trials that no other finished, feasible trial dominates.
+
+    Attributes:
+        objectives: what is traded off; their order breaks ties.
+        candidates: every trial that may be selected, by number.
+        results: those of them on the front, the best of the first objective first.
+    """
+
+    objectives: tuple[Objective, ...]
+    candidates: tuple[TrialResult, ...]
+    results: tuple[TrialResult, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[TrialResult], objectives: Sequence[Objective]) -> Self:
+        """The front of the finished, feasible trials among `results`.
+
+        Raises:
+            ValueError: a finished trial lacks an objective, or its value is not finite.
+        """
+        candidates = tuple(sorted((result for result in results if result.selectable), key=lambda each: each.number))
+        table = losses(_values(candidates, objectives), _modes(objectives))
+        order = np.lexsort([np.arange(len(table)), *table.T[::-1]])
+        front = _nondominated(table)
+        return cls(tuple(objectives), candidates, tuple(candidates[row] for row in order if front[row]))
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The mode of each objective."""
+        return _modes(self.objectives)
+
+    @cached_property
+    def values(self) -> Array:
+        """Objective values (n, m) of `results`."""
+        return _values(self.results, self.objectives)
+
+    @cached_property
+    def numbers(self) -> frozenset[int]:
+        """Numbers of the trials on the front."""
+        return frozenset(result.number for result in self.results)
+
+    @cached_property
+    def hypervolume(self) -> float:
+        """Share, in [0, 1], of the box between the ideal and the reference point that the front dominates.
+
+        Both corners are those of all candidates (`reference_point`), so it compares fronts of one study only.
+        """
+        if not self.results:
+            return 0.0
+        values = _values(self.candidates, self.objectives)
+        reference = reference_point(values, self.modes)
+        box = losses(np.atleast_2d(reference), self.modes)[0] - losses(values, self.modes).min(axis=0)
+        return hypervolume(self.values, self.modes, reference) / float(np.prod(box))
+
+    @property
+    def knee(self) -> TrialResult:
+        """The best compromise on the front."""
+        return self.results[knee(self.values, self.modes)]
+
+    def select(
+        self, by: Literal["knee", "best"] = "knee", *, metric: str | None = None, where: Sequence[Limit] = ()
+    ) -> TrialResult:
+        """One trial: of those within all limits, the knee of their front or the best in one metric.
+
+        Trials off the front take part: under a limit on a metric that is no objective, one of them can be the best.
+
+        Args:
+            by: `knee`, or `best` in `metric`.
+            metric: any recorded metric; the first objective's where None. Only for `best`.
+            where: limits that must all hold.
+
+        Raises:
+            ValueError: nothing has finished, no trial is within the limits (the nearest is named), or nothing recorded
+                a metric of that name.
+        """
+        if not self.candidates:
+            raise ValueError("there is nothing to select: no trial has finished within the constraints")
+        metric = metric or self.objectives[0].metric
+        for name in [metric, *(limit.metric for limit in where)]:
+            self._require_metric(name)
+        within = [result for result in self.candidates if not _excess(result, where)]
+        if not within:
+            raise ValueError(self._nearest(where))
+        inner = ParetoFront.of(within, self.objectives)
+        if by == "knee":
+            return inner.knee
+        measured = [result for result in within if metric in result.metrics]
+        sign = -1.0 if mode_of(metric, self.objectives) == "max" else 1.0
+        ties = losses(_values(measured, self.objectives), self.modes)
+        best = min(range(len(measured)), key=lambda row: (sign * measured[row].metrics[metric], *ties[row]))
+        return measured[best]
+
+    def _require_metric(self, metric: str) -> None:
+        known = sorted({name for result in self.candidates for name in result.metrics})
+        if metric not in known:
+            raise ValueError(f"no finished trial has the metric {metric!r}; recorded are {', '.join(known)}")
+
+    def _nearest(self, where: Sequence[Limit]) -> str:
+        nearest = min(self.candidates, key=lambda result: (_excess(result, where), result.number))
+        names = dict.fromkeys([*(limit.metric for limit in where), *(each.metric for each in self.objectives)])
+        values = ", ".join(f"{name}={nearest.metrics[name]:g}" for name in names if name in nearest.metrics)
+        wishes = " and ".join(str(limit) for limit in where)
+        return f"no finished trial has {wishes}; the nearest is trial {nearest.number} with {values}"
+
+
+def _excess(result: TrialResult, where: Sequence[Limit]) -> float:
+    return sum(
+        limit.excess(result.metrics[limit.metric]) if limit.metric in result.metrics else np.inf for limit in where
+    )
+
+
+def _modes(objectives: Sequence[Objective]) -> tuple[Mode, ...]:
+    return tuple(objective.mode for objective in objectives)
+
+
+def _values(results: Sequence[TrialResult], objectives: Sequence[Objective]) -> Array:
+    for result in results:
+        for objective in objectives:
+            if objective.metric not in result.metrics:
+                raise ValueError(f"trial {result.number} is complete but has no {objective.metric}")
+    rows = [[result.metrics[objective.metric] for objective in objectives] for result in results]
+    return np.array(rows, dtype=np.float64).reshape(len(results), len(objectives))
