@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from bnnsearch.config.base import Fraction, Settings
+from bnnsearch.config.base import Settings
 
-Augmentation = Literal["crop", "flip", "rotation", "cutout", "shift"]
+
+class CropConfig(Settings):
+    """Random crop of the zero-padded image: a shift of at most `padding` pixels either way."""
+
+    name: Literal["crop"] = "crop"
+    padding: Annotated[int, Field(ge=1, le=32)] = 4
+
+
+class FlipConfig(Settings):
+    """Horizontal flip: of a random half of every batch, or `alternating`, each image flipped every second epoch."""
+
+    name: Literal["flip"] = "flip"
+    kind: Literal["random", "alternating"] = "random"
+
+
+class RotationConfig(Settings):
+    """Rotation about the centre by a random angle of at most `degrees` either way, zero outside the image."""
+
+    name: Literal["rotation"] = "rotation"
+    degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
+
+
+class CutoutConfig(Settings):
+    """A square of `size` pixels, at a random place, is set to the mean colour (DeVries & Taylor, 2017)."""
+
+    name: Literal["cutout"] = "cutout"
+    size: Annotated[int, Field(ge=1, le=256)] = 8
+
+
+class ShiftConfig(Settings):
+    """Translation by at most `pixels` either way, zero outside the image: the mild crop that suits digits."""
+
+    name: Literal["shift"] = "shift"
+    pixels: Annotated[int, Field(ge=1, le=32)] = 1
+
+
+AugmentationName = Literal["crop", "flip", "rotation", "cutout", "shift"]
+_Augmentation = CropConfig | FlipConfig | RotationConfig | CutoutConfig | ShiftConfig
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Augmentation = Annotated[
+    _Augmentation,
+    Field(discriminator="name"),
+    BeforeValidator(_by_name, json_schema_input_type=AugmentationName | _Augmentation),
+]
+"""One transformation of training batches; its bare name stands for its defaults."""
 
 
 class _Split(Settings):
@@ -18,7 +67,7 @@ class _Split(Settings):
         val_fraction: share of the training images held out, class-balanced, for model selection.
         batch_size: images per training step.
         augment: transformations applied to training batches, in this order.
-        train_limit: use only this many training images (before the split); None is all.
+        train_limit: use only this many training images, class-balanced, before the split; None is all.
         seed: seed of the split; kept apart from the trial's seed so that every trial validates on the same images.
     """
 
@@ -26,7 +75,7 @@ class _Split(Settings):
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128
     augment: tuple[Augmentation, ...] = ()
     train_limit: Annotated[int, Field(ge=20)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class DigitsConfig(_Split):
@@ -61,16 +110,25 @@ class Cifar100Config(_Split):
 
 
 class ImageFolderConfig(_Split):
-    """A folder with `train/CLASS/*` and `test/CLASS/*` images, resized to `image_size` and kept in memory."""
+    """A folder with `train/CLASS/*` and `test/CLASS/*` images, resized to `image_size` and kept in memory.
+
+    Attributes:
+        cache: where the decoded images are kept, so that the second start is fast; None is `root/.bnnsearch-cache`.
+    """
 
     name: Literal["image_folder"] = "image_folder"
     root: str
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32
     channels: Literal[1, 3] = 3
+    cache: str | None = None
 
 
 class ImagenetConfig(_Split):
-    """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels."""
+    """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels.
+
+    Training images are random resized crops; of `augment` only what does not follow from that applies on top.
+    Its published validation images are the test split; validation is cut from the training images.
+    """
 
     name: Literal["imagenet"] = "imagenet"
     root: str
@@ -84,5 +142,3 @@ DataConfig = Annotated[
     DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig | ImagenetConfig,
     Field(discriminator="name"),
 ]
-
-__all__ = ["Augmentation", "DataConfig", "Fraction"]

@@ -1,0 +1,17 @@
+"""Data sets as uint8 tensors on the device, and their batches. ImageNet, too large for that, is streamed."""
+
+from bnnsearch.core.data.batches import eval_batches, steps_per_epoch, train_batches
+from bnnsearch.core.data.dataset import AnySplit, DataError, Dataset, Split, StreamedSplit
+from bnnsearch.core.data.load import load_data
+
+__all__ = [
+    "AnySplit",
+    "DataError",
+    "Dataset",
+    "Split",
+    "StreamedSplit",
+    "eval_batches",
+    "load_data",
+    "steps_per_epoch",
+    "train_batches",
+]

@@ -1,0 +1,80 @@
+"""Batches of a split: shuffled and augmented to train on, in order and plain to evaluate on.
+
+Images stay uint8 until their batch is drawn; a batch is then augmented as a whole and normalised to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bnnsearch.config.data import Augmentation
+from bnnsearch.core.augment import augment_batch
+from bnnsearch.core.data.dataset import AnySplit, Split
+from bnnsearch.core.data.imagenet import stream_images
+
+
+def steps_per_epoch(split: AnySplit, batch_size: int) -> int:
+    """Training batches in one epoch: whole batches only, or the one short batch of a split smaller than that."""
+    return max(1, len(split) // batch_size)
+
+
+def train_batches(
+    split: AnySplit,
+    *,
+    batch_size: int,
+    augment: Sequence[Augmentation] = (),
+    generator: torch.Generator,
+    epoch: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order, without the last short batch, which would unbalance batch norm.
+
+    Args:
+        split: what to learn from.
+        batch_size: images per batch.
+        augment: transformations, in order.
+        generator: source of order and augmentation, on the CPU; its state decides the whole epoch.
+        epoch: number of the epoch, from 0; an alternating flip needs it.
+
+    Yields:
+        x, float32 (B, C, H, W), normalised; y, int64 (B,); both on the split's device.
+    """
+    batch_size = min(batch_size, len(split))
+    order = torch.randperm(len(split), generator=generator)
+    batches = list(order[: steps_per_epoch(split, batch_size) * batch_size].view(-1, batch_size))
+    for index, images, labels in _images(split, batches, training=True, generator=generator):
+        augmented = augment_batch(images, augment, index=index, epoch=epoch, mean=split.mean, generator=generator)
+        yield normalised(augmented, split), labels
+
+
+def eval_batches(split: AnySplit, *, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, in the split's order, never augmented; the last batch may be short.
+
+    Yields:
+        x, float32 (B, C, H, W), normalised; y, int64 (B,); both on the split's device.
+    """
+    starts = range(0, len(split), batch_size)
+    batches = [torch.arange(start, min(start + batch_size, len(split))) for start in starts]
+    for _, images, labels in _images(split, batches, training=False, generator=torch.default_generator):
+        yield normalised(images, split), labels
+
+
+def normalised(images: Tensor, split: AnySplit) -> Tensor:
+    """(images / 255 - mean) / std per channel, float32; `images` uint8 (B, C, H, W)."""
+    mean = torch.tensor(split.mean, device=images.device).view(-1, 1, 1) * 255
+    scale = 1 / (torch.tensor(split.std, device=images.device).view(-1, 1, 1) * 255)
+    return images.float().sub_(mean).mul_(scale)
+
+
+def _images(
+    split: AnySplit, batches: Sequence[Tensor], *, training: bool, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Index int64 (B,), images uint8 (B, C, H, W) and labels int64 (B,) of every batch."""
+    if not isinstance(split, Split):
+        yield from stream_images(split, batches, training=training, generator=generator)
+        return
+    for index in batches:
+        place = index.to(split.images.device)
+        yield index, split.images[place], split.labels[place]

@@ -1,0 +1,120 @@
+"""ImageNet-1k, or a subset of its classes, streamed: files are decoded and cropped by worker processes, batch by batch.
+
+Training crops cover a random 8-100 % of the area at an aspect ratio in [3/4, 4/3] (Szegedy et al., 2015); evaluation
+takes the central 224/256 of the shorter side.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from bnnsearch.config.data import ImagenetConfig
+from bnnsearch.core.data.dataset import DataError, Dataset, StreamedSplit, hold_out
+from bnnsearch.core.data.folder import check_same_classes, list_images, open_image
+
+CLASSES, TRAIN_IMAGES, VAL_IMAGES = 1000, 1_281_167, 50_000
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of its training images, as published with torchvision's models."""
+
+_EVAL_SEED = -1
+
+
+def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
+    """The three splits as lists of files; its validation folder is the test split.
+
+    Raises:
+        DataError: folders missing or differing in classes; all 1000 classes, but not all images.
+    """
+    root = Path(config.root)
+    train, val = list_images(root / "train"), list_images(root / "val")
+    check_same_classes(root / "train", root / "val", (train, val))
+    if len(train.classes) == CLASSES:
+        for folder, listing, expected in (("train", train, TRAIN_IMAGES), ("val", val, VAL_IMAGES)):
+            if len(listing.files) != expected:
+                raise DataError(f"{root / folder}: expected {expected} images, but found {len(listing.files)}")
+
+    def split(files: tuple[str, ...], labels: Tensor) -> StreamedSplit:
+        return StreamedSplit(files, labels, MEAN, STD, config.image_size, config.workers, device)
+
+    labels = torch.from_numpy(train.labels)
+    kept, held = hold_out(labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit)
+    everything = split(train.files, labels)
+    return Dataset(
+        train=everything.take(kept),
+        val=everything.take(held),
+        test=split(val.files, torch.from_numpy(val.labels)),
+        classes=len(train.classes),
+        shape=(3, config.image_size, config.image_size),
+    )
+
+
+def stream_images(
+    split: StreamedSplit, batches: Sequence[Tensor], *, training: bool, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Index int64 (B,), images uint8 (B, 3, S, S) and labels int64 (B,) of every batch, in order.
+
+    Each training image's crop has its own seed, drawn here: the images do not depend on the number of workers.
+    """
+    if training:
+        seeds = [torch.randint(2**62, (len(index),), generator=generator).tolist() for index in batches]
+    else:
+        seeds = [[_EVAL_SEED] * len(index) for index in batches]
+    loader = DataLoader(
+        _Crops(split.files, split.image_size),
+        batch_sampler=[list(zip(index.tolist(), of, strict=True)) for index, of in zip(batches, seeds, strict=True)],
+        num_workers=split.workers,
+        generator=torch.Generator(),  # its base seed is of no use here, and must not be drawn from the global generator
+        pin_memory=split.device.type == "cuda",
+    )
+    for index, images in zip(batches, loader, strict=True):
+        labels = split.labels[index].to(split.device, non_blocking=True)
+        yield index, images.to(split.device, non_blocking=True), labels
+
+
+class _Crops(TorchDataset[Tensor]):
+    """Decodes and crops the file of an (index, seed) pair."""
+
+    def __init__(self, files: tuple[str, ...], size: int) -> None:
+        self.files = files
+        self.size = size
+
+    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+        index, seed = key
+        picture = open_image(self.files[index], "RGB")
+        box = central_box(picture.size) if seed == _EVAL_SEED else random_box(picture.size, random.Random(seed))
+        cropped = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        return torch.from_numpy(np.asarray(cropped).transpose(2, 0, 1).copy())
+
+
+Box = tuple[float, float, float, float]
+
+
+def random_box(size: tuple[int, int], source: random.Random) -> Box:
+    """A random crop (left, top, right, bottom) of a (width, height) image; the central square after ten misses."""
+    width, height = size
+    for _ in range(10):
+        area = width * height * source.uniform(0.08, 1.0)
+        ratio = math.exp(source.uniform(math.log(3 / 4), math.log(4 / 3)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = source.randint(0, width - w), source.randint(0, height - h)
+            return left, top, left + w, top + h
+    return central_box(size, share=1.0)
+
+
+def central_box(size: tuple[int, int], share: float = 224 / 256) -> Box:
+    """The central square (left, top, right, bottom) with `share` of the shorter side of a (width, height) image."""
+    width, height = size
+    side = min(width, height) * share
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side

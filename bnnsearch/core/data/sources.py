@@ -1,0 +1,99 @@
+"""Data sets that fit in memory and have one well-known form: digits, MNIST, CIFAR-10, CIFAR-100.
+
+torchvision reads (and downloads, where asked to) MNIST and CIFAR; every file is checked against its published MD5
+before it is read, so that a half-copied file is found before the first training step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bnnsearch.core.data.dataset import DataError, Split, hold_out
+
+MNIST_FILES: Mapping[str, str] = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""MD5 of MNIST's unpacked files."""
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """See that every file is in `folder` and has its MD5.
+
+    Raises:
+        DataError: a file is missing, cannot be read, or has other content.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; expected one with MD5 {expected} (set root, or download: true)")
+        try:
+            with path.open("rb") as content:
+                found = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); expected MD5 {expected}") from error
+        if found != expected:
+            raise DataError(
+                f"{path}: short or corrupt: expected MD5 {expected}, but {path.stat().st_size} bytes have {found}"
+            )
+
+
+def _download(dataset: Any, root: Path) -> None:
+    try:
+        dataset(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{root}: the download of {dataset.__name__} failed ({error})") from error
+
+
+def read_digits(test_fraction: float) -> tuple[Split, Split]:
+    """scikit-learn's digits, grey levels 0..16 scaled to 0..255; the test split never changes with a seed."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)  # (1797, 1, 8, 8)
+    everything = Split(images, torch.from_numpy(bunch.target.astype(np.int64)))
+    train, test = hold_out(everything.labels, fraction=test_fraction, seed=0)
+    return everything.take(train), everything.take(test)
+
+
+def read_mnist(root: Path, *, download: bool, files: Mapping[str, str] = MNIST_FILES) -> tuple[Split, Split]:
+    """Training and test images of MNIST below `root/MNIST/raw`.
+
+    Raises:
+        DataError: see `check_files`; or the download failed.
+    """
+    from torchvision.datasets import MNIST
+
+    if download:
+        _download(MNIST, root)
+    check_files(root / "MNIST" / "raw", files)
+    train, test = (MNIST(root, train=train) for train in (True, False))
+    return Split(train.data.unsqueeze(1), train.targets), Split(test.data.unsqueeze(1), test.targets)
+
+
+def read_cifar(root: Path, dataset: Any, *, download: bool) -> tuple[Split, Split]:
+    """Training and test images of `dataset`, torchvision's CIFAR10 or CIFAR100 class.
+
+    Raises:
+        DataError: see `check_files`; or the download failed.
+    """
+    if download:
+        _download(dataset, root)
+    meta = dataset.meta
+    files = dict([*dataset.train_list, *dataset.test_list, (meta["filename"], meta["md5"])])
+    check_files(root / dataset.base_folder, files)
+
+    def split(train: bool) -> Split:
+        read = dataset(root, train=train)
+        images = torch.from_numpy(read.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
+        return Split(images, torch.tensor(read.targets, dtype=torch.int64))
+
+    return split(True), split(False)
