@@ -1,0 +1,165 @@
+"""Holds a space against the settings it must resolve to, and says where in the file each error stands."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.space.node import Leaf, Node, Pick, parameters, resolve
+from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
+
+CORNERS = 128
+"""Configurations with every parameter at some extreme that are tried, to meet rules that join several settings."""
+
+_DOTTED = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)+")
+
+
+def trial_problems(root: Node, *, broken: set[Mark]) -> list[Problem]:
+    """What is wrong with the configurations that `root` resolves to.
+
+    Tried are the defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint
+    extremes.
+
+    Args:
+        root: the tree of the trial.
+        broken: places whose problems are known already.
+    """
+    problems: dict[tuple[Mark, str], Problem] = {}
+    for pick in _probes(root):
+        tree = resolve(root, pick)
+        for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
+            # The same rule broken by another value of the same setting is not worth another line.
+            problems.setdefault((problem.mark, kind), problem)
+    return list(problems.values())
+
+
+def _probes(root: Node) -> Iterator[Pick]:
+    yield _with({})
+    for parameter in parameters(root):
+        for extreme in parameter.leaf.extremes():
+            yield _with({**parameter.condition, parameter.name: extreme})
+    generator = random.Random(0)
+    for _ in range(CORNERS):
+        yield lambda _, leaf: generator.choice(leaf.extremes())
+
+
+def _with(fixed: dict[str, Tree | str]) -> Pick:
+    """Defaults, but for the parameters in `fixed`; a branch may be given by its name alone."""
+
+    def pick(name: str, leaf: Leaf) -> Tree:
+        value = fixed.get(name, leaf.default)
+        return value if isinstance(value, Tree) else next(one for one in leaf.extremes() if one.value == value)
+
+    return pick
+
+
+def model_problems(
+    model: type[BaseModel], tree: Tree, *, prefix: str = "", broken: Iterable[Mark] = (), beside: Sequence[str] = ()
+) -> Iterator[tuple[str, Problem]]:
+    """Every error of validating `tree` as `model`, with its kind.
+
+    Args:
+        model: the settings class.
+        tree: its values with their places.
+        prefix: dotted path of `tree` in the file.
+        broken: places whose problems are known already.
+        beside: keys that `tree` may have besides the model's.
+    """
+    try:
+        model.model_validate({key: child.plain for key, child in tree.mapping.items() if key not in beside})
+    except ValidationError as failed:
+        for error in failed.errors(include_url=False):
+            trail, path = _follow(tree, error["loc"])
+            if not any(step.mark in broken for step in trail):
+                known = [*_known_at(model, error), *(beside if len(trail) <= 2 else ())]
+                yield error["type"], _problem(error, trail, ".".join(filter(None, [prefix, *path])), known)
+
+
+def _follow(tree: Tree, loc: Sequence[int | str]) -> tuple[list[Tree], list[str]]:
+    """The trees on the way to `loc`, and their keys; what pydantic adds, the tag of a union, is no step."""
+    trail = [tree]
+    path: list[str] = []
+    for part in loc:
+        value = trail[-1].value
+        if isinstance(value, dict) and part in value:
+            trail.append(value[str(part)])
+        elif isinstance(value, tuple) and isinstance(part, int) and part < len(value):
+            trail.append(value[part])
+        else:
+            continue
+        path.append(str(part))
+    return trail, path
+
+
+def _problem(error: ErrorDetails, trail: list[Tree], path: str, known: Sequence[str]) -> Problem:
+    """The error in our words: where, rule, value, and what is `known` in its place."""
+    last, context, at = error["loc"][-1:], error.get("ctx", {}), trail[-1]
+    match error["type"]:
+        case "extra_forbidden":
+            return Problem(at.key, f"{path}: unknown key{did_you_mean(last[0], known)}")
+        case "missing":
+            return Problem(at.key, f"{path}{'.' if path else ''}{last[0]}: required, but missing")
+        case "union_tag_not_found":
+            return Problem(at.key, f"{path}.name: required, but missing; allowed: {', '.join(known)}")
+        case "union_tag_invalid":
+            tag = at.mapping["name"]
+            return Problem(tag.mark, f"{path}: unknown name {quoted(tag.plain)}{did_you_mean(tag.plain, known)}")
+        case "literal_error":
+            words = _words(context["expected"])
+            return Problem(at.mark, f"{path}: unknown value {quoted(at.plain)}{did_you_mean(at.plain, words)}")
+        case "value_error":
+            message = str(context["error"])
+            return Problem(_named_place(trail[0], message) or at.mark, f"{path}: {message}" if path else message)
+        case _:
+            rule = error["msg"].replace("Input should", "must").replace("Value should", "must")
+            return Problem(at.mark, f"{path}: {rule}, but got {quoted(at.plain)}")
+
+
+def _words(expected: str) -> list[str]:
+    """The alternatives in pydantic's text `'a', 'b' or 'c'`."""
+    return [word.strip("' ") for word in re.split(r",| or ", expected)]
+
+
+def _named_place(tree: Tree, message: str) -> Mark | None:
+    """Where the first setting stands that a rule names by its dotted path."""
+    for found in _DOTTED.finditer(message):
+        parts = [int(part) if part.isdecimal() else part for part in found[0].split(".")]
+        trail, path = _follow(tree, parts)
+        if len(path) == len(parts):
+            return trail[-1].mark
+    return None
+
+
+def _known_at(model: type[BaseModel], error: ErrorDetails) -> list[str]:
+    """The keys an unknown one may have meant, or the names of the members of a union."""
+    if error["type"] == "extra_forbidden":
+        return [key for owner in _models_at(model, error["loc"][:-1]) for key in owner.model_fields]
+    if error["type"].startswith("union_tag"):
+        return [str(owner.model_fields["name"].default) for owner in _models_at(model, error["loc"])]
+    return []
+
+
+def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:
+    """The settings classes that may stand at pydantic's `loc` in `model`."""
+    models = [model]
+    for part in loc:
+        tagged = [one for one in models if "name" in one.model_fields and one.model_fields["name"].default == part]
+        if tagged:
+            models = tagged
+        elif isinstance(part, str):
+            fields = [one.model_fields[part] for one in models if part in one.model_fields]
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+    return models
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

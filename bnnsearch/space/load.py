@@ -1,0 +1,98 @@
+"""`load_space`: from a space file to a `Space` that is known to be valid, or to every reason why it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.space.check import model_problems, trial_problems
+from bnnsearch.space.node import Node
+from bnnsearch.space.override import fill_variables, set_values
+from bnnsearch.space.parser import Parser
+from bnnsearch.space.reader import read_tree
+from bnnsearch.space.search_space import SearchSpace
+from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A valid space file.
+
+    Attributes:
+        study: all of it but the `trial` tree.
+        trial: what is searched.
+        source: the file's text.
+        path: the file.
+        overrides: the `--set` options it was read with.
+    """
+
+    study: StudyConfig
+    trial: SearchSpace
+    source: str
+    path: Path
+    overrides: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """What `validate` prints: the study, the size of its space, and a line for each parameter."""
+        study, parameters, size = self.study, self.trial.parameters(), self.trial.size()
+        goals = ", ".join(f"{objective.metric} {objective.mode}" for objective in study.objectives)
+        limits = f"{study.sampler.name} sampler, scheduler {study.scheduler.name}, {study.budget.trials} trials"
+        extent = "continuous" if size is None else f"{size} configurations"
+        lines = [
+            f"{self.path}: valid",
+            f"study {study.name}: {goals}; {limits}",
+            f"space: {len(parameters)} parameters, {extent}",
+        ]
+        width = max((len(parameter.name) for parameter in parameters), default=0)
+        for parameter in parameters:
+            values = parameter.leaf.count()
+            amount = "continuous" if values == float("inf") else f"{int(values)} values"
+            where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
+            lines.append(f"  {parameter.name:{width}}  {parameter.leaf.describe()}, {amount}{where}")
+        return lines
+
+
+def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
+    """Read and check the space file at `path`.
+
+    Args:
+        path: a YAML file.
+        overrides: `dotted.path=value` settings that replace the file's, values as YAML.
+
+    Raises:
+        SpaceError: with every problem found, each as `file:line:col: rule, value, what is allowed`.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpaceError([Problem(Mark(str(path)), f"cannot be read: {error.strerror}")]) from None
+    tree = read_tree(data, str(path))
+    if not isinstance(tree.value, dict):
+        rule = "a space is a mapping of settings"
+        raise SpaceError([Problem(tree.mark, f"{rule}, but got {quoted(tree.plain)}")])
+    problems: list[Problem] = []
+    tree = fill_variables(set_values(tree, overrides), os.environ, problems)
+    node = _trial_node(tree, problems)
+    problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
+    if problems or node is None:
+        raise SpaceError(problems)
+    study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
+    return Space(study, SearchSpace(node), data.decode("utf-8-sig"), path, tuple(overrides))
+
+
+def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:
+    trial = tree.mapping.get("trial")
+    if trial is None or not isinstance(trial.value, dict):
+        mark = trial.mark if trial else tree.mark
+        got = f"but got {quoted(trial.plain)}" if trial else "but it is missing"
+        problems.append(Problem(mark, f"trial is a mapping of settings, {got}"))
+        return None
+    parser = Parser()
+    node = parser.node(trial)
+    problems += parser.problems
+    problems += trial_problems(node, broken=parser.broken)
+    return node

@@ -1,0 +1,101 @@
+"""What is put into a space from outside the file: `--set` options and environment variables in paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from bnnsearch.space.reader import read_tree
+from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
+
+PATH_KEYS = frozenset({"root", "uri"})
+"""Keys whose text may hold `${VAR}` or `${VAR:-default}`."""
+
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
+_USER_IN_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+
+
+def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
+    """`tree` with each `dotted.path=value` set, the value read as YAML; missing groups on the way are made.
+
+    Below a choice with branches, a branch's name may follow directly: `trial.method.bnew.finetune_epochs=5`.
+
+    Raises:
+        SpaceError: an override has no path, its value is not YAML, or the path leads through what is no mapping.
+    """
+    for override in overrides:
+        mark = Mark(f"--set {override}")
+        path, equals, text = override.partition("=")
+        keys = path.split(".")
+        if not equals or not all(keys):
+            raise SpaceError([Problem(mark, f"write --set dotted.path=value, but got {quoted(override)}")])
+        value = read_tree(text.encode(), mark.source) if text.strip() else Tree(None, mark, mark)
+        tree = _set(tree, keys, _moved(value, mark))
+    return tree
+
+
+def _set(tree: Tree, keys: Sequence[str], value: Tree) -> Tree:
+    if not keys:
+        return value
+    if not isinstance(tree.value, dict):
+        raise SpaceError(
+            [Problem(value.mark, f"the path leads through mappings, but {keys[0]!r} would stand in a value")]
+        )
+    key, *rest = keys
+    if key not in tree.value and rest and key in (branches := tree.mapping.get("branches", tree)).mapping:
+        return replace(tree, value={**tree.value, "branches": _set(branches, keys, value)})
+    inner = tree.value.get(key) or Tree({}, value.mark, value.mark)
+    return replace(tree, value={**tree.value, key: _set(inner, rest, value)})
+
+
+def _moved(tree: Tree, mark: Mark) -> Tree:
+    """`tree` with every place replaced by `mark`: an option has no lines to point at."""
+    value = tree.value
+    if isinstance(value, tuple):
+        value = tuple(_moved(child, mark) for child in value)
+    elif isinstance(value, dict):
+        value = {key: _moved(child, mark) for key, child in value.items()}
+    return Tree(value, mark, mark)
+
+
+def fill_variables(tree: Tree, environment: Mapping[str, str], problems: list[Problem], key: str = "") -> Tree:
+    """`tree` with the environment's variables put into paths; what is wrong is added to `problems`.
+
+    A URI in the file that names a user is refused: credentials come from the environment, never from a file.
+    """
+    value = tree.value
+    if isinstance(value, tuple):
+        return replace(tree, value=tuple(fill_variables(child, environment, problems, key) for child in value))
+    if isinstance(value, dict):
+        filled = {name: fill_variables(child, environment, problems, name) for name, child in value.items()}
+        return replace(tree, value=filled)
+    if not isinstance(value, str):
+        return tree
+    if user := _USER_IN_URI.search(value):
+        allowed = "allowed: credentials in environment variables"
+        problems.append(Problem(tree.mark, f"a URI holds no credentials, but got {user['scheme']}***@...; {allowed}"))
+    if "${" not in value:
+        return tree
+    return replace(tree, value=_filled(tree, value, environment, problems, key))
+
+
+def _filled(tree: Tree, text: str, environment: Mapping[str, str], problems: list[Problem], key: str) -> str:
+    if key not in PATH_KEYS:
+        allowed = ", ".join(sorted(PATH_KEYS))
+        problems.append(
+            Problem(tree.mark, f"${{...}} stands only in paths, but got {quoted(text)}; allowed: {allowed}")
+        )
+        return text
+    if "${" in _VARIABLE.sub("", text):
+        problems.append(Problem(tree.mark, f"a variable is ${{VAR}} or ${{VAR:-default}}, but got {quoted(text)}"))
+        return text
+
+    def fill(found: re.Match[str]) -> str:
+        if found["name"] not in environment and found["default"] is None:
+            hint = f"set it, or write ${{{found['name']}:-default}}"
+            problems.append(Problem(tree.mark, f"the environment has no variable {found['name']}; {hint}"))
+        # As in a shell, an empty variable takes the default too.
+        return environment.get(found["name"]) or found["default"] or ""
+
+    return _VARIABLE.sub(fill, text)

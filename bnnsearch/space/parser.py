@@ -1,0 +1,204 @@
+"""From a `Tree` to nodes: which mappings are groups, which are distributions, and what each distribution must hold."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+
+from bnnsearch.space.distribution import Choice, Number, Range, steps_divide
+from bnnsearch.space.node import Branches, Constant, Group, Leaf, Node
+from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
+
+NUMBERS = ("uniform", "loguniform", "randint", "lograndint")
+DISTRIBUTIONS = ("choice", *NUMBERS, "range")
+
+_HINTS = {
+    "quniform": "uniform with step",
+    "qrandint": "randint with step",
+    "qloguniform": "loguniform with step",
+    "qlograndint": "lograndint with step",
+    "categorical": "choice",
+    "grid_search": "choice, with the grid sampler",
+    "int": "randint",
+    "float": "uniform",
+}
+_NUMBER_KEYS = ("type", "min", "max", "step", "default")
+_CHOICE_KEYS = ("type", "values", "branches", "default")
+_BRANCH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+class _DistributionError(Exception):
+    """The distribution cannot be built; its problems are noted."""
+
+
+@dataclass
+class Parser:
+    """Builds nodes, noting what is wrong.
+
+    Attributes:
+        problems: what was wrong so far.
+        broken: places of distributions that could not be built; each stands as a constant None in the nodes.
+    """
+
+    problems: list[Problem] = field(default_factory=list)
+    broken: set[Mark] = field(default_factory=set)
+
+    def node(self, tree: Tree) -> Node:
+        """The node of any value in the tree of a trial."""
+        if not isinstance(tree.value, dict):
+            self._refuse_distributions_in_list(tree)
+            return Constant(tree)
+        if "type" not in tree.value:
+            return self._group(tree)
+        try:
+            return self._distribution(tree)
+        except _DistributionError:
+            self.broken.add(tree.mark)
+            return Constant(replace(tree, value=None))
+
+    def _group(self, tree: Tree) -> Group:
+        if tree.mapping and set(tree.mapping) <= {*_NUMBER_KEYS, *_CHOICE_KEYS}:
+            self.problems.append(Problem(tree.key, f"a distribution has a type; allowed: {', '.join(DISTRIBUTIONS)}"))
+            self.broken.add(tree.mark)
+        return Group({key: self.node(child) for key, child in tree.mapping.items()}, tree)
+
+    def _refuse_distributions_in_list(self, tree: Tree) -> None:
+        for child in tree.walk():
+            if "type" in child.mapping:
+                rule = "a list is a constant and holds no distribution; write a choice whose values are lists"
+                self.problems.append(Problem(child.mark, f"{rule}, but got type {quoted(child.mapping['type'].plain)}"))
+
+    def _distribution(self, tree: Tree) -> Branches | Leaf:
+        kind = tree.mapping["type"]
+        if kind.value == "choice":
+            return self._choice(tree)
+        if kind.value == "range":
+            return self._range(tree)
+        if kind.value in NUMBERS:
+            number = self._number(tree, str(kind.value))
+            default = tree.mapping.get("default")
+            return replace(number, default=self._number_in(default, number)) if default else number
+        if kind.value in _HINTS:
+            raise self._bad(kind, f"type {kind.value} is not known, write {_HINTS[kind.value]}")
+        raise self._bad(kind, f"unknown distribution {quoted(kind.plain)}{did_you_mean(kind.value, DISTRIBUTIONS)}")
+
+    def _number(self, tree: Tree, kind: str) -> Number:
+        """The number's bounds and step; its default is still the middle."""
+        self._check_keys(tree, _NUMBER_KEYS)
+        low, high = self._required(tree, "min"), self._required(tree, "max")
+        step = tree.mapping.get("step")
+        bounds = (low, high, step) if step else (low, high)
+        whole = kind.endswith("randint") or (kind == "range" and step is not None and all(map(_is_whole, bounds)))
+        for bound in bounds:
+            if whole and not _is_whole(bound):
+                raise self._bad(bound, f"{kind} takes whole numbers, but got {quoted(bound.plain)}")
+            if not _is_number(bound):
+                raise self._bad(bound, f"{kind} takes numbers, but got {quoted(bound.plain)}")
+        log = kind.startswith("log")
+        if low.plain > high.plain:
+            raise self._bad(low, f"min <= max must hold, but got min {low.plain} > max {high.plain}")
+        if log and low.plain <= 0:
+            raise self._bad(low, f"{kind} needs min > 0, but got {low.plain}")
+        if step:
+            self._check_step(step, low.plain, high.plain)
+        number = Number(kind, low, high, low, step.plain if step else None, log, whole, tree)
+        middle = math.sqrt(low.plain * high.plain) if log else (low.plain + high.plain) / 2
+        middle = number.on_grid(round(middle) if whole else middle)
+        return replace(number, default=replace(tree, value=middle))
+
+    def _check_step(self, step: Tree, low: float, high: float) -> None:
+        if step.plain <= 0:
+            raise self._bad(step, f"step > 0 must hold, but got {step.plain}")
+        if not steps_divide(low, high, step.plain):
+            rule = "max must be min plus a whole number of steps, as both bounds are inclusive"
+            raise self._bad(step, f"{rule}, but got min {low}, max {high}, step {step.plain}")
+
+    def _number_in(self, tree: Tree, number: Number) -> Tree:
+        low, high = number.bounds
+        if not _is_number(tree) or not low <= tree.plain <= high:
+            raise self._bad(tree, f"default must be in [{low}, {high}], but got {quoted(tree.plain)}")
+        if (number.whole or number.step is not None) and number.on_grid(tree.plain) != tree.plain:
+            raise self._bad(tree, f"default must be a value of {number.describe()}, but got {tree.plain}")
+        return tree
+
+    def _range(self, tree: Tree) -> Range:
+        bound = self._number(tree, "range")
+        default = tree.mapping.get("default", replace(tree, value=(bound.low, bound.high)))
+        pair = default.value
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise self._bad(default, f"the default of a range is a pair [lo, hi], but got {quoted(default.plain)}")
+        low, high = (self._number_in(end, bound) for end in pair)
+        if low.plain > high.plain:
+            raise self._bad(default, f"lo <= hi must hold in a range's default, but got {quoted(default.plain)}")
+        return Range(bound, default, tree)
+
+    def _choice(self, tree: Tree) -> Choice | Branches:
+        self._check_keys(tree, _CHOICE_KEYS)
+        if ("values" in tree.mapping) == ("branches" in tree.mapping):
+            got = "both" if "values" in tree.mapping else "neither"
+            raise self._bad(tree, f"a choice has either values or branches, but got {got}", at_key=True)
+        if "branches" in tree.mapping:
+            return self._branches(tree)
+        values = tree.mapping["values"]
+        if not isinstance(values.value, tuple) or not values.value:
+            raise self._bad(values, f"values must be a list of at least one value, but got {quoted(values.plain)}")
+        self._refuse_distributions_in_list(values)
+        seen: list[object] = []
+        for value in values.value:
+            if value.plain in seen:
+                raise self._bad(value, f"the values of a choice differ, but got {quoted(value.plain)} twice")
+            seen.append(value.plain)
+        return Choice(values.value, self._one_of(values.value, tree), tree)
+
+    def _branches(self, tree: Tree) -> Branches:
+        branches = tree.mapping["branches"]
+        if not branches.mapping:
+            rule = "branches must be a mapping of at least one branch to its settings"
+            raise self._bad(branches, f"{rule}, but got {quoted(branches.plain)}", at_key=True)
+        groups: dict[str, Group] = {}
+        for name, settings in branches.mapping.items():
+            if not _BRANCH_NAME.fullmatch(name):
+                rule = "a branch's name is letters, digits, _ and -, and starts with a letter"
+                raise self._bad(settings, f"{rule}, but got {quoted(name)}", at_key=True)
+            if not isinstance(settings.value, dict):
+                rule = f"branch {name} must be a mapping of settings, {{}} for none"
+                raise self._bad(settings, f"{rule}, but got {quoted(settings.plain)}", at_key=True)
+            for key in ("name", "type"):
+                if key in settings.value:
+                    rule = "a branch holds settings, and is called by its key"
+                    raise self._bad(settings.value[key], f"{rule}, but got {key!r} in it", at_key=True)
+            groups[name] = self._group(settings)
+        names = tuple(Tree(name, child.key, child.key) for name, child in branches.mapping.items())
+        return Branches(groups, Choice(names, self._one_of(names, tree), tree), tree)
+
+    def _one_of(self, values: tuple[Tree, ...], tree: Tree) -> Tree:
+        default = tree.mapping.get("default")
+        if default is None:
+            return values[0]
+        known = [value.plain for value in values]
+        if default.plain not in known:
+            raise self._bad(default, f"default must be one of {quoted(known)}, but got {quoted(default.plain)}")
+        return values[known.index(default.plain)]
+
+    def _check_keys(self, tree: Tree, known: tuple[str, ...]) -> None:
+        for key, child in tree.mapping.items():
+            if key not in known:
+                raise self._bad(child, f"unknown key {key!r}{did_you_mean(key, known)}", at_key=True)
+
+    def _required(self, tree: Tree, key: str) -> Tree:
+        if key not in tree.mapping:
+            raise self._bad(tree, f"{tree.mapping['type'].plain} needs {key}, but has none", at_key=True)
+        return tree.mapping[key]
+
+    def _bad(self, tree: Tree, message: str, *, at_key: bool = False) -> _DistributionError:
+        self.problems.append(Problem(tree.key if at_key else tree.mark, message))
+        return _DistributionError()
+
+
+def _is_whole(tree: Tree) -> bool:
+    return isinstance(tree.value, int) and not isinstance(tree.value, bool)
+
+
+def _is_number(tree: Tree) -> bool:
+    return _is_whole(tree) or isinstance(tree.value, float)

@@ -1,0 +1,104 @@
+"""`SearchSpace`: what is searched, sampled with anything that suggests values; knows no Optuna and no Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.space.distribution import Suggest
+from bnnsearch.space.node import Node, Parameter, count, draw_with, parameters, read_back, resolve
+from bnnsearch.space.tree import Scalar, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """The tree of a `TrialConfig` in which any leaf may be a distribution."""
+
+    root: Node
+
+    def sample(self, suggest: Suggest) -> dict[str, Any]:
+        """A `TrialConfig` tree, each parameter drawn by its dotted name with `suggest`, such as an `optuna.Trial`."""
+        tree: dict[str, Any] = resolve(self.root, draw_with(suggest)).plain
+        return tree
+
+    def defaults(self) -> dict[str, Any]:
+        """The tree of defaults: as given, else the first value of a choice and the middle of a number."""
+        tree: dict[str, Any] = resolve(self.root, lambda _, leaf: leaf.default).plain
+        return tree
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What is drawn, the parameters of all branches, in file order."""
+        return tuple(parameters(self.root))
+
+    def size(self) -> int | None:
+        """How many distinct configurations there are; None where a parameter is continuous."""
+        configurations = count(self.root)
+        return None if math.isinf(configurations) else int(configurations)
+
+    def config_of(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
+        """The tree that draws of `params`, dotted name to value, give.
+
+        Raises:
+            ValueError: a parameter is missing.
+        """
+        return self.sample(_Recorded(params))
+
+    def params_of(self, config: Mapping[str, Any]) -> dict[str, Scalar]:
+        """The draws that give the tree `config`, as found in `best.yaml`: the inverse of `sample`.
+
+        Raises:
+            ValueError: no draws give it; pydantic's ValidationError, one of these, where it is no configuration at all.
+        """
+        wanted = TrialConfig.model_validate(config)
+        params = read_back(self.root, wanted.model_dump(mode="json"))
+        found = TrialConfig.model_validate(self.config_of(params))
+        if found.seed is None:
+            found = found.model_copy(update={"seed": wanted.seed})
+        if found.name is None:
+            found = found.model_copy(update={"name": wanted.name})
+        if found != wanted:
+            raise ValueError(_first_difference(wanted.model_dump(mode="json"), found.model_dump(mode="json")))
+        return params
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """Suggests values that are known already."""
+
+    params: Mapping[str, Scalar]
+
+    def suggest_float(  # the arguments are the protocol's
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        step: float | None = None,
+        log: bool = False,  # noqa: ARG002
+    ) -> float:
+        value: Any = self._value(name)
+        return float(value)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:  # noqa: ARG002
+        value: Any = self._value(name)
+        return int(value)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:  # noqa: ARG002
+        return self._value(name)
+
+    def _value(self, name: str) -> Scalar:
+        if name not in self.params:
+            raise ValueError(f"parameter {name} is missing")
+        return self.params[name]
+
+
+def _first_difference(wanted: Any, space: Any, path: str = "") -> str:
+    """The first setting in which a configuration differs from what the space fixes."""
+    if isinstance(wanted, dict) and isinstance(space, dict):
+        for key in {**wanted, **space}:
+            if wanted.get(key) != space.get(key):
+                return _first_difference(wanted.get(key), space.get(key), f"{path}.{key}" if path else key)
+    return f"{path} is {quoted(space)} in the space, but got {quoted(wanted)}"
