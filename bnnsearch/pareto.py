@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bnnsearch.config.study import Mode, Objective
+from bnnsearch.errors import InputError
 from bnnsearch.results import TrialResult
 
 Array = NDArray[np.float64]
@@ -194,7 +195,7 @@ class Limit:
         """Read `metric<=number`, with <=, >=, < or >.
 
         Raises:
-            ValueError: the text is something else.
+            InputError: the text is something else.
         """
         parts = re.fullmatch(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
         try:
@@ -202,7 +203,7 @@ class Limit:
                 raise ValueError
             bound = float(parts[3])
         except ValueError:
-            raise ValueError(
+            raise InputError(
                 f"a limit is a metric, one of <=, >=, <, >, and a number, such as memory_bytes<=20000, but got {text!r}"
             ) from None
         return cls(parts[1], parts[2], bound)  # type: ignore[arg-type]  # the pattern allows nothing else
@@ -298,17 +299,17 @@ class ParetoFront:
             where: limits that must all hold.
 
         Raises:
-            ValueError: nothing has finished, no trial is within the limits (the nearest is named), or nothing recorded
+            InputError: nothing has finished, no trial is within the limits (the nearest is named), or nothing recorded
                 a metric of that name.
         """
         if not self.candidates:
-            raise ValueError("there is nothing to select: no trial has finished within the constraints")
+            raise InputError("there is nothing to select: no trial has finished within the constraints")
         metric = metric or self.objectives[0].metric
         for name in [metric, *(limit.metric for limit in where)]:
             self._require_metric(name)
         within = [result for result in self.candidates if not _excess(result, where)]
         if not within:
-            raise ValueError(self._nearest(where))
+            raise InputError(self._nearest(where))
         inner = ParetoFront.of(within, self.objectives)
         if by == "knee":
             return inner.knee
@@ -321,7 +322,7 @@ class ParetoFront:
     def _require_metric(self, metric: str) -> None:
         known = sorted({name for result in self.candidates for name in result.metrics})
         if metric not in known:
-            raise ValueError(f"no finished trial has the metric {metric!r}; recorded are {', '.join(known)}")
+            raise InputError(f"no finished trial has the metric {metric!r}; recorded are {', '.join(known)}")
 
     def _nearest(self, where: Sequence[Limit]) -> str:
         nearest = min(self.candidates, key=lambda result: (_excess(result, where), result.number))

@@ -1,0 +1,258 @@
+"""From a study to `best.yaml`: one selected trial as a file that `bnnsearch train` takes, with where it came from.
+
+The file is the trial's whole `TrialConfig` tree, every default written out, and one more key, `provenance`, which
+`load_trial` takes off again: what is trained is exactly the tree.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bnnsearch import __version__
+from bnnsearch.config.base import Settings
+from bnnsearch.config.study import Objective
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.pareto import Limit, ParetoFront
+from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.space.reader import read_tree
+from bnnsearch.space.tree import Problem, SpaceError, Tree, quoted
+
+PROVENANCE = "provenance"
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class Provenance(Settings):
+    """Where an exported configuration came from.
+
+    Attributes:
+        study: name of the study.
+        search_id: its folder's name and its runs' tag in MLflow.
+        trial: number of the trial.
+        selected: how it was chosen, in words.
+        expected: what the trial measured: metric to value; `val_acc` is on the validation split.
+        deviation: standard deviation of those metrics over repeated seeds, where the trial was repeated.
+        run_id: the trial's run in MLflow, where it was tracked.
+        versions: package to version, those the export ran with.
+        exported: when, UTC.
+    """
+
+    study: str
+    search_id: str
+    trial: int
+    selected: str = ""
+    expected: Mapping[str, float] = {}
+    deviation: Mapping[str, float] = {}
+    run_id: str | None = None
+    versions: Mapping[str, str] = {}
+    exported: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which trial to take.
+
+    Attributes:
+        by: the `knee` of the front, the `best` in `metric`, or the `trial` with `number`.
+        metric: for `best`; None is the first objective.
+        number: for `trial`.
+        where: limits that must hold, such as `memory_bytes<=20000`.
+    """
+
+    by: Literal["knee", "best", "trial"] = "knee"
+    metric: str | None = None
+    number: int | None = None
+    where: Sequence[str] = ()
+
+    def describe(self, objectives: Sequence[Objective]) -> str:
+        """The selection in words."""
+        chosen = {
+            "knee": "knee of the front",
+            "best": f"best {self.metric or objectives[0].metric}",
+            "trial": "by its number",
+        }[self.by]
+        return chosen + (f" with {' and '.join(self.where)}" if self.where else "")
+
+
+def select_trial(
+    results: Sequence[TrialResult], objectives: Sequence[Objective], selection: Selection = Selection()
+) -> TrialResult:
+    """The selected trial.
+
+    Raises:
+        InputError: no such trial, or it may not be selected, or none is within the limits (the nearest is named).
+    """
+    limits = [Limit.parse(text) for text in selection.where]
+    if selection.by != "trial":
+        return ParetoFront.of(results, objectives).select(selection.by, metric=selection.metric, where=limits)
+    result = by_number(results).get(-1 if selection.number is None else selection.number)
+    if result is None:
+        ended = f"; the last is trial {results[-1].number}" if results else ", and none has ended"
+        raise InputError(f"the study has no ended trial {selection.number}{ended}")
+    if result.state is not TrialState.COMPLETE:
+        reason = f" ({result.reason})" if result.reason else ""
+        raise InputError(f"only complete trials can be exported, but trial {result.number} is {result.state}{reason}")
+    if not result.feasible:
+        broken = ", ".join(f"{name} by {by:g}" for name, by in result.violations.items() if by > 0)
+        raise InputError(f"trial {result.number} is outside the study's constraints: {broken}")
+    return ParetoFront.of([result], objectives).select(where=limits)
+
+
+def export_best(
+    results: Sequence[TrialResult],
+    objectives: Sequence[Objective],
+    *,
+    selection: Selection,
+    provenance: Provenance,
+    path: Path,
+) -> TrialResult:
+    """Write the selected trial to `path`, replacing it in one step.
+
+    Args:
+        results: ended trials of one study.
+        objectives: its objectives.
+        selection: which trial.
+        provenance: `study` and `search_id`, and where they are known `deviation` and `run_id`; the rest is filled in.
+        path: the YAML file to write; its folder is made where missing.
+
+    Returns:
+        The trial that was selected.
+
+    Raises:
+        InputError: as `select_trial`.
+        EnvironmentProblem: `path` cannot be written.
+    """
+    result = select_trial(results, objectives, selection)
+    whole = provenance.model_copy(
+        update={
+            "trial": result.number,
+            "selected": selection.describe(objectives),
+            "expected": dict(result.metrics),
+            "versions": installed_versions(),
+            "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    shown = dict.fromkeys([*(objective.metric for objective in objectives), *sorted(result.metrics)])
+    _replace(path, trial_yaml(TrialConfig.model_validate(result.config), whole, metrics=list(shown)))
+    return result
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what decides a training run's outcome."""
+    packages = {name: version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"bnnsearch": __version__, "python": platform.python_version(), **packages}
+
+
+def trial_yaml(config: TrialConfig, provenance: Provenance, *, metrics: Sequence[str]) -> str:
+    """The file's text; `metrics` names the expected metrics in the order they are written."""
+    expected = {name: provenance.expected[name] for name in metrics if name in provenance.expected}
+    header = [
+        f"Trial {provenance.trial} of the study {provenance.study} ({provenance.search_id}), {provenance.selected}.",
+        f"Expected: {', '.join(_expected_text(name, expected, provenance.deviation) for name in expected)}.",
+        f"Exported {provenance.exported} with bnnsearch {provenance.versions.get('bnnsearch', '?')}.",
+        "Train it with: bnnsearch train THIS_FILE",
+    ]
+    tree = config.model_dump(mode="json") | {
+        PROVENANCE: provenance.model_copy(update={"expected": expected}).model_dump(mode="json")
+    }
+    return "".join(f"# {' '.join(line.split())}\n" for line in header) + "\n" + _dump(tree)
+
+
+def _expected_text(name: str, expected: Mapping[str, float], deviation: Mapping[str, float]) -> str:
+    spread = f" +- {deviation[name]:.2g}" if name in deviation else ""
+    return f"{name} {expected[name]:.6g}{spread}"
+
+
+def _dump(tree: Mapping[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(pure=True)
+    yaml.default_flow_style = None  # lists and mappings of plain values stand on one line
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    text = StringIO()
+    yaml.dump(tree, text)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old or the new file, never half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
+            draft.write(text)
+        Path(draft.name).chmod(0o644)
+        Path(draft.name).replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
+    """Read a training run's file: an exported one, or a `TrialConfig` tree written by hand (no provenance).
+
+    Raises:
+        InputError: the file is missing, or wrong; one `file:line:col: rule` line for each problem.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    tree = read_tree(data, str(path))
+    if not isinstance(tree.value, dict):
+        raise SpaceError([Problem(tree.mark, "a training run is a mapping with data, model and method")])
+    settings = tree.plain
+    origin = settings.pop(PROVENANCE, None)
+    problems: list[Problem] = []
+    provenance = _validated(Provenance, origin, tree.mapping.get(PROVENANCE, tree), problems) if origin else None
+    config = _validated(TrialConfig, settings, tree, problems)
+    if problems or config is None:
+        raise SpaceError(problems)
+    return config, provenance
+
+
+def _validated(kind: type[AnySettings], value: Any, tree: Tree, problems: list[Problem]) -> AnySettings | None:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems.extend(_problem(detail, tree) for detail in error.errors())
+        return None
+
+
+def _problem(detail: ErrorDetails, tree: Tree) -> Problem:
+    """What pydantic found, at its place in the file; the innermost place there is, where a key is missing."""
+    path: list[str] = []
+    for step in detail["loc"]:
+        children = tree.value if isinstance(tree.value, tuple) else tree.mapping
+        if isinstance(step, str) and step in tree.mapping:
+            tree = tree.mapping[step]
+        elif isinstance(step, int) and isinstance(children, tuple) and step < len(children):
+            tree = children[step]
+        elif detail["type"] != "missing" or step != detail["loc"][-1]:
+            continue  # the name of a union's branch: no key of the file
+        path.append(str(step))
+    name = ".".join(path)
+    match detail["type"]:
+        case "missing":
+            return Problem(tree.mark, f"{name} is missing")
+        case "extra_forbidden":
+            return Problem(tree.key, f"{name} is no setting here")
+        case "union_tag_invalid":
+            context = detail["ctx"]
+            return Problem(tree.mark, f"{name} has no {context['tag']!r}; allowed: {context['expected_tags']}")
+        case "union_tag_not_found":
+            return Problem(tree.mark, f"{name} must be a mapping with a name, but got {quoted(tree.plain)}")
+        case _:
+            subject = f"{name}: " if name else ""
+            got = "" if isinstance(tree.value, dict) else f", but got {quoted(tree.plain)}"
+            return Problem(tree.mark, f"{subject}{detail['msg'].removeprefix('Value error, ')}{got}")
