@@ -6,6 +6,7 @@ The file is the trial's whole `TrialConfig` tree, every default written out, and
 
 from __future__ import annotations
 
+import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any, Literal
 
 from bnnsearch import __version__
 from bnnsearch.config.base import Settings
@@ -26,11 +24,12 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.pareto import Limit, ParetoFront
 from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.space.check import model_problems
+from bnnsearch.space.override import fill_variables
 from bnnsearch.space.reader import read_tree
-from bnnsearch.space.tree import Problem, SpaceError, Tree, quoted
+from bnnsearch.space.tree import Problem, SpaceError, quoted
 
 PROVENANCE = "provenance"
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class Provenance(Settings):
@@ -163,9 +162,8 @@ def trial_yaml(config: TrialConfig, provenance: Provenance, *, metrics: Sequence
         f"Exported {provenance.exported} with bnnsearch {provenance.versions.get('bnnsearch', '?')}.",
         "Train it with: bnnsearch train THIS_FILE",
     ]
-    tree = config.model_dump(mode="json") | {
-        PROVENANCE: provenance.model_copy(update={"expected": expected}).model_dump(mode="json")
-    }
+    origin = provenance.model_copy(update={"expected": expected})
+    tree = _names_first(config.model_dump(mode="json")) | {PROVENANCE: origin.model_dump(mode="json")}
     return "".join(f"# {' '.join(line.split())}\n" for line in header) + "\n" + _dump(tree)
 
 
@@ -174,10 +172,24 @@ def _expected_text(name: str, expected: Mapping[str, float], deviation: Mapping[
     return f"{name} {expected[name]:.6g}{spread}"
 
 
+def _names_first(tree: Any) -> Any:
+    """`tree` with every `name` before the settings that it decides about."""
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _names_first(tree[key]) for key in sorted(tree, key=lambda key: key != "name")}
+
+
 def _dump(tree: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
+    from ruamel.yaml.representer import SafeRepresenter
 
-    yaml = YAML(pure=True)
+    class ExplicitNull(SafeRepresenter):
+        """Writes None as `null` instead of nothing."""
+
+    ExplicitNull.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = ExplicitNull
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None there
     yaml.default_flow_style = None  # lists and mappings of plain values stand on one line
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -207,52 +219,18 @@ def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     tree = read_tree(data, str(path))
     if not isinstance(tree.value, dict):
-        raise SpaceError([Problem(tree.mark, "a training run is a mapping with data, model and method")])
-    settings = tree.plain
-    origin = settings.pop(PROVENANCE, None)
+        raise SpaceError([Problem(tree.mark, f"a training run is a mapping of settings, but got {quoted(tree.plain)}")])
     problems: list[Problem] = []
-    provenance = _validated(Provenance, origin, tree.mapping.get(PROVENANCE, tree), problems) if origin else None
-    config = _validated(TrialConfig, settings, tree, problems)
-    if problems or config is None:
+    tree = fill_variables(tree, os.environ, problems)
+    origin = tree.mapping.get(PROVENANCE)
+    problems += [problem for _, problem in model_problems(TrialConfig, tree, beside=(PROVENANCE,))]
+    if origin is not None:
+        problems += [problem for _, problem in model_problems(Provenance, origin, prefix=PROVENANCE)]
+    if problems:
         raise SpaceError(problems)
-    return config, provenance
-
-
-def _validated(kind: type[AnySettings], value: Any, tree: Tree, problems: list[Problem]) -> AnySettings | None:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        problems.extend(_problem(detail, tree) for detail in error.errors())
-        return None
-
-
-def _problem(detail: ErrorDetails, tree: Tree) -> Problem:
-    """What pydantic found, at its place in the file; the innermost place there is, where a key is missing."""
-    path: list[str] = []
-    for step in detail["loc"]:
-        children = tree.value if isinstance(tree.value, tuple) else tree.mapping
-        if isinstance(step, str) and step in tree.mapping:
-            tree = tree.mapping[step]
-        elif isinstance(step, int) and isinstance(children, tuple) and step < len(children):
-            tree = children[step]
-        elif detail["type"] != "missing" or step != detail["loc"][-1]:
-            continue  # the name of a union's branch: no key of the file
-        path.append(str(step))
-    name = ".".join(path)
-    match detail["type"]:
-        case "missing":
-            return Problem(tree.mark, f"{name} is missing")
-        case "extra_forbidden":
-            return Problem(tree.key, f"{name} is no setting here")
-        case "union_tag_invalid":
-            context = detail["ctx"]
-            return Problem(tree.mark, f"{name} has no {context['tag']!r}; allowed: {context['expected_tags']}")
-        case "union_tag_not_found":
-            return Problem(tree.mark, f"{name} must be a mapping with a name, but got {quoted(tree.plain)}")
-        case _:
-            subject = f"{name}: " if name else ""
-            got = "" if isinstance(tree.value, dict) else f", but got {quoted(tree.plain)}"
-            return Problem(tree.mark, f"{subject}{detail['msg'].removeprefix('Value error, ')}{got}")
+    settings = tree.plain
+    settings.pop(PROVENANCE, None)
+    return TrialConfig.model_validate(settings), None if origin is None else Provenance.model_validate(origin.plain)

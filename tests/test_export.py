@@ -108,26 +108,30 @@ GOOD = "data: {name: digits}\nmodel: {name: mlp}\nmethod: {name: ste}\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- 1\n", ":1:1: a training run is a mapping"),
-        ("data: {name: digits}\nmodel: {name: mlp}\n", ":1:1: method is missing"),
-        (GOOD + "seed: many\n", ":4:7: seed: .*, but got 'many'"),
-        (GOOD + "sead: 3\n", ":4:1: sead is no setting here"),
-        (GOOD.replace("name: mlp", "name: mlp, hidden: [3, 0]"), r":2:32: model.hidden.1: .*, but got 0"),
-        (GOOD.replace("mlp", "vgg"), ":2:8: model has no 'vgg'; allowed: 'mlp'"),
-        (GOOD.replace("name: ste", ""), ":3:9: method must be a mapping with a name"),
-        (GOOD + "provenance: {study: a, search_id: b, trial: x}\n", ":4:45: trial: .*, but got 'x'"),
+        ("- 1\n", ":1:1: a training run is a mapping of settings, but got"),
+        ("data: {name: digits}\nmodel: {name: mlp}\n", ":1:1: method: required, but missing"),
+        (GOOD + "seed: many\n", ":4:7: seed: must be a valid integer.*, but got 'many'"),
+        (GOOD + "sead: 3\n", ":4:1: sead: unknown key, did you mean 'seed'"),
+        (GOOD.replace("name: mlp", "name: mlp, hidden: [3, 0]"), r":2:32: model.hidden.1: must be .*, but got 0"),
+        (GOOD.replace("mlp", "vgg"), ":2:15: model: unknown name 'vgg'"),
+        (GOOD.replace("name: ste", ""), ":3:1: method.name: required, but missing"),
+        (GOOD + "provenance: {study: a, search_id: b, trial: x}\n", ":4:45: provenance.trial: must .*, but got 'x'"),
         (GOOD + "plan: {epochs: 3\n", ":5:1: not YAML"),
+        (
+            GOOD.replace("digits", "mnist, root: '${NO_SUCH_VARIABLE}'"),
+            ":1:28: the environment has no variable NO_SUCH",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_at_its_place(tmp_path, text, message):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=rf"^{path}{message}"):
+    with pytest.raises(InputError, match=rf"^{path}{message}"):
         load_trial(path)
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"none.yaml: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"none.yaml: cannot be read: No such file"):
         load_trial(tmp_path / "none.yaml")
 
 
