@@ -6,19 +6,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bnnsearch.config.base import PositiveFloat, Settings
+from bnnsearch.config.base import Settings
 
 
 class LinearConfig(Settings):
-    """The learning rate falls linearly to 0 over each phase."""
+    """The learning rate falls linearly to 0."""
 
     name: Literal["linear"] = "linear"
 
 
 class CosineConfig(Settings):
-    """The learning rate falls to 0 along half a cosine over each phase."""
+    """The learning rate falls to 0 along half a cosine."""
 
     name: Literal["cosine"] = "cosine"
+
+
+class WarmRestartsConfig(Settings):
+    """Half a cosine, again and again, each period longer than the one before (Loshchilov & Hutter, 2017).
+
+    Attributes:
+        period: epochs of the first period, T_0.
+        factor: how much longer each period is than the last, T_mult. The thesis's 254 epochs are 2 + 4 + ... + 128.
+    """
+
+    name: Literal["warm_restarts"] = "warm_restarts"
+    period: Annotated[int, Field(ge=1)] = 2
+    factor: Annotated[int, Field(ge=1, le=10)] = 2
 
 
 class ConstantConfig(Settings):
@@ -27,7 +40,9 @@ class ConstantConfig(Settings):
     name: Literal["constant"] = "constant"
 
 
-ScheduleConfig = Annotated[LinearConfig | CosineConfig | ConstantConfig, Field(discriminator="name")]
+ScheduleConfig = Annotated[
+    LinearConfig | CosineConfig | WarmRestartsConfig | ConstantConfig, Field(discriminator="name")
+]
 
 
 class PlanConfig(Settings):
@@ -35,9 +50,11 @@ class PlanConfig(Settings):
 
     Attributes:
         epochs: epochs of the whole run, all phases together.
-        schedule: shape of the learning rate; restarts when the phase changes.
+        schedule: shape of the learning rate.
+        restart: whether the schedule starts again with every phase; otherwise it spans the run.
         warmup_epochs: epochs over which the learning rate rises linearly at the very start.
         label_smoothing: share of the target spread over all classes.
+        bn_batches: training batches from which batch-norm statistics are re-estimated before every evaluation.
         dtype: arithmetic of the forward and backward pass; parameters stay float32.
         compile: compile the training step (slow start, worth it over many epochs).
         deterministic: refuse kernels whose result depends on timing.
@@ -45,11 +62,10 @@ class PlanConfig(Settings):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     schedule: ScheduleConfig = LinearConfig()
+    restart: bool = True
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bn_batches: Annotated[int, Field(ge=1)] = 20
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     deterministic: bool = True
-
-
-__all__ = ["ConstantConfig", "CosineConfig", "LinearConfig", "PlanConfig", "PositiveFloat", "ScheduleConfig"]

@@ -8,10 +8,13 @@ from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import DataConfig
-from bnnsearch.config.method import BnewConfig, MethodConfig
+from bnnsearch.config.distill import DistillConfig
+from bnnsearch.config.method import BmdConfig, MethodConfig, SteConfig, method_epochs
 from bnnsearch.config.model import ModelConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
 from bnnsearch.config.plan import PlanConfig
+from bnnsearch.config.precision import PrecisionConfig
+from bnnsearch.config.recu import RecuConfig
 
 
 class TrialConfig(Settings):
@@ -24,6 +27,9 @@ class TrialConfig(Settings):
         method: how binary weights are trained.
         optimizer: the gradient optimizer.
         plan: epochs, schedule, arithmetic.
+        recu: rectified clamp of latent weights; None is without.
+        precision: cyclic low precision; None trains in `plan.dtype` throughout.
+        distill: learn from a real-valued teacher; None learns from the labels.
         seed: seed of weights, batches and augmentation; None is derived from the study's seed and the trial's number.
     """
 
@@ -33,15 +39,21 @@ class TrialConfig(Settings):
     method: MethodConfig
     optimizer: OptimizerConfig = AdamConfig()
     plan: PlanConfig = PlanConfig()
+    recu: RecuConfig | None = None
+    precision: PrecisionConfig | None = None
+    distill: DistillConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        if isinstance(self.method, BnewConfig):
-            taken = self.method.pretrain_epochs + self.method.finetune_epochs
-            if taken >= self.plan.epochs:
-                raise ValueError(
-                    "method.pretrain_epochs + method.finetune_epochs < plan.epochs must hold, but got "
-                    f"{self.method.pretrain_epochs} + {self.method.finetune_epochs} >= {self.plan.epochs}"
-                )
+        method_epochs(self.method, self.plan.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _recu_has_latent_weights(self) -> Self:
+        latent = isinstance(self.method, SteConfig) or (
+            isinstance(self.method, BmdConfig) and self.method.form == "dual"
+        )
+        if self.recu is not None and not latent:
+            raise ValueError(f"recu needs a method with latent weights, ste or bmd (dual), but got {self.method.name}")
         return self

@@ -1,0 +1,67 @@
+"""The network that would be exported, its batch-norm statistics, and its accuracy.
+
+Whatever is reported of a training run is measured here: weights through sign, batch norm re-estimated with those
+weights. A soft or low-bit intermediate is never evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bnnsearch.core.binarize import filter_mean_magnitude, sign
+from bnnsearch.core.layers import BinaryLayer, binary_layers
+from bnnsearch.core.metrics import correct
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def sign_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of `model` with every binary weight replaced by the sign of its view.
+
+    A network of the same kind with the default view computes from it what is exported. An XNOR scale is a mean
+    magnitude, so that the weights of such a layer are +-alpha.
+    """
+    weights = {f"{name}.weight": _binary_weight(layer) for name, layer in binary_layers(model).items()}
+    return {**model.state_dict(), **weights}
+
+
+def _binary_weight(layer: BinaryLayer) -> Tensor:
+    signs = sign(layer.view(layer.weight))
+    return signs * filter_mean_magnitude(layer.weight) if layer.scale == "xnor" else signs
+
+
+@torch.no_grad()
+def reestimate_batch_norm(model: nn.Module, batches: Batches) -> None:
+    """Set the running statistics of every batch norm to their plain mean over `batches`; nothing else changes."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+        norm.train()
+    try:
+        for images, _ in batches:
+            model(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:
+    """Accuracy in [0, 1] and mean cross-entropy of `model` in evaluation mode over `batches`."""
+    model.eval()
+    hits, loss, seen = 0.0, 0.0, 0
+    for images, labels in batches:
+        logits = model(images)
+        hits += float(correct(logits, labels))
+        loss += float(cross_entropy(logits.float(), labels, reduction="sum"))
+        seen += len(labels)
+    return hits / seen, loss / seen

@@ -1,0 +1,244 @@
+"""The training loop: a network, a data set and a `TrialConfig`, an epoch at a time.
+
+A run is a sequence of phases, each with its own method, view of the weights and optimizers. Everything that changes
+with time is a function of the position in the run, and every epoch draws its randomness from a seed of its own; what
+has to be kept to go on exactly is therefore the network, the optimizers and the position.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import reduce
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
+from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
+from bnnsearch.core.layers import View, binary_layers
+from bnnsearch.core.methods.base import Phase, Progress
+from bnnsearch.core.methods.build import build_phases
+from bnnsearch.core.metrics import binary_fractions, correct, flip_rates, mean_over_weights, weight_signs
+from bnnsearch.core.optimizers import real_optimizer, set_lr_factor
+from bnnsearch.core.precision import FULL, CyclicPrecision
+from bnnsearch.core.recu import Recu
+from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.schedule import lr_factor, warmup_factor
+from bnnsearch.core.trainer import EpochMetrics
+
+EVAL_BATCH = 512
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a run stands: epochs finished in all, index of the phase, epochs finished in it."""
+
+    epoch: int = 0
+    phase: int = 0
+    phase_epoch: int = 0
+
+
+class GradientTrainer:
+    """Trains a binary network by gradients.
+
+    Args:
+        config: the training run; its seed must be set.
+        data: the data set, on `device`.
+        model: a network of binary layers with the default view; it is taken over and trained in place.
+        device: where to train.
+
+    Raises:
+        ValueError: the seed is missing, or the phases do not fit into the plan.
+    """
+
+    def __init__(
+        self, config: TrialConfig, *, data: Dataset, model: nn.Module, device: torch.device | str = "cpu"
+    ) -> None:
+        if config.seed is None:
+            raise ValueError("a training run needs a seed, but got seed=None")
+        self._seed = config.seed
+        self._config = config
+        self._data = data
+        self._device = torch.device(device)
+        self._sign_network = deepcopy(model).to(self._device)
+        self._model = model.to(self._device)
+        self._layers = binary_layers(model)
+        self._weights = [layer.weight for layer in self._layers.values()]
+        self._phases = build_phases(config.method, config.optimizer, epochs=config.plan.epochs)
+        self._steps = steps_per_epoch(data.train, config.data.batch_size)
+        self._recu = Recu(config.recu) if config.recu else None
+        self._precision = CyclicPrecision(config.precision) if config.precision else None
+        if self._recu:
+            self._recu.prepare(self._model)
+        if self._precision:
+            self._precision.attach(self._model)
+        self._position = _Position()
+        self._phase.method.start(self._weights)
+        self._optimizers = self._enter_phase()
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        """Train on from the present state to the end of the plan, an epoch at a time.
+
+        Raises:
+            FloatingPointError: the loss of an epoch is not finite.
+        """
+        while self._go_on():
+            yield self._train_epoch()
+
+    def test(self) -> dict[str, float]:
+        """Accuracy and loss of the sign network on the test split."""
+        accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.test, batch_size=EVAL_BATCH))
+        return {"test_acc": accuracy, "test_loss": loss}
+
+    def sign_network(self) -> nn.Module:
+        """The network as it would be exported now: weights +-1, batch norm re-estimated. Calls share one network."""
+        self._sign_network.load_state_dict(sign_state(self._model))
+        generator = torch.Generator().manual_seed(derived_seed(self._seed, "batch norm"))
+        batches = train_batches(self._data.train, batch_size=self._config.data.batch_size, generator=generator)
+        reestimate_batch_norm(self._sign_network, islice(batches, self._config.plan.bn_batches))
+        return self._sign_network
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimizers and position."""
+        position = self._position
+        return {
+            "model": self._model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "position": [position.epoch, position.phase, position.phase_epoch],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state; the next `fit` goes on with the epoch after it."""
+        self._position = _Position(*state["position"])
+        self._model.load_state_dict(state["model"])
+        self._optimizers = self._enter_phase()
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+    @property
+    def _phase(self) -> Phase:
+        return self._phases[self._position.phase]
+
+    def _enter_phase(self) -> list[Optimizer]:
+        """Show the weights as the phase's method does; its optimizers, new."""
+        method = self._phase.method
+        transforms: list[View] = [view for view in (self._precision, self._recu) if view] + [method.view]
+
+        def view(weight: Tensor) -> Tensor:
+            return reduce(lambda seen, transform: transform(seen), transforms, weight)
+
+        for layer in self._layers.values():
+            layer.view = view
+        self._forward = torch.compile(self._loss) if self._config.plan.compile else self._loss
+        binary = method.optimizer(self._weights) if self._weights else None
+        real = real_optimizer(self._config.optimizer, self._model, self._weights)
+        return [real] if binary is None else [binary, real]
+
+    def _go_on(self) -> bool:
+        """Whether an epoch is left; enters the next phase where the present one is over."""
+        position, phase = self._position, self._phase
+        if position.phase_epoch < phase.epochs and not self._is_binary(phase.until_binary):
+            return True
+        if position.phase + 1 == len(self._phases):
+            return False
+        self._position = _Position(position.epoch, position.phase + 1, 0)
+        self._phase.method.start(self._weights)
+        self._optimizers = self._enter_phase()
+        return True
+
+    def _is_binary(self, share: float | None) -> bool:
+        if share is None or self._position.phase_epoch == 0:
+            return False
+        return mean_over_weights(binary_fractions(self._layers), self._layers, empty=1.0) >= share
+
+    def _train_epoch(self) -> EpochMetrics:
+        seed = derived_seed(self._seed, self._position.epoch)
+        with reproducible(seed, device=self._device, deterministic=self._config.plan.deterministic):
+            before = weight_signs(self._layers)
+            values = self._train_steps(torch.Generator().manual_seed(seed))
+            flips = flip_rates(before, weight_signs(self._layers))
+            accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.val, batch_size=EVAL_BATCH))
+        self._position.epoch += 1
+        self._position.phase_epoch += 1
+        if not isfinite(values["train_loss"]):
+            raise FloatingPointError(f"train_loss must be finite, but is {values['train_loss']} in this epoch")
+        binary = binary_fractions(self._layers)
+        summary = {
+            "val_acc": accuracy,
+            "val_loss": loss,
+            "flip_rate": mean_over_weights(flips, self._layers, empty=0.0),
+            "binary_fraction": mean_over_weights(binary, self._layers, empty=1.0),
+            "bits": float(self._precision.bits["weights"]) if self._precision else FULL,
+        }
+        layers = {"flip_rate": flips, "binary_fraction": binary}
+        return EpochMetrics(self._position.epoch, self._planned_epochs(), self._phase.name, values | summary, layers)
+
+    def _planned_epochs(self) -> int:
+        """Epochs of the whole run as things stand: a phase that has ended early shortens it."""
+        position = self._position
+        later = sum(phase.epochs for phase in self._phases[position.phase :])
+        return position.epoch - position.phase_epoch + later
+
+    def _train_steps(self, generator: torch.Generator) -> dict[str, float]:
+        """One pass over the training split; its loss, accuracy, learning rate and speed."""
+        config = self._config.data
+        total, hits = torch.zeros(2, device=self._device).unbind()
+        self._model.train()
+        start = time.perf_counter()
+        batches = train_batches(
+            self._data.train,
+            batch_size=config.batch_size,
+            augment=config.augment,
+            generator=generator,
+            epoch=self._position.epoch,
+        )
+        seen = 0
+        for step, (images, labels) in enumerate(batches):
+            factor = self._anneal(step)
+            loss, logits = self._forward(images, labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            for optimizer in self._optimizers:
+                optimizer.step()
+            self._model.zero_grad()
+            total += loss.detach() * len(labels)
+            hits += correct(logits.detach(), labels)
+            seen += len(labels)
+        train_loss = float(total) / seen  # waits for the device
+        return {
+            "train_loss": train_loss,
+            "train_acc": float(hits) / seen,
+            "lr": factor * self._config.optimizer.lr,
+            "images_per_s": seen / (time.perf_counter() - start),
+        }
+
+    def _anneal(self, step: int) -> float:
+        """Set everything that changes with time for `step` of this epoch; the learning rate's factor."""
+        plan, phase, position = self._config.plan, self._phase, self._position
+        in_run = position.epoch + step / self._steps
+        in_phase = position.phase_epoch + step / self._steps
+        phase.method.anneal(Progress(in_phase, phase.epochs))
+        if self._recu:
+            self._recu.anneal(in_run / plan.epochs)
+        if self._precision:
+            self._precision.anneal(position.epoch * self._steps + step, plan.epochs * self._steps)
+        stretch = (in_phase, phase.epochs) if plan.restart else (in_run, plan.epochs)
+        factor = lr_factor(plan.schedule, *stretch) * warmup_factor(in_run, plan.warmup_epochs)
+        for optimizer in self._optimizers:
+            set_lr_factor(optimizer, factor)
+        return factor
+
+    def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        low = self._config.plan.dtype == "bfloat16"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
+            logits = self._model(images)
+        smoothing = self._config.plan.label_smoothing
+        return cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits

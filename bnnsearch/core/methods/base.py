@@ -1,0 +1,94 @@
+"""What a method is: how binary weights are seen by the forward pass, and how they are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a phase has come.
+
+    Attributes:
+        epoch: epochs since the phase began, in [0, epochs], a step being a fraction of one.
+        epochs: epochs of the phase at most.
+    """
+
+    epoch: float
+    epochs: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the phase that has passed, in [0, 1]."""
+        return self.epoch / self.epochs
+
+
+class Method(Protocol):
+    """How the binary weights are treated in one phase; `weights` are those of all binary layers."""
+
+    def start(self, weights: Sequence[Parameter]) -> None:
+        """Change the weights in place as the phase begins; not called again when a run is resumed within it."""
+        ...
+
+    def view(self, weight: Tensor) -> Tensor:
+        """What the forward pass uses for `weight`, same shape, differentiable; its sign is what would be exported."""
+        ...
+
+    def optimizer(self, weights: Sequence[Parameter]) -> Optimizer | None:
+        """The optimizer that moves the weights; None where they are frozen."""
+        ...
+
+    def anneal(self, progress: Progress) -> None:
+        """Set what changes with time, before every step; depends on `progress` alone: resuming needs no state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a run under one method.
+
+    Attributes:
+        name: as it is reported.
+        epochs: length at most.
+        method: how the binary weights are treated.
+        until_binary: end as soon as this share of the weights is binary.
+    """
+
+    name: str
+    epochs: int
+    method: Method
+    until_binary: float | None = None
+
+
+@torch.no_grad()
+def clip_(weights: Sequence[Parameter]) -> None:
+    """Project the weights onto [-1, 1], in place."""
+    for weight in weights:
+        weight.clamp_(-1, 1)
+
+
+def after_step(optimizer: Optimizer, action: Callable[[], None]) -> Optimizer:
+    """`optimizer`, calling `action` after each of its steps."""
+
+    def hook(*_: Any) -> None:
+        action()
+
+    optimizer.register_step_post_hook(hook)
+    return optimizer
+
+
+def before_step(optimizer: Optimizer, action: Callable[[], None]) -> Optimizer:
+    """`optimizer`, calling `action` before each of its steps, after the gradients are known."""
+
+    def hook(*_: Any) -> None:
+        action()
+
+    optimizer.register_step_pre_hook(hook)
+    return optimizer

@@ -1,0 +1,65 @@
+"""ProxQuant: relaxed weights, pulled towards the nearer of +-1 after each step (Bai et al., 2019).
+
+    w <- clip(prox(w - eta dl/dw), -1, 1),   strength s = eta reg_rate epoch
+    l1   prox(w) = sign(w) (1 + sgn(|w| - 1) max(||w| - 1| - s, 0))
+    l2   prox(w) = (w + s sign(w)) / (1 + s)
+
+with the direction of the optimizer in place of dl/dw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from bnnsearch.config.method import ProxquantConfig
+from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.core.binarize import sign
+from bnnsearch.core.methods.base import Progress, after_step, clip_
+from bnnsearch.core.optimizers import binary_optimizer
+
+
+def prox_l1(weight: Tensor, strength: float) -> Tensor:
+    """Soft threshold of the distance to the nearer of +-1: moves by `strength`, never past it."""
+    distance = weight.abs() - 1
+    return sign(weight) * (1 + distance.sgn() * (distance.abs() - strength).clamp(min=0))
+
+
+def prox_l2(weight: Tensor, strength: float) -> Tensor:
+    """Weighted mean of the weight and the nearer of +-1."""
+    return (weight + strength * sign(weight)) / (1 + strength)
+
+
+class Proxquant:
+    """Relaxed weights under a growing W-shaped penalty."""
+
+    def __init__(self, config: ProxquantConfig, optimizer: OptimizerConfig) -> None:
+        self._config = config
+        self._optimizer = optimizer
+        self._reg = 0.0
+
+    def start(self, weights: Sequence[Parameter]) -> None:
+        clip_(weights)
+
+    def view(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def optimizer(self, weights: Sequence[Parameter]) -> Optimizer:
+        optimizer = binary_optimizer(self._optimizer, weights)
+        prox = prox_l1 if self._config.penalty == "l1" else prox_l2
+        share = 0.5 if (self._config.penalty, self._config.l1_step) == ("l1", "half") else 1.0
+
+        @torch.no_grad()
+        def pull() -> None:
+            strength = share * self._reg * optimizer.param_groups[0]["lr"]
+            for weight in weights:
+                weight.copy_(prox(weight, strength).clamp_(-1, 1))
+
+        return after_step(optimizer, pull)
+
+    def anneal(self, progress: Progress) -> None:
+        self._reg = self._config.reg_rate * progress.epoch

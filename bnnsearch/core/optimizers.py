@@ -1,0 +1,79 @@
+"""Gradient optimizers from their settings, and Signum, which torch lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, Optimizer
+
+from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig, SgdConfig, SignumConfig
+
+
+class Signum(Optimizer):
+    """Momentum sign descent, m <- momentum m + (1 - momentum) g, w <- w - lr sgn(m) (Bernstein et al., 2018).
+
+    Here sgn(0) = 0: without a gradient nothing moves.
+    """
+
+    def __init__(self, params: Any, lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; closures are not taken."""
+        assert closure is None, "Signum evaluates no closure"
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                momentum: Tensor = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.lerp_(gradient, 1 - group["momentum"])
+                weight.sub_(momentum.sgn(), alpha=group["lr"])
+        return None
+
+
+def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]], *, lr: float) -> Optimizer:
+    """The optimizer that `config` names, over parameter groups in torch's form, at learning rate `lr`."""
+    match config:
+        case AdamConfig():
+            return Adam(groups, lr=lr, betas=config.betas, fused=True)
+        case SgdConfig():
+            return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+        case SignumConfig():
+            return Signum(groups, lr, momentum=config.momentum)
+        case _:
+            assert_never(config)
+
+
+def binary_optimizer(config: OptimizerConfig, weights: Sequence[Parameter]) -> Optimizer:
+    """The optimizer of latent or relaxed binary weights."""
+    return build_optimizer(
+        config, [{"params": list(weights), "weight_decay": config.binary_weight_decay}], lr=config.lr
+    )
+
+
+def real_optimizer(config: OptimizerConfig, model: nn.Module, binary: Sequence[Parameter]) -> Optimizer:
+    """The optimizer of every parameter of `model` that is not among `binary`; only matrices and kernels decay."""
+    taken = {id(weight) for weight in binary}
+    real = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    decayed = [parameter for parameter in real if parameter.squeeze().ndim >= 2]
+    others = [parameter for parameter in real if parameter.squeeze().ndim < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return build_optimizer(config, [group for group in groups if group["params"]], lr=config.real_lr or config.lr)
+
+
+def set_lr_factor(optimizer: Optimizer, factor: float) -> None:
+    """Set the learning rate of every group to `factor` times the one it was built with."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
