@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bnnsearch.config.base import PositiveFloat, Settings
 
@@ -31,8 +31,14 @@ def parse_duration(value: Any) -> Any:
     return sum(float(number) * _UNITS[unit] for number, _, unit in re.findall(r"(\d+(\.\d+)?)([smhd])", value))
 
 
-Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+_SECONDS_SCHEMA = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d+(\.\d+)?[smhd])+$"}]
+}
+Seconds = Annotated[float, Field(ge=0), BeforeValidator(parse_duration), WithJsonSchema(_SECONDS_SCHEMA)]
 """Seconds; read from text such as `90m`."""
+
+Duration = Annotated[Seconds, Field(gt=0)]
+"""More than 0 seconds."""
 
 
 class Objective(Settings):
@@ -49,12 +55,12 @@ class Constraint(Settings):
     max: float | None = None
     min: float | None = None
 
-    def model_post_init(self, context: Any) -> None:
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
         if (self.max is None) == (self.min is None):
-            raise ValueError(
-                f"a constraint has exactly one of max and min, but {self.metric} has "
-                f"{'neither' if self.max is None else 'both'}"
-            )
+            got = "neither" if self.max is None else "both"
+            raise ValueError(f"a constraint has exactly one of max and min, but {self.metric} has {got}")
+        return self
 
     def violation(self, value: float) -> float:
         """How far `value` lies outside the bound: feasible where <= 0."""
@@ -85,7 +91,10 @@ SamplerConfig = Annotated[TpeConfig | Nsga2Config | RandomConfig, Field(discrimi
 
 
 class AshaConfig(Settings):
-    """Asynchronous successive halving: at epochs grace * factor^k only the best 1/factor of the trials go on."""
+    """Asynchronous successive halving: at epochs grace * factor^k only the best 1/factor of the trials go on.
+
+    With several objectives the best are those of the smaller non-dominated rank, then those in emptier places.
+    """
 
     name: Literal["asha"] = "asha"
     reduction_factor: Annotated[int, Field(ge=2)] = 3
@@ -124,6 +133,12 @@ class ResourcesConfig(Settings):
     trial_timeout: Duration | None = None
 
 
+class CheckpointConfig(Settings):
+    """How often a running trial's state is saved: a killed trial repeats at most `interval` seconds and one epoch."""
+
+    interval: Seconds = 10.0
+
+
 class TrackingConfig(Settings):
     """Where MLflow records: None is MLFLOW_TRACKING_URI, else the embedded SQLite store."""
 
@@ -132,14 +147,29 @@ class TrackingConfig(Settings):
 
 
 class SelectConfig(Settings):
-    """What `export` takes when nothing is said: the knee of the front, or the best of one metric."""
+    """What `export` takes when nothing is said: the knee of the front, or the best of one metric.
+
+    Attributes:
+        by: `knee` or `best`.
+        metric: the objective that `best` looks at; None is the first one.
+    """
 
     by: Literal["knee", "best"] = "knee"
     metric: Metric | None = None
 
+    @model_validator(mode="after")
+    def _metric_is_used(self) -> Self:
+        if self.by == "knee" and self.metric is not None:
+            raise ValueError(f"a metric is for by: best, but got metric {self.metric} with by: knee")
+        return self
+
 
 class StudyConfig(Settings):
-    """Everything of a space file but its `trial` tree."""
+    """Everything of a space file but its `trial` tree.
+
+    Attributes:
+        retries: how often a trial that crashed is taken up again from its checkpoint.
+    """
 
     version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
@@ -151,5 +181,38 @@ class StudyConfig(Settings):
     scheduler: SchedulerConfig = NoSchedulerConfig()
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
+    checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Self:
+        objectives = [objective.metric for objective in self.objectives]
+        bounds = [(constraint.metric, "min" if constraint.max is None else "max") for constraint in self.constraints]
+        for place, metric in enumerate(objectives):
+            if metric in objectives[:place]:
+                raise ValueError(f"objectives.{place}.metric must be used once, but got {metric} again")
+        for place, (metric, side) in enumerate(bounds):
+            if (metric, side) in bounds[:place]:
+                raise ValueError(f"constraints.{place}.metric must have one {side}, but got {metric} again")
+        return self
+
+    @model_validator(mode="after")
+    def _selects_an_objective(self) -> Self:
+        objectives = [objective.metric for objective in self.objectives]
+        if self.select.metric is not None and self.select.metric not in objectives:
+            known = ", ".join(objectives)
+            raise ValueError(f"select.metric must be an objective, but got {self.select.metric}; allowed: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_fits(self) -> Self:
+        """ASHA compares trials at rungs; costs known before training would decide there without any training seen."""
+        objectives = [objective.metric for objective in self.objectives]
+        if isinstance(self.scheduler, AshaConfig) and "val_acc" not in objectives:
+            raise ValueError(
+                "scheduler.name asha needs an objective that training improves, val_acc, "
+                f"but got {', '.join(objectives)}; allowed: none"
+            )
+        return self

@@ -12,7 +12,7 @@ from bnnsearch.space.check import model_problems, trial_problems
 from bnnsearch.space.node import Node
 from bnnsearch.space.override import fill_variables, set_values
 from bnnsearch.space.parser import Parser
-from bnnsearch.space.reader import read_tree
+from bnnsearch.space.reader import read_tree, write_yaml
 from bnnsearch.space.search_space import SearchSpace
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
 
@@ -24,16 +24,14 @@ class Space:
     Attributes:
         study: all of it but the `trial` tree.
         trial: what is searched.
-        source: the file's text.
+        text: YAML that loads to this space: the file's own text, or written anew where options replaced settings.
         path: the file.
-        overrides: the `--set` options it was read with.
     """
 
     study: StudyConfig
     trial: SearchSpace
-    source: str
+    text: str
     path: Path
-    overrides: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """What `validate` prints: the study, the size of its space, and a line for each parameter."""
@@ -75,13 +73,16 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
         rule = "a space is a mapping of settings"
         raise SpaceError([Problem(tree.mark, f"{rule}, but got {quoted(tree.plain)}")])
     problems: list[Problem] = []
-    tree = fill_variables(set_values(tree, overrides), os.environ, problems)
+    written = set_values(tree, overrides)
+    tree = fill_variables(written, os.environ, problems)
     node = _trial_node(tree, problems)
     problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
     if problems or node is None:
         raise SpaceError(problems)
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
-    return Space(study, SearchSpace(node), data.decode("utf-8-sig"), path, tuple(overrides))
+    # Not `tree`: what variables hold may be secret, and differs between machines.
+    text = write_yaml(written) if overrides else data.decode("utf-8-sig")
+    return Space(study, SearchSpace(node), text, path)
 
 
 def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:

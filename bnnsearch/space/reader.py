@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import StringIO
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -52,6 +54,16 @@ def read_tree(data: bytes, source: str) -> Tree:
     if document.problems:
         raise SpaceError(document.problems)
     return tree
+
+
+def write_yaml(tree: Tree) -> str:
+    """Text that `read_tree` reads to the values of `tree`."""
+    text = StringIO()
+    yaml: Any = YAML(typ="safe", pure=True)
+    # Lists and mappings of scalars on one line each, in the order of the file.
+    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = None, 4096, False
+    yaml.dump(tree.plain, text)
+    return text.getvalue()
 
 
 def _decode(data: bytes, source: str) -> str:

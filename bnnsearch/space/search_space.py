@@ -70,25 +70,21 @@ class _Recorded:
 
     params: Mapping[str, Scalar]
 
-    def suggest_float(  # the arguments are the protocol's
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,  # noqa: ARG002
+    # ruff: disable[ARG002]
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         value: Any = self._value(name)
         return float(value)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:  # noqa: ARG002
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         value: Any = self._value(name)
         return int(value)
 
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:  # noqa: ARG002
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
         return self._value(name)
 
+    # ruff: enable[ARG002]
     def _value(self, name: str) -> Scalar:
         if name not in self.params:
             raise ValueError(f"parameter {name} is missing")
