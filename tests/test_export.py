@@ -119,7 +119,7 @@ GOOD = "data: {name: digits}\nmodel: {name: mlp}\nmethod: {name: ste}\n"
         (GOOD + "plan: {epochs: 3\n", ":5:1: not YAML"),
         (
             GOOD.replace("digits", "mnist, root: '${NO_SUCH_VARIABLE}'"),
-            ":1:28: the environment has no variable NO_SUCH",
+            ":1:27: the environment has no variable NO_SUCH",
         ),
     ],
 )
