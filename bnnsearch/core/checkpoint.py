@@ -1,0 +1,61 @@
+"""A training state on disk: tensors and plain values, whole or not at all, refused when a byte has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MAGIC = b"bnnsearch checkpoint 1\n"
+_DIGEST = hashlib.sha256().digest_size
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` to `path` in one step: whoever reads finds the old state or the new one, never half of one."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; tensors come to the CPU.
+
+    Raises:
+        ValueError: the file is not a checkpoint, is cut short, was changed, or holds more than plain values.
+    """
+    content = path.read_bytes()
+    start = len(MAGIC) + _DIGEST
+    if not content.startswith(MAGIC) or len(content) < start:
+        raise ValueError(f"{path}: not a checkpoint")
+    payload = content[start:]
+    if hashlib.sha256(payload).digest() != content[len(MAGIC) : start]:
+        raise ValueError(f"{path}: the checkpoint is damaged (its SHA-256 differs)")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path}: a checkpoint may hold only tensors and plain values") from error
+    return state
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` outlast a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
