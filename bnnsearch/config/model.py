@@ -1,44 +1,239 @@
-"""Networks: which architecture, how wide, which activation, which layers stay real."""
+"""Networks: which architecture, how deep and wide, which activation, which layers stay real.
+
+A published network is a class of settings whose defaults are that network; every dimension of it can be searched.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bnnsearch.config.base import PositiveFloat, Settings
 
-Activation = Literal["hardtanh", "rprelu"]
+Activation = Literal["hardtanh", "rprelu", "prelu", "none"]
 SignGradient = Literal["ste", "polynomial"]
-Layers = Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Field(min_length=1, max_length=16)]
+Scale = Literal["none", "xnor", "learned"]
+Shortcut = Literal["pad", "conv", "repeat"]
+Block = Literal["post", "pre", "gated"]
+Stem = Literal["small", "pooled", "strided", "imagenet"]
+Width = Annotated[int, Field(ge=1, le=65536)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
+Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1, max_length=16)]
+Kernel = Literal[1, 3, 5, 7]
 
 
-class _Binary(Settings):
+class BinarySettings(Settings):
     """What every binary network has.
 
     Attributes:
-        activation: what follows batch norm: shifted `hardtanh`, or `rprelu` (learnable shifts and slopes, ReActNet).
-        shift: fixed horizontal shift s of the activation's sign, sign(x - s).
         sign_gradient: derivative used for sign of activations: clipped `ste` (eq. 1) or Bi-Real `polynomial` (eq. 2).
+        standardise: differentiate sign at x / std(x), std per image, as ReCU does; not with `rprelu`.
+        scale: factor per output channel of a binary layer: `none`, `xnor` (mean |w|) or `learned`.
+        float_layers: binary layers that stay real, weights and inputs: names or patterns such as `stage1.*`.
+    """
+
+    sign_gradient: SignGradient = "polynomial"
+    standardise: bool = False
+    scale: Scale = "none"
+    float_layers: tuple[str, ...] = ()
+
+
+class ActivatedSettings(BinarySettings):
+    """A binary network whose activation is a choice.
+
+    Attributes:
+        activation: `hardtanh`; `prelu`, one slope per channel; `rprelu` with learnable shifts and slopes, its signs
+            with learnable thresholds (ReActNet); `none`.
+        shift: horizontal shift s of the activation, sign(x - s); where thresholds are learnable, their start.
     """
 
     activation: Activation = "hardtanh"
     shift: Annotated[float, Field(ge=-4, le=4)] = 0.0
-    sign_gradient: SignGradient = "polynomial"
 
 
-class MlpConfig(_Binary):
-    """Binary multi-layer perceptron; the last layer, the classifier, stays real."""
+class MlpConfig(ActivatedSettings):
+    """Binary multi-layer perceptron; the last layer, the classifier, stays real.
+
+    Attributes:
+        hidden: width of every hidden layer.
+        inputs: `binary` takes the sign of the normalised pixels; `real` takes pixels into a real first layer.
+    """
 
     name: Literal["mlp"] = "mlp"
-    hidden: Layers = (256, 256)
+    hidden: Widths = (256, 256)
+    inputs: Literal["binary", "real"] = "binary"
 
 
-class Resnet20Config(_Binary):
-    """Binary ResNet-20 for small images, one shortcut per convolution; stem and classifier stay real."""
+class PlainSettings(ActivatedSettings):
+    """A chain of convolutions without shortcuts; the first convolution and the classifier stay real.
 
-    name: Literal["resnet20"] = "resnet20"
+    Attributes:
+        channels: output channels of every convolution, the first one included.
+        pool_every: a 2x2 max-pool follows every so many convolutions.
+        kernel: kernel size of every convolution.
+        width: factor on all channels.
+    """
+
+    channels: Widths = (32, 64, 64, 128)
+    pool_every: Annotated[int, Field(ge=1, le=16)] = 2
+    kernel: Kernel = 3
     width: PositiveFloat = 1.0
 
 
-ModelConfig = Annotated[MlpConfig | Resnet20Config, Field(discriminator="name")]
+class CnnConfig(PlainSettings):
+    """Small binary convolutional network, for MNIST and its like."""
+
+    name: Literal["cnn"] = "cnn"
+
+
+class VggSmallConfig(PlainSettings):
+    """VGG-small (Zhang et al., 2018), as binarised by ReCU: six convolutions, one real classifier."""
+
+    name: Literal["vgg_small"] = "vgg_small"
+    channels: Widths = (128, 128, 256, 256, 512, 512)
+    scale: Scale = "learned"
+
+
+class XnornetConfig(BinarySettings):
+    """XNOR-Net (Rastegari et al., 2016): AlexNet with batch norm before each sign and binary fully-connected layers.
+
+    Attributes:
+        channels: output channels of the five convolutions.
+        hidden: widths of the binary fully-connected layers.
+        stem: `imagenet` is 11x11 with stride 4; `small` 3x3 with stride 1, for images of about 32 pixels.
+        width: factor on all channels and hidden widths.
+        dropout: share of inputs of each fully-connected layer set to 0 while training.
+    """
+
+    name: Literal["xnornet"] = "xnornet"
+    scale: Scale = "xnor"
+    sign_gradient: SignGradient = "ste"
+    channels: Annotated[tuple[Width, ...], Field(min_length=5, max_length=5)] = (96, 256, 384, 384, 256)
+    hidden: Widths = (4096, 4096)
+    stem: Literal["imagenet", "small"] = "imagenet"
+    width: PositiveFloat = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class ResidualSettings(ActivatedSettings):
+    """A network of binary convolutions, each with its own shortcut; stem, classifier and 1x1 shortcuts stay real.
+
+    Attributes:
+        channels: output channels of every stage; the second and later stages start with stride 2.
+        depths: convolutions of every stage.
+        width: factor on all channels.
+        kernel: kernel size of the binary convolutions.
+        block: `post` is sign, conv, norm, add, activation; `pre` is norm, activation, sign, conv, add (He et al.,
+            2016); `gated` is norm, sign, conv, gate, activation, add (Real-to-Binary).
+        reduction: how many times fewer channels the hidden layer of a gate has.
+        shortcut: where shapes change, after 2x2 average pooling: `pad` adds zero channels, `conv` is a real 1x1
+            convolution with norm, `repeat` repeats the channels.
+        stem: `small` 3x3; `pooled` 3x3 and max-pool; `strided` 3x3 with stride 2; `imagenet` 7x7 with stride 2 and
+            max-pool.
+        head_norm: whether batch norm precedes the classifier.
+    """
+
+    channels: Widths = (64, 128, 256, 512)
+    depths: Depths = (4, 4, 4, 4)
+    width: PositiveFloat = 1.0
+    kernel: Kernel = 3
+    block: Block = "post"
+    reduction: Annotated[int, Field(ge=1, le=64)] = 8
+    shortcut: Shortcut = "pad"
+    stem: Stem = "small"
+    head_norm: bool = False
+
+    @model_validator(mode="after")
+    def _one_depth_per_stage(self) -> Self:
+        if len(self.depths) != len(self.channels):
+            raise ValueError(
+                f"depths and channels must have one entry per stage each, but got {len(self.depths)} and "
+                f"{len(self.channels)}"
+            )
+        return self
+
+
+class Resnet20Config(ResidualSettings):
+    """Binary ResNet-20 for small images, as in ReCU."""
+
+    name: Literal["resnet20"] = "resnet20"
+    channels: Widths = (16, 32, 64)
+    depths: Depths = (6, 6, 6)
+    scale: Scale = "learned"
+    head_norm: bool = True
+
+
+class Resnet18Config(ResidualSettings):
+    """Binary ResNet-18: as in ReCU by default; the thesis's with `block: pre`; for ImageNet with `stem: imagenet`."""
+
+    name: Literal["resnet18"] = "resnet18"
+    scale: Scale = "learned"
+    head_norm: bool = True
+
+
+class BrnConfig(ResidualSettings):
+    """The small network of the BNEW paper's Table 1: a quarter of ResNet-20's operations."""
+
+    name: Literal["brn"] = "brn"
+    channels: Widths = (16, 32, 64)
+    depths: Depths = (6, 6, 6)
+    activation: Activation = "rprelu"
+    scale: Scale = "learned"
+    shortcut: Shortcut = "conv"
+    stem: Stem = "pooled"
+
+
+class Bireal18Config(ResidualSettings):
+    """Bi-Real-18 (Liu et al., 2018) for ImageNet."""
+
+    name: Literal["bireal18"] = "bireal18"
+    activation: Activation = "none"
+    scale: Scale = "xnor"
+    shortcut: Shortcut = "conv"
+    stem: Stem = "imagenet"
+
+
+class Realtobinary18Config(ResidualSettings):
+    """Real-to-Binary-18 (Martinez et al., 2020) for ImageNet: a data-driven gate scales every convolution."""
+
+    name: Literal["realtobinary18"] = "realtobinary18"
+    block: Block = "gated"
+    activation: Activation = "prelu"
+    scale: Scale = "learned"
+    shortcut: Shortcut = "conv"
+    stem: Stem = "imagenet"
+
+
+class ReactnetAConfig(ActivatedSettings):
+    """ReActNet-A (Liu et al., 2020): MobileNet's layout, each step a 3x3 and a 1x1 binary convolution with shortcuts.
+
+    Attributes:
+        channels: output channels of every step; where they change, all but the first time, the step has stride 2.
+        stem_channels: output channels of the stem.
+        width: factor on all channels.
+        stem: as in the residual networks.
+    """
+
+    name: Literal["reactnet_a"] = "reactnet_a"
+    activation: Activation = "rprelu"
+    scale: Scale = "xnor"
+    channels: Widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    stem_channels: Width = 32
+    width: PositiveFloat = 1.0
+    stem: Stem = "strided"
+
+
+ModelConfig = Annotated[
+    MlpConfig
+    | CnnConfig
+    | VggSmallConfig
+    | XnornetConfig
+    | Resnet20Config
+    | Resnet18Config
+    | BrnConfig
+    | Bireal18Config
+    | Realtobinary18Config
+    | ReactnetAConfig,
+    Field(discriminator="name"),
+]

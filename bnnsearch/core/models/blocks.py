@@ -1,0 +1,214 @@
+"""What the networks are built of: stems, shortcuts, and units of one binary convolution with its own shortcut.
+
+A unit keeps its parts by the same names everywhere: `sign`, `conv` (or `linear`), `norm`, `act`, `shortcut`. The inputs
+of a binary layer `a.b.conv` are binarised by its neighbour `a.b.sign`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+
+from bnnsearch.config.model import ActivatedSettings, Shortcut, Stem
+from bnnsearch.core.layers import BinaryConv2d, RPReLU, RSign, ShiftedHardtanh, Sign
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times the width factor, at least 1."""
+    return max(1, round(channels * width))
+
+
+def make_sign(settings: ActivatedSettings, channels: int) -> nn.Module:
+    """Sign of activations: with learnable thresholds for `rprelu`, else fixed where no hardtanh shifts before it."""
+    match settings.activation:
+        case "rprelu":
+            sign = RSign(channels, settings.sign_gradient)
+            nn.init.constant_(sign.bias, -settings.shift)
+            return sign
+        case "hardtanh":
+            return Sign(0.0, settings.sign_gradient, standardise=settings.standardise)
+        case "prelu" | "none":
+            return Sign(settings.shift, settings.sign_gradient, standardise=settings.standardise)
+        case _:
+            assert_never(settings.activation)
+
+
+def make_activation(settings: ActivatedSettings, channels: int) -> nn.Module:
+    """The activation on `channels` channels."""
+    match settings.activation:
+        case "hardtanh":
+            return ShiftedHardtanh(settings.shift)
+        case "rprelu":
+            return RPReLU(channels)
+        case "prelu":
+            return nn.PReLU(channels)
+        case "none":
+            return nn.Identity()
+        case _:
+            assert_never(settings.activation)
+
+
+class Stem2d(nn.Module):
+    """The real first convolution with norm, activation and pooling: (N, C, H, W) to (N, out, H / s, W / s)."""
+
+    def __init__(self, kind: Stem, in_channels: int, out_channels: int, *, act: nn.Module) -> None:
+        super().__init__()
+        kernel, stride = {"small": (3, 1), "pooled": (3, 1), "strided": (3, 2), "imagenet": (7, 2)}[kind]
+        pooled = kind in ("pooled", "imagenet")
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.act = act
+        self.pool = nn.MaxPool2d(3, 2, 1) if pooled else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.pool(self.act(self.norm(self.conv(x))))
+        return out
+
+
+class PadChannels(nn.Module):
+    """Zero channels on both sides (or, where there are fewer, the middle ones) until there are `channels`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        before = (out_channels - in_channels) // 2
+        self.padding = (0, 0, 0, 0, before, out_channels - in_channels - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x, self.padding)
+
+
+class RepeatChannels(nn.Module):
+    """The channels over and over again until there are `channels`: ReActNet's doubling."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.times = math.ceil(out_channels / in_channels)
+        self.channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.times, 1)[:, : self.channels]
+
+
+def named(parts: dict[str, nn.Module]) -> nn.Sequential:
+    """A sequence whose modules have names."""
+    sequence = nn.Sequential()
+    for name, module in parts.items():
+        sequence.add_module(name, module)
+    return sequence
+
+
+@dataclass(frozen=True, slots=True)
+class UnitShape:
+    """Where a unit stands: its channels, the step and size of its kernel, and the kind of path around it."""
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    kernel: int = 3
+    shortcut: Shortcut = "pad"
+
+
+def make_shortcut(shape: UnitShape) -> nn.Module:
+    """The path around a convolution: the identity where shapes stay.
+
+    Pooling rounds up, so that it meets a padded convolution with stride 2 on images of odd size.
+    """
+    parts: dict[str, nn.Module] = {}
+    if shape.stride > 1:
+        parts["pool"] = nn.AvgPool2d(shape.stride, ceil_mode=True)
+    if shape.in_channels != shape.out_channels:
+        match shape.shortcut:
+            case "pad":
+                parts["pad"] = PadChannels(shape.in_channels, shape.out_channels)
+            case "repeat":
+                parts["repeat"] = RepeatChannels(shape.in_channels, shape.out_channels)
+            case "conv":
+                parts["conv"] = nn.Conv2d(shape.in_channels, shape.out_channels, 1, bias=False)
+                parts["norm"] = nn.BatchNorm2d(shape.out_channels)
+            case _:
+                assert_never(shape.shortcut)
+    return named(parts) if parts else nn.Identity()
+
+
+class PostUnit(nn.Module):
+    """act(norm(conv(sign(x))) + shortcut(x)): the unit of Bi-Real net, ReCU and ReActNet."""
+
+    def __init__(self, settings: ActivatedSettings, shape: UnitShape) -> None:
+        super().__init__()
+        self.sign = make_sign(settings, shape.in_channels)
+        self.conv = _binary_conv(settings, shape)
+        self.norm = nn.BatchNorm2d(shape.out_channels)
+        self.shortcut = make_shortcut(shape)
+        self.act = make_activation(settings, shape.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.norm(self.conv(self.sign(x))) + self.shortcut(x))
+        return out
+
+
+class PreUnit(nn.Module):
+    """conv(sign(act(norm(x)))) + shortcut(x): the pre-activation order (He et al., 2016; thesis, section 4.2.2)."""
+
+    def __init__(self, settings: ActivatedSettings, shape: UnitShape) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(shape.in_channels)
+        self.act = make_activation(settings, shape.in_channels)
+        self.sign = make_sign(settings, shape.in_channels)
+        self.conv = _binary_conv(settings, shape, unit_variance=True)
+        self.shortcut = make_shortcut(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(self.sign(self.act(self.norm(x)))) + self.shortcut(x)
+        return out
+
+
+class Gate(nn.Module):
+    """sigmoid(W2 relu(W1 mean(x))): one factor per output channel, from the real activations of the whole image."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, in_channels // reduction)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.relu = nn.ReLU()
+        self.excite = nn.Conv2d(hidden, out_channels, 1, bias=False)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sigmoid(self.excite(self.relu(self.squeeze(self.pool(x)))))
+        return out
+
+
+class GatedUnit(nn.Module):
+    """With y = norm(x): act(conv(sign(y)) * gate(y)) + shortcut(x), Real-to-Binary's unit (Martinez et al., 2020)."""
+
+    def __init__(self, settings: ActivatedSettings, shape: UnitShape, *, reduction: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(shape.in_channels)
+        self.sign = make_sign(settings, shape.in_channels)
+        self.conv = _binary_conv(settings, shape, unit_variance=True)
+        self.gate = Gate(shape.in_channels, shape.out_channels, reduction=reduction)
+        self.act = make_activation(settings, shape.out_channels)
+        self.shortcut = make_shortcut(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        out: Tensor = self.act(self.conv(self.sign(y)) * self.gate(y)) + self.shortcut(x)
+        return out
+
+
+def _binary_conv(settings: ActivatedSettings, shape: UnitShape, *, unit_variance: bool = False) -> BinaryConv2d:
+    """The unit's convolution; with `unit_variance` a learned scale starts at 1 / sqrt(fan-in).
+
+    It matters where no norm follows: the sum of n signs has variance n, and would drown what the shortcut carries.
+    """
+    conv = BinaryConv2d(
+        shape.in_channels, shape.out_channels, shape.kernel, shape.stride, shape.kernel // 2, scale=settings.scale
+    )
+    if unit_variance and conv.alpha is not None:
+        nn.init.constant_(conv.alpha, 1 / math.sqrt(shape.in_channels * shape.kernel**2))
+    return conv

@@ -1,0 +1,108 @@
+"""Chains of convolutions without shortcuts: the small CNN, VGG-small and XNOR-Net."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bnnsearch.config.model import PlainSettings, XnornetConfig
+from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Sign
+from bnnsearch.core.models.blocks import make_activation, make_sign, named, scaled
+
+
+def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """The network for images of `shape` (C, H, W): logits (N, classes).
+
+    Every layer is sign, convolution, pooling, norm, activation; pooling comes before norm, where it is a maximum of
+    integers. The first layer has no sign and is real.
+
+    Raises:
+        ValueError: the images are too small for that many poolings.
+    """
+    width, height, breadth = shape
+    parts: dict[str, nn.Module] = {}
+    for number, channels in enumerate(config.channels, start=1):
+        out, padding = scaled(channels, config.width), config.kernel // 2
+        layer: dict[str, nn.Module] = {}
+        if number == 1:
+            layer["conv"] = nn.Conv2d(width, out, config.kernel, padding=padding, bias=False)
+        else:
+            layer["sign"] = make_sign(config, width)
+            layer["conv"] = BinaryConv2d(width, out, config.kernel, padding=padding, scale=config.scale)
+        if number % config.pool_every == 0:
+            layer["pool"] = nn.MaxPool2d(2)
+            height, breadth = height // 2, breadth // 2
+        layer["norm"] = nn.BatchNorm2d(out)
+        layer["act"] = make_activation(config, out)
+        parts[f"layer{number}"] = named(layer)
+        width = out
+    if min(height, breadth) < 1:
+        poolings = len(config.channels) // config.pool_every
+        raise ValueError(
+            f"2^(poolings) <= image size must hold, but {len(config.channels)} layers with pool_every "
+            f"{config.pool_every} make {poolings} poolings of {shape[1]}x{shape[2]} images"
+        )
+    parts["flatten"] = nn.Flatten()
+    parts["classifier"] = nn.Linear(width * height * breadth, classes)
+    return named(parts)
+
+
+def build_xnornet(config: XnornetConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """The network for images of `shape` (C, H, W): logits (N, classes).
+
+    Every binary layer is norm, sign, convolution (or linear), ReLU, pooling: the order XNOR-Net proposes.
+
+    Raises:
+        ValueError: the images are too small for its three poolings.
+    """
+    channels = [scaled(width, config.width) for width in config.channels]
+    large = config.stem == "imagenet"
+    kernel, stride, padding = (11, 4, 2) if large else (3, 1, 1)
+    pool = (3, 2) if large else (2, 2)
+    stem: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(shape[0], channels[0], kernel, stride, padding, bias=False),
+        "norm": nn.BatchNorm2d(channels[0]),
+        "act": nn.ReLU(),
+        "pool": nn.MaxPool2d(*pool),
+    }
+    parts: dict[str, nn.Module] = {"layer1": named(stem)}
+    for number, size in enumerate((5, 3, 3, 3), start=2):
+        layer = _norm_sign_conv(config, channels[number - 2], channels[number - 1], kernel=size)
+        if number in (2, 5):
+            layer["pool"] = nn.MaxPool2d(*pool)
+        parts[f"layer{number}"] = named(layer)
+    parts["flatten"] = nn.Flatten()
+    features = channels[-1]
+    for image_side in shape[1:]:
+        side = (image_side + 2 * padding - kernel) // stride + 1
+        for _ in range(3):
+            side = (side - pool[0]) // pool[1] + 1
+        if side < 1:
+            raise ValueError(f"XNOR-Net with stem {config.stem} needs larger images than {shape[1]}x{shape[2]}")
+        features *= side
+    for number, width in enumerate(config.hidden, start=6):
+        out = scaled(width, config.width)
+        parts[f"layer{number}"] = named(_norm_sign_linear(config, features, out))
+        features = out
+    parts["classifier_norm"] = nn.BatchNorm1d(features)
+    parts["dropout"] = nn.Dropout(config.dropout)
+    parts["classifier"] = nn.Linear(features, classes)
+    return named(parts)
+
+
+def _norm_sign_conv(config: XnornetConfig, width: int, out: int, *, kernel: int) -> dict[str, nn.Module]:
+    return {
+        "norm": nn.BatchNorm2d(width),
+        "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
+        "conv": BinaryConv2d(width, out, kernel, padding=kernel // 2, scale=config.scale),
+        "act": nn.ReLU(),
+    }
+
+
+def _norm_sign_linear(config: XnornetConfig, width: int, out: int) -> dict[str, nn.Module]:
+    return {
+        "norm": nn.BatchNorm1d(width),
+        "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
+        "dropout": nn.Dropout(config.dropout),
+        "linear": BinaryLinear(width, out, scale=config.scale),
+        "act": nn.ReLU(),
+    }
