@@ -19,14 +19,12 @@ Tau = Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class RecuConfig(Settings):
-    """The rectified clamp unit.
+    """The rectified clamp unit; for the reference's activations set `model.standardise` as well.
 
     Attributes:
         tau: quantile at the start and at the end of the run; it grows exponentially.
         quantile: `laplace` is the closed form of the reference code; `empirical` sorts the weights (thesis, eq. 4.1).
-        standardise_activations: take the derivative of the activations' sign at x / std(x), std per sample.
     """
 
     tau: Annotated[tuple[Tau, Tau], AfterValidator(_ordered)] = (0.85, 0.99)
     quantile: Literal["laplace", "empirical"] = "laplace"
-    standardise_activations: bool = True

@@ -77,8 +77,6 @@ class GradientTrainer:
         self._steps = steps_per_epoch(data.train, config.data.batch_size)
         self._recu = Recu(config.recu) if config.recu else None
         self._precision = CyclicPrecision(config.precision) if config.precision else None
-        if self._recu:
-            self._recu.prepare(self._model)
         if self._precision:
             self._precision.attach(self._model)
         self._position = _Position()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bnnsearch.config.recu import RecuConfig
 from bnnsearch.core.binarize import rectified_clamp
-from bnnsearch.core.layers import Sign
 
 
 def tau_at(tau: tuple[float, float], fraction: float) -> float:
@@ -27,12 +26,6 @@ class Recu:
 
     def __call__(self, weight: Tensor) -> Tensor:
         return rectified_clamp(weight, self.tau, self._config.quantile)
-
-    def prepare(self, model: nn.Module) -> None:
-        """Set the activations of `model` to differentiate at x / std(x), where the settings say so."""
-        for module in model.modules():
-            if isinstance(module, Sign):
-                module.standardise = self._config.standardise_activations
 
     def anneal(self, fraction: float) -> None:
         """Set tau for `fraction` of the run having passed."""
