@@ -1,0 +1,309 @@
+"""Training methods: one hand-derived step of each, and a contract that all of them keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import Parameter
+from training_fixtures import digits, repeatable, small_network, trainer, trial
+
+from bnnsearch.config.method import (
+    BmdConfig,
+    BnewConfig,
+    Bop2Config,
+    BopConfig,
+    ProxquantConfig,
+    SteConfig,
+)
+from bnnsearch.config.optimizer import AdamConfig, SgdConfig
+from bnnsearch.core.binarize import sign
+from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.data import eval_batches
+from bnnsearch.core.evaluation import evaluate
+from bnnsearch.core.layers import binary_layers
+from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.methods.base import Method, Progress
+from bnnsearch.core.methods.bmd import Dual, Primal, mirror_step, temperature
+from bnnsearch.core.methods.bnew import LARGEST_GROWTH, Bnew, growth
+from bnnsearch.core.methods.bop import Bop
+from bnnsearch.core.methods.build import build_phases
+from bnnsearch.core.methods.proxquant import Proxquant, prox_l1, prox_l2
+from bnnsearch.core.methods.relaxed import Frozen, Relaxed
+from bnnsearch.core.methods.ste import Ste
+from bnnsearch.core.optimizers import Signum
+from bnnsearch.core.trainer import EpochMetrics
+
+PLAIN_SGD = SgdConfig(lr=0.1, momentum=0)
+
+
+def after_steps(method: Method, weight: float, gradients: list[float], *, epoch: float = 0.0) -> list[float]:
+    """The values of one weight after each gradient, at `epoch` of ten."""
+    parameter = Parameter(torch.tensor([weight]))
+    optimizer = method.optimizer([parameter])
+    assert optimizer is not None
+    method.anneal(Progress(epoch, 10))
+    values = []
+    for gradient in gradients:
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+        values.append(parameter.item())
+    return values
+
+
+class TestGoldenSteps:
+    def test_ste_with_adam(self) -> None:
+        method = Ste(SteConfig(), AdamConfig(lr=0.01))
+        assert after_steps(method, 0.005, [0.3, -0.1]) == pytest.approx([-0.005, -0.009002], abs=1e-6)
+
+    def test_ste_clips_latent_weights_unless_told_otherwise(self) -> None:
+        assert after_steps(Ste(SteConfig(), PLAIN_SGD), 0.95, [-1.0]) == [1.0]
+        assert after_steps(Ste(SteConfig(clip=False), PLAIN_SGD), 0.95, [-1.0]) == pytest.approx([1.05])
+
+    def test_mirror_descent_temperature(self) -> None:
+        assert temperature(1.01, 100) == pytest.approx(2.70481, abs=1e-5)
+        assert temperature(1.3, 1e6) == 1e35
+
+    def test_mirror_descent_view_and_its_gradient(self) -> None:
+        method = Dual(BmdConfig(rate=1.01), AdamConfig())
+        method.anneal(Progress(100, 200))
+        latent = torch.tensor([0.3], requires_grad=True)
+        weight = method.view(latent)
+        weight.backward(torch.tensor([2.0]))
+        assert weight.item() == pytest.approx(0.670386, abs=2e-6)
+        assert latent.grad is not None
+        assert latent.grad.item() == 2.0  # no factor tanh'
+
+    def test_mirror_descent_closed_form(self) -> None:
+        assert mirror_step(torch.tensor(0.2), torch.tensor(0.01), 2.0).item() == pytest.approx(0.180725, abs=1e-6)
+        method = Primal(BmdConfig(form="primal", rate=2), PLAIN_SGD)
+        assert after_steps(method, 0.2, [0.1], epoch=1) == pytest.approx([0.180725], abs=1e-6)
+
+    def test_bop(self) -> None:
+        method = Bop(BopConfig(gamma=0.1, threshold=0.05))
+        # m = .1 flips, .07 has the other sign, -.237 flips back
+        assert after_steps(method, 1.0, [1.0, -0.2, -3.0]) == [-1.0, -1.0, 1.0]
+
+    @pytest.mark.parametrize(("threshold", "flips"), [(0.25, False), (0.249, True)])
+    def test_bop_keeps_a_weight_at_the_threshold(self, threshold: float, flips: bool) -> None:
+        method = Bop(BopConfig(gamma=0.5, threshold=threshold))
+        assert after_steps(method, 1.0, [0.5]) == [-1.0 if flips else 1.0]
+
+    @pytest.mark.parametrize(
+        ("threshold", "expected"), [(0.99, [-1.0, -1.0]), (1.01, [1.0, 1.0]), (0.69, [-1.0, -1.0])]
+    )
+    def test_second_order_bop_first_ratio_is_one(self, threshold: float, expected: list[float]) -> None:
+        method = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=threshold))
+        assert after_steps(method, 1.0, [1.0, -0.2]) == expected
+
+    @pytest.mark.parametrize(("threshold", "flips"), [(0.68972, True), (0.68974, False)])
+    def test_second_order_bop_second_ratio(self, threshold: float, flips: bool) -> None:
+        parameter = Parameter(torch.tensor([1.0]))
+        optimizer = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=2.0)).optimizer([parameter])
+        parameter.grad = torch.tensor([1.0])
+        optimizer.step()
+        optimizer.threshold = threshold  # type: ignore[attr-defined]
+        parameter.grad = torch.tensor([-0.2])
+        optimizer.step()
+        assert parameter.item() == (-1.0 if flips else 1.0)
+
+    def test_second_order_bop_bias_correction(self) -> None:
+        # after one step both moments are those of the gradient itself: ratio 1 whatever the rates
+        for threshold, value in [(0.999, -1.0), (1.001, 1.0)]:
+            config = Bop2Config(gamma=1e-3, sigma=1e-2, threshold=threshold, bias_correction=True)
+            assert after_steps(Bop(config), 1.0, [0.3]) == [value]
+
+    def test_proxquant_proximal_steps(self) -> None:
+        weight = torch.tensor([0.4, 1.3, -0.4, -0.95])
+        torch.testing.assert_close(prox_l1(weight, 0.1), torch.tensor([0.5, 1.2, -0.5, -1.0]))
+        torch.testing.assert_close(prox_l1(weight, 0.05)[0], torch.tensor(0.45))
+        torch.testing.assert_close(prox_l2(weight, 0.1)[0], torch.tensor(0.454545), atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize(
+        ("settings", "weight", "expected"),
+        [({}, 0.4, 0.5), ({"l1_step": "half"}, 0.4, 0.45), ({"penalty": "l2"}, 0.4, 0.454545), ({}, 1.3, 1.0)],
+    )
+    def test_proxquant_step_has_strength_lr_times_rate_times_epoch(
+        self, settings: dict[str, Any], weight: float, expected: float
+    ) -> None:
+        method = Proxquant(ProxquantConfig(reg_rate=0.2, **settings), PLAIN_SGD)
+        assert after_steps(method, weight, [0.0], epoch=5) == pytest.approx([expected], abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [({"step": "exact"}, 0.388889), ({"step": "approximate"}, 0.385), ({"order": "prox_first"}, 0.39)],
+    )
+    def test_bnew(self, settings: dict[str, Any], expected: float) -> None:
+        method = Bnew(BnewConfig(lambda_rate=0.1, **settings), PLAIN_SGD)
+        assert after_steps(method, 0.4, [0.5], epoch=5) == pytest.approx([expected], abs=1e-6)
+
+    def test_bnew_reference_regulariser(self) -> None:
+        """Lambda is t/E lambda_rate and not multiplied by the learning rate: .4 (1 + 2 * .5 * .2) = .48."""
+        config = BnewConfig(lambda_rate=0.2, time="phase", scaled_by_lr=False)
+        assert after_steps(Bnew(config, PLAIN_SGD), 0.4, [0.0], epoch=5) == pytest.approx([0.48])
+
+    def test_bnew_exact_step_beyond_its_pole(self) -> None:
+        assert growth(0.25, exact=True) == 2
+        assert growth(0.5, exact=True) == growth(3, exact=True) == LARGEST_GROWTH
+        method = Bnew(BnewConfig(lambda_rate=10, step="exact"), PLAIN_SGD)
+        assert after_steps(method, -0.01, [0.0], epoch=5) == [-1.0]
+
+    def test_bnew_growth_of_the_reference_code_over_980_epochs(self) -> None:
+        """33.8 nats in 352 steps an epoch, as the regulariser 1e-4 (e + 1)/1000 has it."""
+        method = Bnew(BnewConfig(lambda_rate=1e-4, time="phase", scaled_by_lr=False), PLAIN_SGD)
+        nats = 0.0
+        for epoch in range(980):
+            method.anneal(Progress(epoch + 1, 1000))
+            nats += 352 * math.log(growth(method._regulariser, exact=False))
+        assert nats == pytest.approx(33.8, abs=0.05)
+
+    def test_relaxed_clips_and_frozen_projects(self) -> None:
+        assert after_steps(Relaxed(PLAIN_SGD), 0.95, [-1.0]) == [1.0]
+        parameter = Parameter(torch.tensor([0.2, -0.3, 0.0]))
+        Frozen().start([parameter])
+        assert parameter.tolist() == [1, -1, 1]
+        assert Frozen().optimizer([parameter]) is None
+        assert not Frozen().view(parameter).requires_grad
+
+    def test_signum(self) -> None:
+        parameter = Parameter(torch.tensor([0.0, 0.0, 0.0]))
+        optimizer = Signum([parameter], 0.1, momentum=0.5)
+        for gradient, expected in [([3.0, -1e-9, 0.0], [-0.1, 0.1, 0.0]), ([-9.0, 0.0, 0.0], [0.0, 0.2, 0.0])]:
+            parameter.grad = torch.tensor(gradient)
+            optimizer.step()
+            torch.testing.assert_close(parameter.detach(), torch.tensor(expected))
+
+
+weights = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=20).map(torch.tensor)
+
+
+class TestProximalStepsKeepSigns:
+    @given(weights, st.floats(0, 5))
+    def test_proxquant(self, weight: Tensor, strength: float) -> None:
+        for prox in (prox_l1, prox_l2):
+            assert torch.equal(sign(prox(weight, strength)), sign(weight))
+
+    @given(weights, st.floats(0, 5))
+    def test_proxquant_never_moves_away_from_binary(self, weight: Tensor, strength: float) -> None:
+        for prox in (prox_l1, prox_l2):
+            assert ((prox(weight, strength).abs() - 1).abs() <= (weight.abs() - 1).abs() + 1e-6).all()
+
+    @given(weights, st.floats(0, 50), st.booleans())
+    def test_bnew(self, weight: Tensor, strength: float, exact: bool) -> None:
+        grown = weight * growth(strength, exact=exact)
+        assert torch.equal(sign(grown), sign(weight))
+        assert (grown.abs() >= weight.abs()).all()
+
+
+class TestPhases:
+    @staticmethod
+    def lengths(method: Any, epochs: int) -> list[tuple[str, int]]:
+        return [(phase.name, phase.epochs) for phase in build_phases(method, AdamConfig(), epochs=epochs)]
+
+    def test_bnew_has_three(self) -> None:
+        config = BnewConfig(pretrain_epochs=3, finetune_epochs=2)
+        assert self.lengths(config, 10) == [("pretrain", 3), ("quantise", 5), ("finetune", 2)]
+
+    def test_phases_without_epochs_fall_away(self) -> None:
+        assert self.lengths(BnewConfig(pretrain_epochs=0, finetune_epochs=0), 10) == [("quantise", 10)]
+        assert self.lengths(SteConfig(), 4) == [("train", 4)]
+        assert self.lengths(BopConfig(pretrain_epochs=1), 4) == [("pretrain", 1), ("train", 3)]
+
+    def test_phases_must_leave_an_epoch_to_the_method(self) -> None:
+        with pytest.raises(ValueError, match=r"finetune_epochs < plan\.epochs must hold, but got 3 \+ 2 >= 5"):
+            build_phases(BnewConfig(pretrain_epochs=3, finetune_epochs=2), AdamConfig(), epochs=5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method at settings that suit six epochs on the digits."""
+
+    method: dict[str, Any]
+    sections: dict[str, Any]
+
+
+PHASES = {"pretrain_epochs": 2, "finetune_epochs": 1}
+CASES = {
+    "ste": Case({"name": "ste"}, {}),
+    "ste-recu": Case({"name": "ste", "clip": False}, {"recu": {}, "optimizer": {"name": "sgd", "lr": 0.1}}),
+    "ste-signum": Case({"name": "ste"}, {"optimizer": {"name": "signum", "lr": 0.01}}),
+    "ste-precision": Case({"name": "ste"}, {"precision": {"cycles": 3}}),
+    "bmd": Case({"name": "bmd", "rate": 2.0, "finetune_epochs": 1}, {}),
+    "bmd-primal": Case({"name": "bmd", "form": "primal", "finetune_epochs": 1}, {}),
+    "bop": Case({"name": "bop", "gamma": 1e-3, "threshold": 1e-6, "pretrain_epochs": 1}, {}),
+    "bop2": Case({"name": "bop2", "gamma": 1e-3, "threshold": 1e-2, "pretrain_epochs": 1}, {}),
+    "proxquant-l1": Case({"name": "proxquant", "reg_rate": 0.5, **PHASES}, {}),
+    "proxquant-l2": Case({"name": "proxquant", "penalty": "l2", "reg_rate": 5.0, **PHASES}, {}),
+    "bnew": Case({"name": "bnew", "lambda_rate": 2.0, **PHASES}, {}),
+    "bnew-precision": Case({"name": "bnew", "lambda_rate": 2.0, **PHASES}, {"precision": {"cycles": 3}}),
+}
+TOY_ACCURACY = 0.9
+
+
+def new_trainer(case: str) -> GradientTrainer:
+    return trainer(trial(CASES[case].method, **CASES[case].sections))
+
+
+@cache
+def finished(case: str) -> tuple[GradientTrainer, list[EpochMetrics]]:
+    run = new_trainer(case)
+    return run, list(run.fit())
+
+
+@pytest.mark.parametrize("case", CASES)
+class TestContract:
+    def test_learns(self, case: str) -> None:
+        _, history = finished(case)
+        assert history[-1].values["val_acc"] >= TOY_ACCURACY
+
+    def test_flips_bits(self, case: str) -> None:
+        _, history = finished(case)
+        assert all(rate > 0.01 for rate in history[0].layers["flip_rate"].values())
+
+    def test_what_is_reported_is_the_sign_network(self, case: str) -> None:
+        """A network of +-1 weights and default views, built anew from the exported state, has the reported accuracy."""
+        run, history = finished(case)
+        network = small_network(seed=9)
+        network.load_state_dict(run.sign_network().state_dict())
+        assert all(layer.weight.abs().eq(1).all() for layer in binary_layers(network).values())
+        accuracy, _ = evaluate(network, eval_batches(digits().val, batch_size=100))
+        assert accuracy == history[-1].values["val_acc"]
+
+    def test_zero_gradient_flips_nothing(self, case: str) -> None:
+        run = new_trainer(case)
+        config = run._config
+        for phase in build_phases(config.method, config.optimizer, epochs=config.plan.epochs):
+            parameter = Parameter(torch.linspace(-1, 1, 101))
+            phase.method.start([parameter])
+            optimizer = phase.method.optimizer([parameter])
+            before = sign(phase.method.view(parameter))
+            for epoch in range(phase.epochs):
+                phase.method.anneal(Progress(epoch, phase.epochs))
+                parameter.grad = torch.zeros(101)
+                if optimizer is not None:
+                    optimizer.step()
+            assert torch.equal(sign(phase.method.view(parameter)), before)
+
+    @pytest.mark.parametrize("stop", [1, 3, 5])
+    def test_resumed_is_uninterrupted(self, case: str, stop: int, tmp_path: Path) -> None:
+        whole, history = finished(case)
+        first, second = new_trainer(case), new_trainer(case)
+        begun = list(islice(first.fit(), stop))
+        save_checkpoint(tmp_path / "checkpoint.pt", first.state_dict())
+        second.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
+        assert repeatable(begun + list(second.fit())) == repeatable(history)
+        expected = whole.state_dict()["model"]
+        assert all(torch.equal(value, expected[name]) for name, value in second.state_dict()["model"].items())
+
+    def test_same_seed_same_metrics(self, case: str) -> None:
+        torch.manual_seed(77)  # what stands in the global generator must not matter
+        assert repeatable(islice(new_trainer(case).fit(), 2)) == repeatable(finished(case)[1][:2])
