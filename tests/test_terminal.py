@@ -31,13 +31,12 @@ def tell(progress: StudyProgress, result: TrialResult) -> None:
     progress.trial_finished(result)
 
 
-def test_progress_counts_what_ended_and_makes_up_for_failures(progress: StudyProgress) -> None:
+def test_progress_counts_what_ended_by_state(progress: StudyProgress) -> None:
     tell(progress, ended(0))
     tell(progress, ended(1, TrialState.FAILED, reason="loss is nan"))
     tell(progress, ended(2, TrialState.PRUNED))
     progress.trial_started(3, {}, {})
-    assert progress.counted == 2
-    assert progress.counts[TrialState.FAILED] == 1
+    assert progress.counts == {TrialState.COMPLETE: 1, TrialState.FAILED: 1, TrialState.PRUNED: 1}
     assert list(progress.running) == [3]
 
 
@@ -66,7 +65,7 @@ def test_plain_view_prints_one_line_per_ended_trial_with_its_reason(progress: St
             view.trial_finished(result)
     assert text.getvalue().splitlines() == [
         "[1/4] trial 0 complete val_acc=0.9000 memory_bytes=2k in 2 s; front 1; optimizer.adam.lr=0.0123",
-        "[1/4] trial 1 failed in 2 s; loss is nan [after] epoch 2; front 1; optimizer.adam.lr=0.0123",
+        "[2/4] trial 1 failed in 2 s; loss is nan [after] epoch 2; front 1; optimizer.adam.lr=0.0123",
     ]
 
 

@@ -59,11 +59,6 @@ class StudyProgress:
         return Counter(result.state for result in self.results)
 
     @property
-    def counted(self) -> int:
-        """Ended trials that count against the budget: failed ones are made up for."""
-        return self.counts[TrialState.COMPLETE] + self.counts[TrialState.PRUNED]
-
-    @property
     def elapsed(self) -> float:
         """Seconds since this process began to search."""
         return time.monotonic() - self._began
@@ -75,7 +70,7 @@ class StudyProgress:
         slowest quarter; the wall-time budget bounds both.
         """
         with self.lock:
-            left = self.study.budget.trials - self.counted
+            left = self.study.budget.trials - len(self.results)
             if len(self._fresh) < 2 or left < 0:
                 return None
             quick, _, slow = quantiles(self._fresh, n=4, method="inclusive")

@@ -48,7 +48,7 @@ def summary_lines(progress: StudyProgress) -> list[str]:
         for pick in [max if objective.mode == "max" else min]
     ]
     return [
-        f"{progress.counted}/{study.budget.trials} trials ({states}), {len(progress.running)} running",
+        f"{len(progress.results)}/{study.budget.trials} trials ({states}), {len(progress.running)} running",
         "; ".join([f"front {len(front.results)}, hypervolume {front.hypervolume:.3f}", *best]),
         f"elapsed {duration_text(progress.elapsed)}; left {range_text(progress.remaining())}",
     ]
@@ -145,7 +145,7 @@ class PlainView:
 
     def trial_finished(self, result: TrialResult) -> None:
         progress = self._progress
-        head = f"[{progress.counted}/{progress.study.budget.trials}] trial {result.number} {result.state.value}"
+        head = f"[{len(progress.results)}/{progress.study.budget.trials}] trial {result.number} {result.state.value}"
         values = [
             f"{objective.metric}={metric_text(objective.metric, result.metrics[objective.metric])}"
             for objective in progress.study.objectives

@@ -1,0 +1,5 @@
+"""`python -m bnnsearch` is the `bnnsearch` command."""
+
+from bnnsearch.cli import main
+
+main()

@@ -1,0 +1,230 @@
+"""The `bnnsearch` command. Each command calls one function; heavy packages are imported only by those."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bnnsearch import __version__
+from bnnsearch.errors import EnvironmentProblem, InputError
+
+OK, FAILED, BAD_INPUT, ENVIRONMENT = 0, 1, 2, 3
+INTERRUPTED, TERMINATED = 130, 143
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the space file."
+)
+_RUNS = click.option(
+    "--runs",
+    type=_DIRECTORY,
+    default=Path("runs"),
+    show_default=True,
+    envvar="BNNSEARCH_RUNS",
+    help="Where studies are.",
+)
+_STUDY = click.argument("study", type=_DIRECTORY, required=False)
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
+_EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(["ray", "local"]),
+    default="ray",
+    show_default=True,
+    help="Ray Tune on this machine, or one trial after another in this process.",
+)
+
+
+class Commands(click.Group):
+    """Turns the errors a user can meet into one line and the documented exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command and exit with its code."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+        except click.exceptions.Abort:
+            code = INTERRUPTED
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except click.ClickException as error:
+            error.show()
+            code = BAD_INPUT
+        except EnvironmentProblem as problem:
+            click.echo(f"bnnsearch: {problem}", err=True)
+            code = ENVIRONMENT
+        except InputError as error:
+            click.echo(str(error), err=True)
+            code = BAD_INPUT
+        sys.exit(code or OK)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bnnsearch")
+def main() -> None:
+    """Find the best binary neural network for an accuracy and hardware budget.
+
+    Exit codes: 0 done, 1 the search failed, 2 bad input, 3 something around it failed, 130 and 143 stopped by a signal.
+    """
+
+
+@main.command()
+@click.argument("space", type=_FILE)
+@_SET
+@_EXECUTOR
+@_RUNS
+@_JSON
+@click.option(
+    "--dry-run", is_flag=True, help="Print the size of the space, one configuration and a cost bound; train nothing."
+)
+def run(*, space: Path, overrides: tuple[str, ...], executor: str, runs: Path, as_json: bool, dry_run: bool) -> int:
+    """Search SPACE.
+
+    Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
+    """
+    from bnnsearch import commands
+
+    if dry_run:
+        return commands.dry_run(space, overrides)
+    return commands.run(space, overrides, executor=executor, runs=runs, as_json=as_json)
+
+
+@main.command()
+@_STUDY
+@click.option("--trials", type=click.IntRange(min=1), help="Raise the budget to so many trials.")
+@_EXECUTOR
+@_RUNS
+@_JSON
+def resume(study: Path | None, trials: int | None, executor: str, runs: Path, as_json: bool) -> int:
+    """Go on with a stopped search: STUDY is its folder, by default the newest.
+
+    Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
+    """
+    from bnnsearch import commands
+
+    return commands.resume(study, runs=runs, trials=trials, executor=executor, as_json=as_json)
+
+
+@main.command()
+@click.argument("space", type=_FILE)
+@_SET
+def validate(space: Path, overrides: tuple[str, ...]) -> int:
+    """Check SPACE and say what it holds; trains nothing.
+
+    Example: bnnsearch validate spaces/digits_quickstart.yaml
+    """
+    from bnnsearch.space import load_space
+
+    for line in load_space(space, overrides=overrides).describe():
+        click.echo(line)
+    return OK
+
+
+@main.command()
+def schema() -> int:
+    """Print the JSON Schema of space files, for editors.
+
+    Example: bnnsearch schema > spaces/schema.json
+    """
+    import json
+
+    from bnnsearch.schema import space_schema
+
+    click.echo(json.dumps(space_schema(), indent=2))
+    return OK
+
+
+@main.command()
+@_STUDY
+@_RUNS
+@_JSON
+def status(study: Path | None, runs: Path, as_json: bool) -> int:
+    """Say where a search stands: STUDY is its folder, by default the newest.
+
+    Example: bnnsearch status
+    """
+    from bnnsearch import commands
+
+    return commands.status(study, runs=runs, as_json=as_json)
+
+
+@main.command()
+@_STUDY
+@_RUNS
+def report(study: Path | None, runs: Path) -> int:
+    """Write the report of a finished, running or interrupted search into its folder.
+
+    Example: bnnsearch report && open runs/digits_quickstart/*/report/report.html
+    """
+    from bnnsearch import commands
+
+    return commands.report(study, runs=runs)
+
+
+@main.command()
+@_STUDY
+@_RUNS
+@click.option("--knee", is_flag=True, help="Take the knee of the front.")
+@click.option("--best", metavar="METRIC", help="Take the best of one objective.")
+@click.option("--trial", "number", type=click.IntRange(min=0), help="Take this trial.")
+@click.option("--where", multiple=True, metavar="LIMIT", help='Only trials within it, such as "memory_bytes<=20000".')
+@click.option("-o", "--out", type=_FILE, default=Path("best.yaml"), show_default=True, help="The file to write.")
+def export(
+    *,
+    study: Path | None,
+    runs: Path,
+    knee: bool,
+    best: str | None,
+    number: int | None,
+    where: tuple[str, ...],
+    out: Path,
+) -> int:
+    """Write one configuration of the front as a file that `train` takes.
+
+    Example: bnnsearch export --where "memory_bytes<=20000" --best val_acc
+    """
+    if sum((knee, best is not None, number is not None)) > 1:
+        raise click.UsageError("at most one of --knee, --best and --trial")
+    from bnnsearch import commands
+    from bnnsearch.export import Selection
+
+    if best is not None:
+        selection = Selection("best", metric=best, where=where)
+    elif number is not None:
+        selection = Selection("trial", number=number, where=where)
+    else:
+        selection = Selection(where=where)
+    return commands.export(study, runs=runs, selection=selection, out=out)
+
+
+@main.command()
+@click.argument("config", type=_FILE)
+@click.option("-o", "--out", type=_DIRECTORY, default=Path("trained"), show_default=True, help="The run's folder.")
+@click.option("--device", help="torch device [default: cuda where there is one, else cpu].")
+@_JSON
+def train(config: Path, out: Path, device: str | None, as_json: bool) -> int:
+    """Train CONFIG to its end and read the test set once; called again, it goes on from the checkpoint.
+
+    Example: bnnsearch train best.yaml
+    """
+    from bnnsearch import commands
+
+    return commands.train(config, out=out, device=device, as_json=as_json)
+
+
+@main.command()
+@_STUDY
+@_RUNS
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(study: Path | None, runs: Path, host: str, port: int) -> int:
+    """Open MLflow's UI on the store that holds the search.
+
+    Example: bnnsearch ui --port 5001
+    """
+    from bnnsearch import commands
+
+    return commands.ui(study, runs=runs, host=host, port=port)

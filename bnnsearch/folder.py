@@ -1,0 +1,82 @@
+"""A study's folder: what lies where in it, and how the newest one is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bnnsearch.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """The files of one study, below `path`; the folder's name identifies the study in MLflow too (`search_id`)."""
+
+    path: Path
+
+    @property
+    def space(self) -> Path:
+        """The space as it was resolved."""
+        return self.path / "space.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal: the ledger of the study, which optuna-dashboard opens."""
+        return self.path / "study.journal"
+
+    @property
+    def results(self) -> Path:
+        """One line of JSON per ended trial."""
+        return self.path / "results.jsonl"
+
+    @property
+    def epochs(self) -> Path:
+        """One line of JSON per trial and epoch."""
+        return self.path / "epochs.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the search, Optuna and Ray logged."""
+        return self.path / "search.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        """States of running trials."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """The front as JSON, CSV and pictures."""
+        return self.path / "report"
+
+    @property
+    def search_id(self) -> str:
+        """What tells this search from another one of the same space."""
+        return self.path.resolve().name
+
+
+def new_study_folder(runs: Path, name: str) -> StudyFolder:
+    """The folder for a search that starts now; not made yet. Two searches that start in one second get two folders."""
+    stem = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    paths = (runs / name / (stem if copy == 0 else f"{stem}-{copy}") for copy in range(1000))
+    return StudyFolder(next(path for path in paths if not path.exists()))
+
+
+def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
+    """The folder that was named, or else the newest below `runs`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if study is not None:
+        folder = StudyFolder(study)
+        if not folder.space.exists():
+            raise InputError(
+                f"{study}: holds no study (no {folder.space.name}); a study is a folder such as {runs}/NAME/DATE"
+            )
+        return folder
+    spaces = sorted(runs.glob(f"*/*/{StudyFolder(runs).space.name}"), key=lambda space: space.stat().st_mtime_ns)
+    if not spaces:
+        raise InputError(f"{runs}: holds no study yet; `bnnsearch run SPACE` makes one")
+    return StudyFolder(spaces[-1].parent)

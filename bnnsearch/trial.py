@@ -1,0 +1,29 @@
+"""The composition root: from a `TrialConfig` to the `Trainer` that carries it out; it alone knows them all."""
+
+from __future__ import annotations
+
+import torch
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.data import load_data
+from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.models.build import build_model
+from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.trainer import Trainer
+
+
+def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:
+    """A trainer at its very beginning; the same configuration and seed give the same one.
+
+    Args:
+        config: the training run; `config.seed` must be set.
+        device: torch device for data, network and arithmetic, such as `cpu` or `cuda:0`.
+
+    Raises:
+        DataError: the data set is missing, short or corrupt.
+    """
+    assert config.seed is not None, "a trial's seed is set before it starts"
+    data = load_data(config.data, device=device)
+    with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
+        model = build_model(config.model, shape=data.shape, classes=data.classes)
+    return GradientTrainer(config, data=data, model=model, device=device)
