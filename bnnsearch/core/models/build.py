@@ -1,4 +1,4 @@
-"""From `ModelConfig` to the network."""
+"""From a model's settings to the network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
     CnnConfig,
+    GradientModel,
     MlpConfig,
-    ModelConfig,
     ReactnetAConfig,
     Realtobinary18Config,
     Resnet18Config,
@@ -25,7 +25,7 @@ from bnnsearch.core.models.real import keep_real
 from bnnsearch.core.models.residual import build_reactnet_a, build_residual
 
 
-def build_model(config: ModelConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_model(config: GradientModel, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network `config` names, with fresh weights from torch's global generator.
 
     Args:
@@ -42,7 +42,7 @@ def build_model(config: ModelConfig, *, shape: tuple[int, int, int], classes: in
     return keep_real(_build(config, shape, classes), config.float_layers)
 
 
-def _build(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def _build(config: GradientModel, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     match config:
         case MlpConfig():
             return build_mlp(config, shape=shape, classes=classes)
