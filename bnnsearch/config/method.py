@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bnnsearch.config.base import Fraction, PositiveFloat, Settings
+from bnnsearch.config.evolution import EvolutionMethod
 
 Epochs = Annotated[int, Field(ge=0)]
 
@@ -129,12 +130,11 @@ class BnewConfig(Settings):
     until_binary: Fraction | None = None
 
 
-MethodConfig = Annotated[
-    SteConfig | BmdConfig | BopConfig | Bop2Config | ProxquantConfig | BnewConfig, Field(discriminator="name")
-]
+GradientMethod = SteConfig | BmdConfig | BopConfig | Bop2Config | ProxquantConfig | BnewConfig
+MethodConfig = Annotated[GradientMethod | EvolutionMethod, Field(discriminator="name")]
 
 
-def method_epochs(method: MethodConfig, epochs: int) -> int:
+def method_epochs(method: GradientMethod, epochs: int) -> int:
     """Epochs of a run of `epochs` that are left to the method's own phase.
 
     Raises:

@@ -224,7 +224,24 @@ class ReactnetAConfig(ActivatedSettings):
     stem: Stem = "strided"
 
 
-ModelConfig = Annotated[
+class XorMlpConfig(Settings):
+    """Fully binary perceptron of the thesis, section 4.1: XOR, bit count, majority; no batch norm, no real number.
+
+    Attributes:
+        hidden: neurons of the hidden layers.
+        bits_per_label: output bits that vote for one label.
+        thresholds: an input bit is 1 where the pixel, 0 to 255, is at least this; several give several bits per pixel.
+        crop: border pixels left out on every side.
+    """
+
+    name: Literal["xor_mlp"] = "xor_mlp"
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=4)] = (512,)
+    bits_per_label: Annotated[int, Field(ge=1, le=4096)] = 64
+    thresholds: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1, max_length=16)] = (128,)
+    crop: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+GradientModel = (
     MlpConfig
     | CnnConfig
     | VggSmallConfig
@@ -234,6 +251,6 @@ ModelConfig = Annotated[
     | BrnConfig
     | Bireal18Config
     | Realtobinary18Config
-    | ReactnetAConfig,
-    Field(discriminator="name"),
-]
+    | ReactnetAConfig
+)
+ModelConfig = Annotated[GradientModel | XorMlpConfig, Field(discriminator="name")]

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import DataConfig
 from bnnsearch.config.distill import DistillConfig
+from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.method import BmdConfig, MethodConfig, SteConfig, method_epochs
-from bnnsearch.config.model import ModelConfig
+from bnnsearch.config.model import ModelConfig, XorMlpConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.precision import PrecisionConfig
@@ -46,7 +47,26 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        method_epochs(self.method, self.plan.epochs)
+        if not isinstance(self.method, EvolutionMethod):
+            method_epochs(self.method, self.plan.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _evolution_fits(self) -> Self:
+        evolves = isinstance(self.method, EvolutionMethod)
+        if evolves != isinstance(self.model, XorMlpConfig):
+            raise ValueError(
+                "model xor_mlp and the evolutionary methods (naive, elitist, counting, inertia) need each other, "
+                f"but got model {self.model.name} with method {self.method.name}"
+            )
+        if not evolves:
+            return self
+        extras = [name for name in ("recu", "precision", "distill") if getattr(self, name) is not None]
+        extras += [f"data.augment {step.name}" for step in self.data.augment if step.name != "shift"]
+        if extras:
+            raise ValueError(
+                f"method {self.method.name} works on bits and knows only the augmentation shift, but got {extras[0]}"
+            )
         return self
 
     @model_validator(mode="after")

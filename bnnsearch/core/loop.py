@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
@@ -65,6 +66,7 @@ class GradientTrainer:
     ) -> None:
         if config.seed is None:
             raise ValueError("a training run needs a seed, but got seed=None")
+        assert not isinstance(config.method, EvolutionMethod), "evolution has a trainer of its own"
         self._seed = config.seed
         self._config = config
         self._data = data

@@ -9,7 +9,7 @@ from bnnsearch.config.method import (
     BnewConfig,
     Bop2Config,
     BopConfig,
-    MethodConfig,
+    GradientMethod,
     ProxquantConfig,
     SteConfig,
     method_epochs,
@@ -24,7 +24,7 @@ from bnnsearch.core.methods.relaxed import Frozen, Relaxed
 from bnnsearch.core.methods.ste import Ste
 
 
-def build_phases(method: MethodConfig, optimizer: OptimizerConfig, *, epochs: int) -> tuple[Phase, ...]:
+def build_phases(method: GradientMethod, optimizer: OptimizerConfig, *, epochs: int) -> tuple[Phase, ...]:
     """The phases of a run of `epochs`, those without epochs left out.
 
     Raises:
@@ -38,7 +38,7 @@ def build_phases(method: MethodConfig, optimizer: OptimizerConfig, *, epochs: in
     return tuple(phase for phase in phases if phase.epochs > 0)
 
 
-def _own_phases(method: MethodConfig, optimizer: OptimizerConfig, epochs: int) -> tuple[Phase, ...]:
+def _own_phases(method: GradientMethod, optimizer: OptimizerConfig, epochs: int) -> tuple[Phase, ...]:
     match method:
         case SteConfig():
             return (Phase("train", epochs, Ste(method, optimizer)),)

@@ -1,0 +1,1 @@
+"""Float-free training: bit-packed XOR networks, moved by flips, driven by DEAP."""

@@ -1,0 +1,70 @@
+"""Forward passes of XOR networks over packed samples, for one network or a whole population."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.evolve.layout import INPUT_WORDS, INPUTS, OFFSET, OUTPUTS
+from bnnsearch.kernels.jit import compiled
+from bnnsearch.kernels.popcount import Words, majority_layer
+
+
+@compiled
+def popcount(word: np.uint64) -> np.uint64:
+    """Number of ones."""
+    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
+
+
+@compiled
+def layer_rows(genome: Words, row: NDArray[np.int64]) -> Words:
+    """A layer's weights (outputs rounded up to 8, words) in a genome; `row` of the layout's table."""
+    rows = (row[OUTPUTS] + 7) // 8 * 8
+    return genome[row[OFFSET] : row[OFFSET] + rows * row[INPUT_WORDS]].reshape((rows, row[INPUT_WORDS]))
+
+
+@compiled
+def group_mask(word: int, first: int, last: int) -> np.uint64:
+    """The bits of `word` that belong to the elements first <= i < last."""
+    low, high = max(first - word * 64, 0), min(last - word * 64, 64)
+    ones = ~np.uint64(0)
+    return (ones >> np.uint64(64 - (high - low))) << np.uint64(low)
+
+
+@compiled
+def count_groups(plane: Words, classes: int, group: int, votes: NDArray[np.int16]) -> None:
+    """Ones in each group of `group` bits of the output columns `plane` (words, n); `votes` is (classes, n)."""
+    for label in range(classes):
+        counts = votes[label]
+        counts[:] = 0
+        for word in range(label * group // 64, (label * group + group - 1) // 64 + 1):
+            mask = group_mask(word, label * group, label * group + group)
+            for column in range(plane.shape[1]):
+                counts[column] += np.int16(popcount(plane[word, column] & mask))
+
+
+@compiled
+def count_votes(genome: Words, table: NDArray[np.int64], columns: Words, classes: int) -> NDArray[np.int16]:
+    """Votes (classes, n) of the network for samples given as input columns (words, n)."""
+    values = columns
+    for row in table:
+        out = np.empty(((row[OUTPUTS] + 63) // 64, columns.shape[1]), np.uint64)
+        majority_layer(values, layer_rows(genome, row), (row[INPUTS], row[OUTPUTS]), out)
+        values = out
+    votes = np.empty((classes, columns.shape[1]), np.int16)
+    count_groups(values, classes, table[-1, OUTPUTS] // classes, votes)
+    return votes
+
+
+@compiled
+def decide(votes: NDArray[np.int16]) -> NDArray[np.int64]:
+    """The label with most votes for each column of (classes, n); the lowest one where several have most."""
+    labels = np.zeros(votes.shape[1], np.int64)
+    for column in range(votes.shape[1]):
+        for label in range(1, votes.shape[0]):
+            if votes[label, column] > votes[labels[column], column]:
+                labels[column] = label
+    return labels
