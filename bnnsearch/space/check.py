@@ -17,7 +17,7 @@ from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
 CORNERS = 128
 """Configurations with every parameter at some extreme that are tried, to meet rules that join several settings."""
 
-_DOTTED = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)+")
+_SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
 def trial_problems(root: Node, *, broken: set[Mark]) -> list[Problem]:
@@ -35,7 +35,7 @@ def trial_problems(root: Node, *, broken: set[Mark]) -> list[Problem]:
         tree = resolve(root, pick)
         for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
             # The same rule broken by another value of the same setting is not worth another line.
-            problems.setdefault((problem.mark, kind), problem)
+            problems.setdefault((problem.mark, problem.message if kind == "missing" else kind), problem)
     return list(problems.values())
 
 
@@ -62,7 +62,7 @@ def _with(fixed: dict[str, Tree | str]) -> Pick:
 def model_problems(
     model: type[BaseModel], tree: Tree, *, prefix: str = "", broken: Iterable[Mark] = (), beside: Sequence[str] = ()
 ) -> Iterator[tuple[str, Problem]]:
-    """Every error of validating `tree` as `model`, with its kind.
+    """Every error of validating `tree` as `model`, with pydantic's name for the rule.
 
     Args:
         model: the settings class.
@@ -77,7 +77,7 @@ def model_problems(
         for error in failed.errors(include_url=False):
             trail, path = _follow(tree, error["loc"])
             if not any(step.mark in broken for step in trail):
-                known = [*_known_at(model, error), *(beside if len(trail) <= 2 else ())]
+                known = _known_at(model, error, beside)
                 yield error["type"], _problem(error, trail, ".".join(filter(None, [prefix, *path])), known)
 
 
@@ -108,16 +108,21 @@ def _problem(error: ErrorDetails, trail: list[Tree], path: str, known: Sequence[
         case "union_tag_not_found":
             return Problem(at.key, f"{path}.name: required, but missing; allowed: {', '.join(known)}")
         case "union_tag_invalid":
-            tag = at.mapping["name"]
+            tag = at.mapping.get("name", at)
             return Problem(tag.mark, f"{path}: unknown name {quoted(tag.plain)}{did_you_mean(tag.plain, known)}")
         case "literal_error":
             words = _words(context["expected"])
             return Problem(at.mark, f"{path}: unknown value {quoted(at.plain)}{did_you_mean(at.plain, words)}")
         case "value_error":
             message = str(context["error"])
-            return Problem(_named_place(trail[0], message) or at.mark, f"{path}: {message}" if path else message)
+            return Problem(_named_place(at, message) or at.mark, f"{path}: {message}" if path else message)
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return Problem(at.mark, f"{path}: must be a mapping of settings, but got {quoted(at.plain)}")
+        case "tuple_type":
+            return Problem(at.mark, f"{path}: must be a list, but got {quoted(at.plain)}")
         case _:
-            rule = error["msg"].replace("Input should", "must").replace("Value should", "must")
+            # Pydantic's "Input should be a valid integer, unable to parse ..." without subject and afterthought.
+            rule = re.sub(r"^\w+ should", "must", re.sub(r", .*| after validation", "", error["msg"]))
             return Problem(at.mark, f"{path}: {rule}, but got {quoted(at.plain)}")
 
 
@@ -127,8 +132,8 @@ def _words(expected: str) -> list[str]:
 
 
 def _named_place(tree: Tree, message: str) -> Mark | None:
-    """Where the first setting stands that a rule names by its dotted path."""
-    for found in _DOTTED.finditer(message):
+    """Where the first setting below `tree` stands that a rule names, by its dotted path."""
+    for found in _SETTING.finditer(message):
         parts = [int(part) if part.isdecimal() else part for part in found[0].split(".")]
         trail, path = _follow(tree, parts)
         if len(path) == len(parts):
@@ -136,10 +141,11 @@ def _named_place(tree: Tree, message: str) -> Mark | None:
     return None
 
 
-def _known_at(model: type[BaseModel], error: ErrorDetails) -> list[str]:
+def _known_at(model: type[BaseModel], error: ErrorDetails, beside: Sequence[str]) -> list[str]:
     """The keys an unknown one may have meant, or the names of the members of a union."""
     if error["type"] == "extra_forbidden":
-        return [key for owner in _models_at(model, error["loc"][:-1]) for key in owner.model_fields]
+        known = [key for owner in _models_at(model, error["loc"][:-1]) for key in owner.model_fields]
+        return [*known, *beside] if len(error["loc"]) == 1 else known
     if error["type"].startswith("union_tag"):
         return [str(owner.model_fields["name"].default) for owner in _models_at(model, error["loc"])]
     return []

@@ -9,11 +9,12 @@ from dataclasses import replace
 from bnnsearch.space.reader import read_tree
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
 
-PATH_KEYS = frozenset({"root", "uri"})
+PATH_KEYS = frozenset({"root", "uri", "cache"})
 """Keys whose text may hold `${VAR}` or `${VAR:-default}`."""
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 _USER_IN_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+_HIDDEN = r"\g<scheme>***@"
 
 
 def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
@@ -25,7 +26,7 @@ def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
         SpaceError: an override has no path, its value is not YAML, or the path leads through what is no mapping.
     """
     for override in overrides:
-        mark = Mark(f"--set {override}")
+        mark = Mark(f"--set {_USER_IN_URI.sub(_HIDDEN, override)}")
         path, equals, text = override.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
@@ -74,7 +75,7 @@ def fill_variables(tree: Tree, environment: Mapping[str, str], problems: list[Pr
         return tree
     if user := _USER_IN_URI.search(value):
         allowed = "allowed: credentials in environment variables"
-        problems.append(Problem(tree.mark, f"a URI holds no credentials, but got {user['scheme']}***@...; {allowed}"))
+        problems.append(Problem(tree.mark, f"a URI holds no credentials, but got {user.expand(_HIDDEN)}...; {allowed}"))
     if "${" not in value:
         return tree
     return replace(tree, value=_filled(tree, value, environment, problems, key))

@@ -73,9 +73,12 @@ class SpaceError(InputError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+_CONSTANTS = {"None": "null", "True": "true", "False": "false"}
+
+
 def quoted(value: object) -> str:
-    """`value` as an error shows it: on one line, shortened to 60 characters."""
-    text = repr(value)
+    """`value` as an error shows it: as in YAML, on one line, shortened to 60 characters."""
+    text = _CONSTANTS.get(repr(value), repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
