@@ -1,8 +1,8 @@
 """How many bits a layer's parameters take once batch norm is folded into its neighbours.
 
 Batch norm computes a x + b per channel. Before sign only the threshold -b / a and the side (the sign of a) remain;
-after a real layer a goes into its weights and b is its bias; elsewhere a and b remain. Where batch norm is all that
-follows a binary layer, the layer's output scale goes into a.
+after a real layer a goes into its weights and b is its bias; before a linear one nothing remains; elsewhere a and b do.
+Where batch norm is all that follows a binary layer, the layer's output scale goes into a.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def _norm_bits(node: fx.Node, graph: fx.GraphModule, channels: int) -> int:
     source = node.all_input_nodes[0]
     if isinstance(layer_of(source, graph), nn.Conv2d | nn.Linear) and len(source.users) == 1:
         return _BITS * channels
+    if _feeds_only(node, graph, (nn.Linear,)):
+        return 0
     if _only_signed(node, graph):
         return (_BITS + 1) * channels
     return 2 * _BITS * channels
