@@ -58,7 +58,7 @@ def test_effort_of_reactnet_is_the_published_one() -> None:
 
 
 def tiny() -> nn.Sequential:
-    """For 1x4x4: real stem to 2 channels, norm, sign, binary convolution to 3 with a learned scale, norm, classifier."""
+    """For 1x4x4: real stem to 2 channels, norm, sign, binary convolution to 3, learned scale, norm, classifier."""
     return named({
         "stem": nn.Conv2d(1, 2, 3, padding=1, bias=False),
         "norm1": nn.BatchNorm2d(2),

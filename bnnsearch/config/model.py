@@ -64,6 +64,14 @@ class MlpConfig(ActivatedSettings):
     hidden: Widths = (256, 256)
     inputs: Literal["binary", "real"] = "binary"
 
+    @model_validator(mode="after")
+    def _some_layer_is_binary(self) -> Self:
+        if self.inputs == "real" and len(self.hidden) == 1:
+            raise ValueError(
+                "with inputs: real the first layer is real, so that hidden needs at least 2 entries, not 1"
+            )
+        return self
+
 
 class PlainSettings(ActivatedSettings):
     """A chain of convolutions without shortcuts; the first convolution and the classifier stay real.

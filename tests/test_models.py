@@ -1,0 +1,197 @@
+"""The networks: every one runs, learns and traces; binary layers see only +-1; the settings do what they say."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bnnsearch.config.model import (
+    Bireal18Config,
+    BrnConfig,
+    CnnConfig,
+    GradientModel,
+    MlpConfig,
+    ReactnetAConfig,
+    Realtobinary18Config,
+    Resnet18Config,
+    Resnet20Config,
+    VggSmallConfig,
+    XnornetConfig,
+)
+from bnnsearch.core.layers import RSign, binary_layers
+from bnnsearch.core.models.blocks import GatedUnit, PadChannels, PreUnit, RepeatChannels, UnitShape, make_shortcut
+from bnnsearch.core.models.build import build_model
+from bnnsearch.core.models.graph import trace_layers
+from bnnsearch.core.models.real import real_twin
+
+SMALL, LARGE = (3, 32, 32), (3, 64, 64)
+# every family and every choice inside it, narrow enough for a test
+NETWORKS: dict[str, tuple[GradientModel, tuple[int, int, int]]] = {
+    "mlp": (MlpConfig(hidden=(32, 16)), (1, 8, 8)),
+    "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation="rprelu"), (1, 8, 8)),
+    "cnn": (CnnConfig(channels=(8, 8, 16), shift=0.1), (1, 28, 28)),
+    "vgg_small": (VggSmallConfig(width=0.0625), SMALL),
+    "xnornet": (XnornetConfig(width=0.03125), (3, 128, 128)),
+    "xnornet, small": (XnornetConfig(width=0.03125, stem="small"), SMALL),
+    "resnet20": (Resnet20Config(width=0.5), SMALL),
+    "resnet20, pre": (Resnet20Config(width=0.5, block="pre", shortcut="conv"), SMALL),
+    "resnet20, 28 pixels": (Resnet20Config(width=0.5, shortcut="repeat", activation="prelu"), (1, 28, 28)),
+    "resnet20, 5x5": (Resnet20Config(width=0.5, kernel=5, standardise=True, shift=-0.2), SMALL),
+    "resnet18": (Resnet18Config(width=0.0625), SMALL),
+    "resnet18, imagenet": (Resnet18Config(width=0.0625, stem="imagenet", block="pre", shift=0.2), LARGE),
+    "brn": (BrnConfig(width=0.5), SMALL),
+    "bireal18": (Bireal18Config(width=0.0625), LARGE),
+    "realtobinary18": (Realtobinary18Config(width=0.125), LARGE),
+    "reactnet_a": (ReactnetAConfig(width=0.0625), LARGE),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> tuple[nn.Sequential, Tensor]:
+    """A fresh network of ten classes in training mode, and a batch of four images for it."""
+    torch.manual_seed(0)
+    config, shape = NETWORKS[request.param]
+    return build_model(config, shape=shape, classes=10), torch.randn(4, *shape)
+
+
+def test_every_parameter_gets_a_finite_gradient(network: tuple[nn.Sequential, Tensor]) -> None:
+    model, images = network
+    logits = model(images)
+    assert logits.shape == (4, 10)
+    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert missing == []
+    assert all(layer.weight.grad.count_nonzero() > 0 for layer in binary_layers(model).values())
+
+
+def test_binary_layers_see_only_signs(network: tuple[nn.Sequential, Tensor]) -> None:
+    model, images = network
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str) -> None:
+        binary_layers(model)[name].register_forward_pre_hook(lambda _, inputs: seen.update({name: inputs[0]}))
+
+    for name in binary_layers(model):
+        watch(name)
+    model.eval()(images)
+    assert seen.keys() == binary_layers(model).keys()
+    assert [name for name, inputs in seen.items() if not (inputs.abs() == 1).all()] == []
+
+
+def test_the_graph_of_layers_computes_the_same(network: tuple[nn.Sequential, Tensor]) -> None:
+    model, images = network
+    graph = trace_layers(model.eval())
+    assert torch.equal(graph(images), model(images))
+    called = {node.target for node in graph.graph.nodes if node.op == "call_module"}
+    assert binary_layers(model).keys() <= called
+
+
+def test_the_real_twin_has_the_same_form_and_no_binary_part(network: tuple[nn.Sequential, Tensor]) -> None:
+    model, images = network
+    twin = real_twin(model)
+    assert binary_layers(twin) == {}
+    for name, layer in binary_layers(model).items():
+        assert twin.get_submodule(name).weight.shape == layer.weight.shape
+    loss = nn.functional.cross_entropy(twin(images), torch.arange(4))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
+    assert twin(images).requires_grad and binary_layers(model)  # the original is as it was
+
+
+def test_only_stem_classifier_and_shortcuts_stay_real() -> None:
+    model = build_model(BrnConfig(), shape=SMALL, classes=10)
+    real = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    assert real == {"stem.conv", "stage2.0.shortcut.conv", "stage3.0.shortcut.conv", "head.classifier"}
+    expected = {f"stage{stage}.{place}.conv" for stage in (1, 2, 3) for place in range(6)}
+    assert binary_layers(model).keys() == expected
+
+
+def test_chosen_layers_stay_real() -> None:
+    model = build_model(Resnet20Config(float_layers=("stage1.*", "stage3.5.conv")), shape=SMALL, classes=10)
+    assert binary_layers(model).keys() == {
+        *(f"stage2.{place}.conv" for place in range(6)),
+        *(f"stage3.{place}.conv" for place in range(5)),
+    }
+    assert isinstance(model.get_submodule("stage1.3.conv"), nn.Conv2d)
+    assert isinstance(model.get_submodule("stage1.3.sign"), nn.Identity)
+
+
+def test_a_pattern_that_matches_nothing_is_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("float_layers: 'stage9.*' matches none of the binary layers stage1.0")
+    ):
+        build_model(Resnet20Config(float_layers=("stage9.*",)), shape=SMALL, classes=10)
+
+
+def test_too_many_poolings_are_an_error() -> None:
+    with pytest.raises(ValueError, match="make 4 poolings of 8x8 images"):
+        build_model(CnnConfig(pool_every=1), shape=(1, 8, 8), classes=10)
+    with pytest.raises(ValueError, match="larger images than 32x32"):
+        build_model(XnornetConfig(), shape=SMALL, classes=10)
+
+
+def test_a_network_without_binary_layers_is_an_error() -> None:
+    with pytest.raises(ValueError, match="hidden needs at least 2 entries"):
+        MlpConfig(hidden=(32,), inputs="real")
+
+
+def test_depths_and_channels_name_the_same_stages() -> None:
+    with pytest.raises(ValueError, match="one entry per stage each, but got 3 and 4"):
+        Resnet18Config(depths=(4, 4, 4))
+
+
+@pytest.mark.parametrize(("block", "unit"), [("pre", PreUnit), ("gated", GatedUnit)])
+def test_the_kind_of_block_is_a_choice(block: str, unit: type[nn.Module]) -> None:
+    config = Resnet20Config.model_validate({"block": block, "width": 0.5})
+    model = build_model(config, shape=SMALL, classes=10)
+    assert sum(isinstance(module, unit) for module in model.modules()) == 18
+
+
+def test_depth_and_width_are_choices() -> None:
+    model = build_model(Resnet20Config(depths=(1, 2, 3), channels=(8, 12, 20), width=1.5), shape=SMALL, classes=10)
+    assert [tuple(layer.weight.shape[:2]) for layer in binary_layers(model).values()] == [
+        (12, 12), (18, 12), (18, 18), (30, 18), (30, 30), (30, 30),
+    ]  # fmt: skip
+
+
+def test_a_shift_moves_the_thresholds() -> None:
+    """sign(x - s): as a hardtanh's shift, or as the start of learnable thresholds."""
+    shifted = build_model(BrnConfig(shift=0.25, depths=(1, 1, 1)), shape=SMALL, classes=10)
+    assert [set(m.bias.tolist()) for m in shifted.modules() if isinstance(m, RSign)] == [{-0.25}] * 3
+    unit = build_model(Resnet20Config(shift=0.25), shape=SMALL, classes=10).get_submodule("stage1.0")
+    x = torch.tensor([0.2, 0.3]).view(1, 2, 1, 1)
+    assert unit.get_submodule("sign")(unit.get_submodule("act")(x)).flatten().tolist() == [-1, 1]
+
+
+def test_padded_channels_surround_the_image() -> None:
+    x = torch.ones(1, 2, 1, 1)
+    assert PadChannels(2, 5)(x).flatten().tolist() == [0, 1, 1, 0, 0]
+    assert PadChannels(4, 2)(torch.arange(4.0).view(1, 4, 1, 1)).flatten().tolist() == [1, 2]
+
+
+def test_repeated_channels_come_in_order() -> None:
+    x = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1)
+    assert RepeatChannels(2, 5)(x).flatten().tolist() == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_a_shortcut_meets_its_convolution_on_odd_and_even_images(side: int) -> None:
+    shape = UnitShape(4, 8, stride=2)
+    out = make_shortcut(shape)(torch.randn(1, 4, side, side))
+    assert out.shape == nn.Conv2d(4, 8, 3, 2, 1)(torch.randn(1, 4, side, side)).shape
+
+
+def test_the_identity_where_shapes_stay() -> None:
+    assert isinstance(make_shortcut(UnitShape(4, 4)), nn.Identity)
+
+
+@pytest.mark.parametrize("block", ["pre", "gated"])
+def test_sums_do_not_drown_the_shortcut_at_the_start(block: str) -> None:
+    """Where no norm follows a convolution, its output starts at about the variance of a sign, not of a sum of 576."""
+    torch.manual_seed(0)
+    settings = {"block": block, "depths": (1,), "channels": (64,)}
+    model = build_model(Resnet18Config.model_validate(settings), shape=SMALL, classes=10)
+    conv = model.get_submodule("stage1.0.conv")
+    signs = torch.randint(0, 2, (8, 64, 16, 16)) * 2.0 - 1
+    assert conv(signs)[..., 1:-1, 1:-1].std().item() == pytest.approx(1, abs=0.1)
