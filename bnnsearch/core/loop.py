@@ -23,7 +23,9 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
+from bnnsearch.core.distill import Distillation
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
 from bnnsearch.core.layers import View, binary_layers
 from bnnsearch.core.methods.base import Phase, Progress
@@ -35,6 +37,7 @@ from bnnsearch.core.recu import Recu
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.schedule import lr_factor, warmup_factor
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.training_cost import train_bitops
 
 EVAL_BATCH = 512
 
@@ -56,13 +59,20 @@ class GradientTrainer:
         data: the data set, on `device`.
         model: a network of binary layers with the default view; it is taken over and trained in place.
         device: where to train.
+        teacher: a trained network to learn from, with `config.distill`.
 
     Raises:
         ValueError: the seed is missing, or the phases do not fit into the plan.
     """
 
     def __init__(
-        self, config: TrialConfig, *, data: Dataset, model: nn.Module, device: torch.device | str = "cpu"
+        self,
+        config: TrialConfig,
+        *,
+        data: Dataset,
+        model: nn.Module,
+        device: torch.device | str = "cpu",
+        teacher: nn.Module | None = None,
     ) -> None:
         if config.seed is None:
             raise ValueError("a training run needs a seed, but got seed=None")
@@ -81,6 +91,9 @@ class GradientTrainer:
         self._precision = CyclicPrecision(config.precision) if config.precision else None
         if self._precision:
             self._precision.attach(self._model)
+        self._distillation = self._learn_from(teacher)
+        self._cost = model_cost(self._sign_network, data.shape)
+        self._spent = 0.0
         self._position = _Position()
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
@@ -93,6 +106,11 @@ class GradientTrainer:
         """
         while self._go_on():
             yield self._train_epoch()
+
+    def costs(self) -> dict[str, float]:
+        """What the network costs, and the `train_bitops` of the full plan."""
+        plan = self._config.plan
+        return self._cost.metrics() | {"train_bitops": self._bitops(range(plan.epochs * self._steps))}
 
     def test(self) -> dict[str, float]:
         """Accuracy and loss of the sign network on the test split."""
@@ -114,15 +132,34 @@ class GradientTrainer:
             "model": self._model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "position": [position.epoch, position.phase, position.phase_epoch],
+            "train_bitops": self._spent,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state; the next `fit` goes on with the epoch after it."""
         self._position = _Position(*state["position"])
+        self._spent = state["train_bitops"]
         self._model.load_state_dict(state["model"])
         self._optimizers = self._enter_phase()
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+
+    def _learn_from(self, teacher: nn.Module | None) -> Distillation | None:
+        config = self._config.distill
+        assert (teacher is None) == (config is None), "a run distils if and only if it has a teacher"
+        if teacher is None or config is None:
+            return None
+        return Distillation(teacher.to(self._device), self._model, attention=config.attention)
+
+    def _bitops(self, steps: range) -> float:
+        """Effective operations of some steps of the run; of the teacher its predictions, not its own training."""
+        images = len(steps) * min(self._config.data.batch_size, len(self._data.train))
+        of_run = self._config.plan.epochs * self._steps
+        static = 16.0 if self._config.plan.dtype == "bfloat16" else 32.0
+        precision = self._precision
+        bits = [precision.step_bits(step, of_run) for step in steps] if precision else [(static, static)]
+        forward_only = (self._cost.bops + self._cost.flops) * images * (static / 32) ** 2 / 3
+        return train_bitops(self._cost, images=images, bits=bits) + (forward_only if self._distillation else 0.0)
 
     @property
     def _phase(self) -> Phase:
@@ -167,6 +204,8 @@ class GradientTrainer:
             values = self._train_steps(torch.Generator().manual_seed(seed))
             flips = flip_rates(before, weight_signs(self._layers))
             accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.val, batch_size=EVAL_BATCH))
+        done = self._position.epoch * self._steps
+        self._spent += self._bitops(range(done, done + self._steps))
         self._position.epoch += 1
         self._position.phase_epoch += 1
         if not isfinite(values["train_loss"]):
@@ -177,6 +216,7 @@ class GradientTrainer:
             "val_loss": loss,
             "flip_rate": mean_over_weights(flips, self._layers, empty=0.0),
             "binary_fraction": mean_over_weights(binary, self._layers, empty=1.0),
+            "train_bitops": self._spent,
             "bits": float(self._precision.bits["weights"]) if self._precision else FULL,
         }
         layers = {"flip_rate": flips, "binary_fraction": binary}
@@ -240,5 +280,7 @@ class GradientTrainer:
         low = self._config.plan.dtype == "bfloat16"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
             logits = self._model(images)
+            if self._distillation:
+                return self._distillation(images, logits), logits
         smoothing = self._config.plan.label_smoothing
         return cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits

@@ -100,6 +100,16 @@ class CyclicPrecision:
         for kind, bits in self._ranges.items():
             self.bits[kind].fill_(cyclic_bits(bits, step=step, steps=steps, cycles=self._config.cycles))
 
+    def step_bits(self, step: int, steps: int) -> tuple[float, float]:
+        """Bit-widths of forward pass and gradients at `step` of `steps`.
+
+        The first is the geometric mean of those of weights and activations: its square is the cost of a product.
+        """
+        weights, activations, gradients = (
+            cyclic_bits(bits, step=step, steps=steps, cycles=self._config.cycles) for bits in self._ranges.values()
+        )
+        return math.sqrt(weights * activations), float(gradients)
+
     def __call__(self, weight: Tensor) -> Tensor:
         """`weight` (out, ...) at its present bit-width."""
         if not self._acts_on("weights"):
