@@ -1,0 +1,200 @@
+"""The driver's side of a search: hands out trials, hears their reports, decides who goes on, records what they came to.
+
+An executor only moves trials between this and the workers, so both executors decide alike.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, assert_never
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, append_result, by_number, read_results
+from bnnsearch.search.ledger import Ledger
+from bnnsearch.search.schedulers import is_rung, survives
+from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
+
+
+class StopReason(StrEnum):
+    """Why a search ended."""
+
+    FINISHED = "finished"
+    WALL_TIME = "wall_time"
+    FAILURES = "max_failed_trials"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+
+
+@dataclass
+class _Running:
+    """A trial under way."""
+
+    assignment: Assignment
+    params: Mapping[str, Any]
+    started: float = field(default_factory=time.monotonic)
+    epoch: int = 0
+    costs: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Costs, and the last epoch's values; what is not finite is left out."""
+        return {name: value for name, value in {**self.costs, **self.values}.items() if math.isfinite(value)}
+
+
+class Coordinator:
+    """One search from its ledger's present state to its budget's end.
+
+    Attributes:
+        results: ended trials by number.
+        stopped: why no more trials start, once that is so.
+    """
+
+    def __init__(
+        self, study: StudyConfig, ledger: Ledger, *, job: Job, results: Path, observers: Sequence[StudyObserver] = ()
+    ) -> None:
+        self._study = study
+        self._ledger = ledger
+        self._job = job
+        self._results_path = results
+        self._observers = observers
+        self._running: dict[int, _Running] = {}
+        self._began = time.monotonic()
+        self.results = by_number(read_results(results))
+        self.stopped: StopReason | None = None
+        self._unfinished = deque(self._close_recorded(ledger.unfinished()))
+
+    def _close_recorded(self, unfinished: list[Assignment]) -> list[Assignment]:
+        """Close in the ledger the trials whose result was written just before the driver died; return the others."""
+        for assignment in unfinished:
+            if assignment.number in self.results:
+                self._ledger.tell(self.results[assignment.number])
+        return [assignment for assignment in unfinished if assignment.number not in self.results]
+
+    @property
+    def stopping(self) -> bool:
+        """Whether running trials are to be left where they are, for a later `resume`."""
+        limit = self._study.budget.wall_time
+        if self.stopped is None and limit is not None and time.monotonic() - self._began >= limit:
+            self.stopped = StopReason.WALL_TIME
+        return self.stopped is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `next_trial` will never again give one."""
+        return self.stopping or (not self._running and not self._unfinished and self._budget_spent())
+
+    def stop(self, reason: StopReason) -> None:
+        """End the search; the first reason given stands."""
+        self.stopped = self.stopped or reason
+
+    def next_trial(self) -> Assignment | None:
+        """A trial to start now: first those that an earlier driver left unfinished, then new ones within the budget."""
+        if self.stopping:
+            return None
+        if self._unfinished:
+            assignment = self._unfinished.popleft()
+        elif not self._budget_spent():
+            assignment = self._ledger.ask()
+        else:
+            return None
+        params = self._ledger.params(assignment.number)
+        self._running[assignment.number] = _Running(assignment, params)
+        for observer in self._observers:
+            observer.trial_started(assignment.number, assignment.config, params)
+        return assignment
+
+    def receive(self, number: int, report: Report) -> bool:
+        """Take note of a report; says whether the trial goes on. Reports of a trial that has ended are ignored."""
+        trial = self._running.get(number)
+        if trial is None:
+            return False
+        match report:
+            case Costs():
+                trial.costs = report.values
+                return True
+            case EpochMetrics():
+                if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
+                    self._epoch_finished(trial, report)
+                return number in self._running and not self.stopping
+            case Failure():
+                self._end(trial, TrialState.FAILED, report.reason)
+                return False
+            case _:
+                assert_never(report)
+
+    def _epoch_finished(self, trial: _Running, metrics: EpochMetrics) -> None:
+        number = trial.assignment.number
+        trial.epoch, trial.values = metrics.epoch, metrics.values
+        broken = self._fault(trial)
+        if broken is not None:
+            self._end(trial, TrialState.FAILED, f"{broken} after epoch {metrics.epoch}")
+            return
+        for observer in self._observers:
+            observer.epoch_finished(number, metrics)
+        values = self._projected(trial)
+        self._ledger.report(number, metrics.epoch, values[0])
+        if metrics.epoch >= metrics.epochs:
+            self._end(trial, TrialState.COMPLETE)
+        elif is_rung(self._study.scheduler, metrics.epoch, metrics.epochs):
+            rung = self._ledger.enter_rung(number, metrics.epoch, values)
+            if not survives(self._study.scheduler, rung, number, [each.mode for each in self._study.objectives]):
+                self._end(trial, TrialState.PRUNED, f"stopped at the rung of epoch {metrics.epoch}")
+
+    def _projected(self, trial: _Running) -> list[float]:
+        """The objectives if the trial ended with its present accuracy; costs are those of the full plan."""
+        known = {**trial.values, **trial.costs}
+        return [known[objective.metric] for objective in self._study.objectives]
+
+    def _fault(self, trial: _Running) -> str | None:
+        known = {**trial.costs, **trial.values}
+        watched = [each.metric for each in self._study.objectives] + [each.metric for each in self._study.constraints]
+        for name in dict.fromkeys([*watched, *(name for name in trial.values if name.endswith("_loss"))]):
+            if name not in known:
+                return f"{name} was not measured (measured are {', '.join(sorted(known))})"
+            if not math.isfinite(known[name]):
+                return f"{name} is {known[name]}"
+        return None
+
+    def _end(self, trial: _Running, state: TrialState, reason: str | None = None) -> None:
+        number = trial.assignment.number
+        metrics = trial.metrics
+        result = TrialResult(
+            number=number,
+            state=state,
+            config=trial.assignment.config,
+            params=trial.params,
+            metrics=metrics,
+            violations=self._violations(metrics),
+            epochs=trial.epoch,
+            seconds=time.monotonic() - trial.started,
+            reason=reason,
+        )
+        del self._running[number]
+        append_result(self._results_path, result)  # first: a result without its entry in the ledger is closed on resume
+        self._ledger.tell(result)
+        self.results[number] = result
+        self._job.checkpoint(number).unlink(missing_ok=True)
+        for observer in self._observers:
+            observer.trial_finished(result)
+        failed = sum(each.state is TrialState.FAILED for each in self.results.values())
+        if self._study.budget.max_failed_trials is not None and failed >= self._study.budget.max_failed_trials:
+            self.stop(StopReason.FAILURES)
+
+    def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        violations: dict[str, float] = {}
+        for constraint in self._study.constraints:
+            if constraint.metric in metrics:
+                violation = constraint.violation(metrics[constraint.metric])
+                violations[constraint.metric] = max(violation, violations.get(constraint.metric, violation))
+        return violations
+
+    def _budget_spent(self) -> bool:
+        return len(self._ledger) >= self._study.budget.trials

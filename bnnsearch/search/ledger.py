@@ -1,0 +1,129 @@
+"""The ledger of a study: an Optuna study on disk, the one truth about its trials. Knows no executor.
+
+A trial is asked for, reports at rungs, and is told as what it came to: complete, pruned or failed. A trial that was
+running when the driver died is still RUNNING in the ledger; whoever opens it next continues the same trial under the
+same number, so that nothing is repeated or counted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial
+from optuna.trial import TrialState as OptunaState
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.results import TrialResult, TrialState
+from bnnsearch.search.samplers import make_sampler
+from bnnsearch.search.worker import Assignment
+from bnnsearch.space import SearchSpace
+
+RUNG = "rung:"
+
+
+class Ledger:
+    """Trials of one study, numbered from 0."""
+
+    def __init__(self, storage: BaseStorage, study: StudyConfig, space: SearchSpace) -> None:
+        self._config = study
+        self._space = space
+        self._storage = storage
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=study.name,
+            directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
+            sampler=make_sampler(study.sampler, seed=study.seed),
+            load_if_exists=True,
+        )
+        self._open: dict[int, Trial] = {}
+        self._rungs = _recorded_rungs(self._trials())
+
+    def __len__(self) -> int:
+        """Trials asked for so far, in whatever state."""
+        return sum(trial.state is not OptunaState.WAITING for trial in self._trials())
+
+    def ask(self) -> Assignment:
+        """A new trial.
+
+        Raises:
+            ValueError: the space holds a configuration that cannot be.
+        """
+        waiting = self._trials(OptunaState.WAITING)
+        self._seed_sampler(waiting[0].number if waiting else len(self._trials()))
+        return self._resolve(self._study.ask())
+
+    def unfinished(self) -> list[Assignment]:
+        """The trials that were running when the last driver ended, in order; they are this driver's now."""
+        trials = [trial for trial in self._trials(OptunaState.RUNNING) if trial.number not in self._open]
+        assignments = []
+        for frozen in trials:
+            self._seed_sampler(frozen.number)
+            assignments.append(self._resolve(Trial(self._study, frozen._trial_id)))
+        return assignments
+
+    def params(self, number: int) -> dict[str, Any]:
+        """What was sampled for a running trial."""
+        return self._open[number].params
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Record the objective of a running trial after `epoch`; does nothing where there are several objectives."""
+        if len(self._config.objectives) == 1:
+            self._open[number].report(value, epoch)
+
+    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> Mapping[int, Sequence[float]]:
+        """Record the values a running trial reached the rung at `epoch` with; all values of the rung are returned."""
+        rung = self._rungs.setdefault(epoch, {})
+        if number not in rung:
+            self._open[number].set_user_attr(f"{RUNG}{epoch}", list(values))
+            rung[number] = tuple(values)
+        return rung
+
+    def tell(self, result: TrialResult) -> None:
+        """Close a running trial with what it came to."""
+        trial = self._open.pop(result.number)
+        for name, violation in result.violations.items():
+            trial.set_constraint(name, violation)
+        if result.reason is not None:
+            trial.set_user_attr("reason", result.reason)
+        match result.state:
+            case TrialState.COMPLETE:
+                values = [result.metrics[objective.metric] for objective in self._config.objectives]
+                self._study.tell(trial, values)
+            case TrialState.PRUNED:
+                self._study.tell(trial, state=OptunaState.PRUNED)
+            case TrialState.FAILED:
+                self._study.tell(trial, state=OptunaState.FAIL)
+
+    def _trials(self, *states: OptunaState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+    def _seed_sampler(self, number: int) -> None:
+        self._study.sampler = make_sampler(
+            self._config.sampler, seed=derived_seed(self._config.seed, number, "sampler")
+        )
+
+    def _resolve(self, trial: Trial) -> Assignment:
+        config = self._space.sample(trial)
+        if config.get("seed") is None:
+            config = {**config, "seed": derived_seed(self._config.seed, trial.number, "trial")}
+        self._open[trial.number] = trial
+        return Assignment(trial.number, config)
+
+
+def derived_seed(study_seed: int, number: int, purpose: str) -> int:
+    """A seed in [0, 2^31) for one purpose of one trial, unrelated to those of its neighbours."""
+    digest = hashlib.sha256(f"{study_seed}/{number}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[float, ...]]]:
+    rungs: dict[int, dict[int, tuple[float, ...]]] = {}
+    for trial in trials:
+        for key, values in trial.user_attrs.items():
+            if key.startswith(RUNG):
+                rungs.setdefault(int(key.removeprefix(RUNG)), {})[trial.number] = tuple(values)
+    return rungs

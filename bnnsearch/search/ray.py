@@ -1,0 +1,224 @@
+"""Trials in parallel on Ray Tune, on this machine or on a cluster.
+
+Tune places trials and restarts crashed ones; everything else stays with the coordinator. Its searcher and scheduler are
+thin adapters: the searcher asks the coordinator for the next trial, the scheduler hands it every report and returns its
+answer. Tune's own checkpoints, snapshots and restore are not used: a worker finds its trial's checkpoint by number.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle, tune
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from bnnsearch.config.study import PerTrial, ResourcesConfig, StudyConfig
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.search.coordinator import Coordinator
+from bnnsearch.search.worker import Assignment, Failure, Job, one_line, run_trial
+
+REPORT = "report"
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no per-trial CSV, JSON and TensorBoard files: results.jsonl has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are the study's
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a hung worker does not hold up the end
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger is the truth, not Tune's snapshots
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+NOISY_LOGGERS = ("ray.tune.analysis.experiment_analysis", "ray.tune.search.searcher")
+"""They warn about files that Tune does not write here."""
+
+
+class RayExecutor:
+    """An `Executor` on Ray Tune.
+
+    Attributes:
+        address: a running cluster, such as `auto` or `ray://host:10001`; None starts a Ray of our own on this machine,
+            bound to loopback, without dashboard, and ends it afterwards.
+        num_cpus: cores of a Ray of our own; None is all.
+    """
+
+    def __init__(self, address: str | None = None, *, num_cpus: int | None = None) -> None:
+        self.address = address
+        self.num_cpus = num_cpus
+
+    def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
+        with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
+            resources = study.resources
+            tune.Tuner(
+                tune.with_resources(tune.with_parameters(_TrialActor, job=job), _request(resources.per_trial)),
+                tune_config=tune.TuneConfig(
+                    search_alg=_CoordinatedSearcher(coordinator),
+                    scheduler=_CoordinatedScheduler(coordinator),
+                    num_samples=-1,
+                    max_concurrent_trials=concurrency(resources),
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    storage_path=scratch,
+                    name="trials",
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    failure_config=tune.FailureConfig(max_failures=study.retries),
+                    stop=_CoordinatedStopper(coordinator),
+                    verbose=0,
+                ),
+            ).fit()
+
+
+def concurrency(resources: ResourcesConfig) -> int:
+    """How many trials run at once: as many as fit into the connected cluster, at most `max_concurrent`.
+
+    Raises:
+        EnvironmentProblem: not even one fits.
+    """
+    available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    wanted = {"CPU": resources.per_trial.cpu, "GPU": resources.per_trial.gpu}
+    for kind, amount in wanted.items():
+        if amount > available.get(kind, 0):
+            raise EnvironmentProblem(
+                f"resources.per_trial.{kind.lower()} must be at most what the nodes have together, "
+                f"{available.get(kind, 0):g}, but got {amount:g}"
+            )
+    fit = min(int(available[kind] / amount) for kind, amount in wanted.items() if amount > 0)
+    return min(fit, resources.max_concurrent or fit)
+
+
+class _TrialActor(tune.Trainable):
+    """A worker process; reused for one trial after the other, so that torch is loaded once."""
+
+    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]  # with_parameters adds `job`
+        self._job = job
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports.close()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {REPORT: next(self._reports)}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._reports = run_trial(self._job, Assignment(**config), own_process=True)
+
+
+class _CoordinatedSearcher(Searcher):
+    """Tune's searcher: the next trial is whatever the coordinator hands out."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        super().__init__()
+        self._coordinator = coordinator
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002  # FINISHED is a str, against Tune's own annotation
+        assignment = self._coordinator.next_trial()
+        if assignment is not None:
+            return {"number": assignment.number, "config": assignment.config}
+        return Searcher.FINISHED if self._coordinator.exhausted else None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The scheduler has told the coordinator already."""
+
+
+class _CoordinatedScheduler(FIFOScheduler):
+    """Tune's scheduler: first come, first served; whether a trial goes on is the coordinator's answer."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._coordinator = coordinator
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002
+        goes_on = self._coordinator.receive(trial.config["number"], result[REPORT])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:  # noqa: ARG002
+        if not trial.should_recover():  # type: ignore[no-untyped-call]
+            self._coordinator.receive(trial.config["number"], Failure(_cause(trial)))
+
+
+class _CoordinatedStopper(tune.Stopper):
+    """Ends the experiment, leaving running trials unfinished, once the coordinator is stopping."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return self._coordinator.stopping
+
+
+def _cause(trial: Trial) -> str:
+    # Tune looks for the error in its storage, whither it copies it only with its snapshots; it is written here
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return "the worker died"
+    error = cloudpickle.loads(Path(path).read_bytes())
+    if isinstance(error, RayTaskError) and error.cause is not None:
+        return one_line(error.cause)
+    if isinstance(error, ActorDiedError) and "creation task" in str(error):  # a traceback: its last line says what
+        return str(error).strip().splitlines()[-1]
+    return f"the worker died: {one_line(error)}"
+
+
+def _request(per_trial: PerTrial) -> dict[str, float]:
+    return {"CPU": per_trial.cpu} | ({"GPU": per_trial.gpu} if per_trial.gpu else {})
+
+
+@contextmanager
+def _quiet_tune() -> Iterator[None]:
+    environment = {name: os.environ.get(name) for name in ENVIRONMENT}
+    levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
+    os.environ.update(ENVIRONMENT)
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _ray(address: str | None, num_cpus: int | None) -> Iterator[None]:
+    """A connection to Ray: the one that stands, else the cluster at `address`, else a Ray of our own."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if address is not None:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    except (ConnectionError, RuntimeError) as error:
+        raise EnvironmentProblem(f"Ray does not start: {one_line(error)}") from error
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray puts its own in their place, which abort the process
+                signal.signal(number, handler)
+        yield
+    finally:
+        ray.shutdown()

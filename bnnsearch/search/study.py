@@ -1,0 +1,139 @@
+"""`run_study` and `resume_study`: a space and an executor in, the results of a search out.
+
+A study's folder holds `space.yaml` (the space as it was resolved), `study.journal` (the ledger, which optuna-dashboard
+opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoints/` (states of running trials only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.trainer import Trainer
+from bnnsearch.errors import InputError
+from bnnsearch.folder import StudyFolder, find_study_folder
+from bnnsearch.results import StudyObserver, TrialResult
+from bnnsearch.search.coordinator import Coordinator, StopReason
+from bnnsearch.search.executor import Executor
+from bnnsearch.search.ledger import Ledger
+from bnnsearch.search.session import logging_to, sole_driver, stop_signals
+from bnnsearch.search.storage import open_storage
+from bnnsearch.search.worker import BuildTrainer, Job
+from bnnsearch.space import Space, load_space
+from bnnsearch.trial import build_trainer as build_real_trainer
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """What a search came to.
+
+    Attributes:
+        study: its settings.
+        results: every ended trial, by number, those of earlier sessions included.
+        stopped: why it ended.
+    """
+
+    study: StudyConfig
+    results: tuple[TrialResult, ...]
+    stopped: StopReason
+
+
+def run_study(
+    space: Space,
+    *,
+    study_dir: Path,
+    executor: Executor,
+    observers: Sequence[StudyObserver] = (),
+    build_trainer: BuildTrainer | None = None,
+) -> StudyOutcome:
+    """Search `space` in the new folder `study_dir`, until the budget is spent or a signal comes.
+
+    On the first SIGINT or SIGTERM running trials stop at their checkpoint and the outcome so far is returned; a second
+    signal ends the process. Signals are heard only when called from the main thread.
+
+    Args:
+        space: what to search.
+        study_dir: made where missing.
+        executor: runs the trials.
+        observers: told about trials as they go.
+        build_trainer: makes a trial's trainer; None is `bnnsearch.trial.build_trainer`.
+
+    Raises:
+        InputError: the folder holds a study already.
+    """
+    folder = StudyFolder(study_dir)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if folder.space.exists():
+        raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
+    folder.space.write_text(space.text, encoding="utf-8")
+    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer)
+
+
+def resume_study(
+    study_dir: Path,
+    *,
+    executor: Executor,
+    trials: int | None = None,
+    observers: Sequence[StudyObserver] = (),
+    build_trainer: BuildTrainer | None = None,
+) -> StudyOutcome:
+    """Go on with the study in `study_dir`: first the trials that were cut off, from their checkpoints, then new ones.
+
+    Args:
+        study_dir: a folder that `run_study` made.
+        executor: runs the trials.
+        trials: a new `budget.trials`.
+        observers: told about trials as they go; a trial that is continued is started once more.
+        build_trainer: as for `run_study`.
+
+    Raises:
+        InputError: there is no study, its space was edited in more than the budget, or another process works on it.
+    """
+    folder = find_study_folder(study_dir, study_dir)
+    space = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",))
+    if trials is not None:
+        folder.space.write_text(space.text, encoding="utf-8")
+    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer)
+
+
+def _search(
+    space: Space,
+    folder: StudyFolder,
+    *,
+    executor: Executor,
+    observers: Sequence[StudyObserver],
+    build_trainer: BuildTrainer | None,
+) -> StudyOutcome:
+    study = space.study
+    with ExitStack() as session:
+        session.enter_context(sole_driver(folder))
+        session.enter_context(logging_to(folder.log))
+        job = _job(study, folder, build_trainer)
+        ledger = Ledger(open_storage(folder.journal), study, space.trial)
+        coordinator = Coordinator(study, ledger, job=job, results=folder.results, observers=observers)
+        session.enter_context(stop_signals(coordinator))
+        executor.run(coordinator, study, job)
+    results = tuple(sorted(coordinator.results.values(), key=lambda result: result.number))
+    return StudyOutcome(study, results, coordinator.stopped or StopReason.FINISHED)
+
+
+def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
+    folder.checkpoints.mkdir(exist_ok=True)
+    per_trial = study.resources.per_trial
+    return Job(
+        build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu"),
+        folder.checkpoints.absolute(),
+        checkpoint_interval=study.checkpoint.interval,
+        threads=max(1, int(per_trial.cpu)),
+        time_limit=study.resources.trial_timeout,
+    )
+
+
+def _build(config: dict[str, Any], *, device: str) -> Trainer:
+    return build_real_trainer(TrialConfig.model_validate(config), device=device)

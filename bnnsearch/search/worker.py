@@ -1,0 +1,171 @@
+"""One trial, wherever it runs: build, take up the checkpoint, train on, report after every epoch. Knows no Ray."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.trainer import EpochMetrics, Trainer
+
+logger = logging.getLogger(__name__)
+
+HARD_LIMIT_GRACE = 5.0
+"""Seconds after the time limit when a worker that Python cannot interrupt is ended from outside Python."""
+
+BuildTrainer = Callable[[dict[str, Any]], Trainer]
+"""From a resolved configuration to a trainer at its beginning; must be picklable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is the same for all trials of a study.
+
+    Attributes:
+        build_trainer: makes a trial's trainer.
+        checkpoints: folder of the running trials' states; on a cluster every node must see it.
+        checkpoint_interval: seconds between two saves.
+        threads: torch threads of a trial.
+        time_limit: seconds that an attempt at a trial may take; None is no limit.
+    """
+
+    build_trainer: BuildTrainer
+    checkpoints: Path
+    checkpoint_interval: float = 10.0
+    threads: int = 1
+    time_limit: float | None = None
+
+    def checkpoint(self, number: int) -> Path:
+        """Where trial `number` keeps its state."""
+        return self.checkpoints / f"{number}.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A trial to run: its number in the study and its resolved configuration."""
+
+    number: int
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """First report of a trial: what its network costs, known before any training."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Last report of a trial that failed for a reason another attempt would meet again."""
+
+    reason: str
+
+
+Report = Costs | EpochMetrics | Failure
+
+
+class TimeLimitError(Exception):
+    """A trial took longer than its limit."""
+
+
+def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generator[Report, None, None]:
+    """Train one trial from its checkpoint, or from the beginning, to the end of its plan.
+
+    The caller stops it by closing the iterator. A state on disk is never newer than the report that follows it, so a
+    trial that is taken up again may repeat epochs but misses none.
+
+    Args:
+        job: what all trials share.
+        assignment: the trial.
+        own_process: the process may be ended where a hang cannot be interrupted otherwise.
+
+    Raises:
+        Exception: whatever the trainer raised, if another attempt may succeed.
+    """
+    limit = _TimeLimit(job.time_limit, own_process=own_process)
+    try:
+        with limit.armed():
+            trainer = _start(job, assignment)
+            costs = trainer.costs()
+        yield Costs(costs)
+        epochs, saved = trainer.fit(), time.monotonic()
+        while True:
+            with limit.armed():
+                metrics = next(epochs, None)
+                if metrics is None:
+                    raise RuntimeError("training ended before the last epoch of its plan")
+                if metrics.epoch < metrics.epochs and time.monotonic() - saved >= job.checkpoint_interval:
+                    save_checkpoint(job.checkpoint(assignment.number), trainer.state_dict())
+                    saved = time.monotonic()
+            yield metrics
+    except (TimeLimitError, ValueError) as error:  # a ValueError is a mistake in the configuration: it would come again
+        yield Failure(one_line(error))
+
+
+def one_line(error: BaseException) -> str:
+    """The error as a trial's reason: its kind and the first line of its message."""
+    text = str(error).strip().splitlines()
+    kind = "" if isinstance(error, TimeLimitError | ValueError) else f"{type(error).__name__}: "
+    return (kind + (text[0] if text else type(error).__name__))[:500]
+
+
+def _start(job: Job, assignment: Assignment) -> Trainer:
+    seed = int(assignment.config.get("seed") or 0)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # a reused worker must not hand one trial's state to the next
+    torch.manual_seed(seed)
+    torch.set_num_threads(job.threads)
+    trainer = job.build_trainer(assignment.config)
+    path = job.checkpoint(assignment.number)
+    if path.exists():
+        try:
+            trainer.load_state_dict(load_checkpoint(path))
+        except Exception as error:  # a damaged state costs a repetition, never the trial
+            logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
+            return job.build_trainer(assignment.config)
+    return trainer
+
+
+class _TimeLimit:
+    """Seconds that the work inside `armed` may take in all."""
+
+    def __init__(self, seconds: float | None, *, own_process: bool) -> None:
+        self._seconds = seconds
+        self._left = seconds or 0.0
+        self._own_process = own_process
+
+    @contextmanager
+    def armed(self) -> Iterator[None]:
+        """Raise TimeLimitError in the body when the time is up. Takes effect in the main thread only."""
+        if self._seconds is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        started = time.monotonic()
+        previous = signal.signal(signal.SIGALRM, self._expire)
+        signal.setitimer(signal.ITIMER_REAL, max(self._left, 1e-3))
+        if self._own_process:  # watches from a C thread: ends a process that holds the interpreter's lock for ever
+            faulthandler.dump_traceback_later(self._left + HARD_LIMIT_GRACE, exit=True)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+            if self._own_process:
+                faulthandler.cancel_dump_traceback_later()
+            self._left -= time.monotonic() - started
+
+    def _expire(self, signum: int, frame: object) -> None:  # noqa: ARG002
+        raise TimeLimitError(f"the trial took longer than trial_timeout = {self._seconds:g} s")
