@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.trainer import Trainer
+from bnnsearch.evolve.build import build_evolution_trainer
 
 
 def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:
@@ -24,6 +26,8 @@ def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
     data = load_data(config.data, device=device)
+    if isinstance(config.model, XorMlpConfig):
+        return build_evolution_trainer(config, data=data)
     with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
         model = build_model(config.model, shape=data.shape, classes=data.classes)
     return GradientTrainer(config, data=data, model=model, device=device)

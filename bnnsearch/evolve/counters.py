@@ -5,6 +5,8 @@ H += sum over the batch of delta_j x_i,  clipped to [-limit, limit];   w = +1 on
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +20,27 @@ from bnnsearch.evolve.layout import (
     OFFSET,
     OUTPUT_PLACE,
     OUTPUTS,
+    Layout,
 )
 from bnnsearch.kernels.jit import compiled
-from bnnsearch.kernels.popcount import Words
+from bnnsearch.kernels.popcount import Words, padded, unpack_rows
 from bnnsearch.kernels.popcount_tile import COLUMNS, ROWS, Where, tile_votes
+
+
+def start_counters(layout: Layout, genome: Words, generator: np.random.Generator, magnitude: int) -> NDArray[np.int16]:
+    """Counters whose signs are the genome's bits and whose magnitudes are random in 1..`magnitude`; 0 in the padding.
+
+    Returns:
+        all layers' counters one after the other, each (inputs rounded up to 8, outputs rounded up to 16).
+    """
+    parts = []
+    for index, (inputs, outputs) in enumerate(pairwise(layout.sizes)):
+        counters = np.zeros((padded(inputs, 8), padded(outputs, 16)), np.int16)
+        bits = unpack_rows(layout.layer(genome, index)[:outputs], inputs).T
+        signs = bits.astype(np.int16) * np.int16(2) - np.int16(1)
+        counters[:inputs, :outputs] = signs * generator.integers(1, magnitude + 1, (inputs, outputs), np.int16)
+        parts.append(counters.ravel())
+    return np.concatenate(parts)
 
 
 @compiled

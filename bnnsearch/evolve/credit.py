@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import count_groups, group_mask, layer_rows, popcount
+from bnnsearch.evolve.forward import count_groups, gather, group_mask, layer_rows, popcount
 from bnnsearch.evolve.layout import BACK_OFFSET, INPUT_PLACE, INPUTS, OUTPUT_PLACE, OUTPUTS
 from bnnsearch.kernels.jit import compiled
 from bnnsearch.kernels.popcount import Words, gated_layer, transpose
@@ -167,15 +167,6 @@ def keep_asked(block: Planes, place: int, kept: Planes) -> int:
 
 
 @compiled
-def transpose_kept(kept: Planes, count: int, out: Errors, at: int) -> int:
-    """Transpose the first `count` samples of `kept` to the words from `at` on of `out`; returns how many words."""
-    words = (count + 63) // 64
-    for source, target in ((kept.value, out.value), (kept.up, out.up), (kept.asked, out.asked)):
-        transpose(source[:, : words * 64], target[at : at + words])
-    return words
-
-
-@compiled
 def propagate(back: Words, table: NDArray[np.int64], threshold: int, block: Planes) -> None:
     """Fill `up` and `asked` of the hidden layers from those of the outputs; `back` holds the transposed weights."""
     for index in range(len(table) - 1, 0, -1):
@@ -195,3 +186,77 @@ def propagate(back: Words, table: NDArray[np.int64], threshold: int, block: Plan
         for word in range(at - after):
             for sample in range(mask.shape[1]):
                 asked[word, sample] = near[word, sample] & ~asked[word, sample]
+
+
+@compiled
+def transpose_kept(kept: Planes, words: int, out: Errors, at: int) -> None:
+    """Transpose `words` * 64 samples into the words from `at` on of `out`."""
+    for source, target in ((kept.value, out.value), (kept.up, out.up), (kept.asked, out.asked)):
+        transpose(source[:, : words * 64], target[at : at + words])
+
+
+@compiled
+def close_gaps(out: Errors, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> int:
+    """Move the filled stretches of words together and count who is asked how often.
+
+    Args:
+        out: errors, filled in `lengths[k]` words from `starts[k]` on, in ascending order.
+        starts: (stretches,).
+        lengths: (stretches,).
+
+    Returns:
+        number of words filled.
+    """
+    words = 0
+    for stretch in range(starts.size):
+        for word in range(starts[stretch], starts[stretch] + lengths[stretch]):
+            if words != word:
+                out.value[words] = out.value[word]
+                out.up[words] = out.up[word]
+                out.asked[words] = out.asked[word]
+            words += 1
+    for place in range(out.total.size):
+        total = np.uint64(0)
+        for word in range(words):
+            total += popcount(out.asked[word, place])
+        out.total[place] = np.int16(total)
+    return words
+
+
+@compiled
+def assign_credit(
+    network: tuple[Words, Words, NDArray[np.int64]],
+    batch: tuple[Words, NDArray[np.int64], NDArray[np.int64]],
+    rule: CreditRule,
+    blocks: tuple[Planes, Planes],
+    out: tuple[Errors, int],
+) -> tuple[int, int]:
+    """Forward pass, errors and their way back for a share of a mini-batch.
+
+    Args:
+        network: genome, transposed genome, layout's table.
+        batch: packed rows of all samples, which of them, and the labels of these.
+        rule: the rule's numbers.
+        blocks: two working spaces for at least so many samples, multiples of 64.
+        out: where the transposed errors go, and from which word on.
+
+    Returns:
+        correct samples, and samples that ask for a change.
+    """
+    genome, back, table = network
+    rows, picks, labels = batch
+    block, kept = blocks
+    gather(rows, picks, block.value)
+    forward_gated(genome, table, rule.gate, block)
+    known = np.full(block.value.shape[1], -1, np.int64)
+    known[: labels.size] = labels
+    hits = ask_outputs(block, table[-1], known, rule)
+    count = keep_asked(block, table[-1, OUTPUT_PLACE], kept)
+    width = (count + 63) // 64 * 64
+    if count:
+        if width < block.value.shape[1]:
+            value, near = kept.value[:, :width].copy(), kept.near[:, :width].copy()
+            kept = Planes(value, near, kept.up[:, :width].copy(), kept.asked[:, :width].copy())
+        propagate(back, table, rule.error_threshold, kept)
+        transpose_kept(kept, width // 64, out[0], out[1])
+    return hits, count

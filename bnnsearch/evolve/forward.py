@@ -20,6 +20,14 @@ def popcount(word: np.uint64) -> np.uint64:
 
 
 @compiled
+def gather(rows: Words, picks: NDArray[np.int64], columns: Words) -> None:
+    """Lay the rows at `picks` out as columns (words, n), n >= len(picks); the rest stays as it is."""
+    for k in range(picks.size):
+        for word in range(rows.shape[1]):
+            columns[word, k] = rows[picks[k], word]
+
+
+@compiled
 def layer_rows(genome: Words, row: NDArray[np.int64]) -> Words:
     """A layer's weights (outputs rounded up to 8, words) in a genome; `row` of the layout's table."""
     rows = (row[OUTPUTS] + 7) // 8 * 8
@@ -68,3 +76,40 @@ def decide(votes: NDArray[np.int16]) -> NDArray[np.int64]:
             if votes[label, column] > votes[labels[column], column]:
                 labels[column] = label
     return labels
+
+
+@compiled
+def judge(votes: NDArray[np.int16], column: int, label: int) -> tuple[int, int]:
+    """Whether a column of (classes, n) is decided for `label` (1 or 0), and the label's lead over the best other."""
+    before = after = -1
+    for other in range(label):
+        before = max(before, votes[other, column])
+    for other in range(label + 1, votes.shape[0]):
+        after = max(after, votes[other, column])
+    own = votes[label, column]
+    return int(own > before and own >= after), own - max(before, after)
+
+
+@compiled
+def score_blocks(
+    genome: Words, table: NDArray[np.int64], columns: Words, labels: NDArray[np.int64], rule: tuple[int, int]
+) -> tuple[int, int]:
+    """Correct samples, and the sum of the true labels' leads clipped to +-margin.
+
+    Args:
+        genome: the network's weights.
+        table: its layout's.
+        columns: (blocks, words, samples) of input bits.
+        labels: (blocks, samples); -1 counts for nothing.
+        rule: number of labels, and the margin.
+    """
+    classes, margin = rule
+    hits = leads = 0
+    for block in range(columns.shape[0]):
+        votes = count_votes(genome, table, columns[block], classes)
+        for column in range(labels.shape[1]):
+            if labels[block, column] >= 0:
+                hit, lead = judge(votes, column, labels[block, column])
+                hits += hit
+                leads += max(-margin, min(margin, lead))
+    return hits, leads

@@ -1,0 +1,112 @@
+"""Images as bits: packed once, then drawn as columns of 64 pixels to a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.config.data import Augmentation
+from bnnsearch.core.data import AnySplit, DataError, Dataset, Split
+from bnnsearch.evolve.network import Binarizer
+from bnnsearch.kernels.popcount import Words, padded
+
+BLOCK = 128
+"""Samples per block of an evaluation: their bits stay in the first-level cache."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Samples to evaluate on.
+
+    Attributes:
+        columns: (blocks, words, 128).
+        labels: int64 (blocks, 128); -1 where there is no sample.
+        count: number of samples.
+    """
+
+    columns: Words
+    labels: NDArray[np.int64]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """A data set as evolution sees it.
+
+    Attributes:
+        rows: training images, (shifts * n, words): all of them once per shift, the unshifted ones first.
+        labels: int64 (n,).
+        val: the validation split.
+        test: the test split.
+        classes: number of labels.
+        inputs: bits of one image.
+        binarizer: how pixels became bits.
+    """
+
+    rows: Words
+    labels: NDArray[np.int64]
+    val: Blocks
+    test: Blocks
+    classes: int
+    inputs: int
+    binarizer: Binarizer
+
+    @property
+    def count(self) -> int:
+        """Number of training images."""
+        return len(self.labels)
+
+    @property
+    def shifts(self) -> int:
+        """Versions of each training image."""
+        return len(self.rows) // len(self.labels)
+
+    def draw(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Every training image once, in random order, each as a random one of its versions: indices of `rows`."""
+        order = generator.permutation(self.count)
+        return order + self.count * generator.integers(0, self.shifts, self.count)
+
+    def blocks(self, picks: NDArray[np.int64]) -> Blocks:
+        """The training images at `picks`, indices of `rows`."""
+        return to_blocks(self.rows[picks], self.labels[picks % self.count])
+
+
+def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[Augmentation] = ()) -> Samples:
+    """Pack the three splits.
+
+    Args:
+        data: images in memory.
+        binarizer: pixels to bits.
+        augment: at most shifts; all shifted versions of the training images are packed.
+
+    Raises:
+        DataError: the images are streamed, or cropped to nothing.
+    """
+    if binarizer.crop * 2 >= min(data.shape[1:]):
+        raise DataError(f"model.crop * 2 < image size must hold, but got {binarizer.crop} * 2 >= {min(data.shape[1:])}")
+    train, train_labels = _arrays(data.train)
+    reach = sum(step.pixels for step in augment if step.name == "shift")
+    steps = sorted(range(-reach, reach + 1), key=abs)
+    rows = np.concatenate([binarizer.rows(train, (down, right)) for down in steps for right in steps])
+    val, test = (to_blocks(binarizer.rows(images), labels) for images, labels in map(_arrays, (data.val, data.test)))
+    return Samples(rows, train_labels, val, test, data.classes, binarizer.inputs(data.shape), binarizer)
+
+
+def _arrays(split: AnySplit) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    if not isinstance(split, Split):
+        raise DataError("evolution needs images in memory, but these are streamed; choose another data set")
+    return split.images.cpu().numpy(), split.labels.cpu().numpy()
+
+
+def to_blocks(rows: Words, labels: NDArray[np.int64]) -> Blocks:
+    """Packed rows (n, words) with labels (n,) as blocks."""
+    size = padded(len(rows), BLOCK)
+    filled = np.zeros((size, rows.shape[1]), np.uint64)
+    filled[: len(rows)] = rows
+    known = np.full(size, -1, np.int64)
+    known[: len(rows)] = labels
+    columns = filled.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1)
+    return Blocks(np.ascontiguousarray(columns), known.reshape(-1, BLOCK), len(rows))

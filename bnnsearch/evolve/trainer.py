@@ -1,0 +1,129 @@
+"""Evolution behind the interface of all training: epochs, metrics of the network to be exported, checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from deap import tools
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.reproducible import derived_seed
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.training_cost import step_share
+from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
+from bnnsearch.evolve.forward import score_blocks
+from bnnsearch.evolve.individual import Individual, same_genome
+from bnnsearch.evolve.network import XorNetwork
+from bnnsearch.evolve.samples import Blocks
+from bnnsearch.evolve.words import to_tensor, to_words
+from bnnsearch.kernels.popcount import Words
+
+_SHARE_OF_BIT_MAC = step_share(1, 1) / 3
+"""One-bit MACs in the unit of `train_bitops`, in which a step at 32 bits has three per MAC of the network."""
+
+
+class EvolutionTrainer:
+    """Runs an algorithm an epoch at a time and keeps the network that did best on the validation split.
+
+    Args:
+        config: the training run; its seed must be set.
+        problem: data and layout.
+        algorithm: what moves the network.
+        elitist: whether the network that counts is the best so far, or always the last.
+    """
+
+    def __init__(self, config: TrialConfig, *, problem: Problem, algorithm: Algorithm, elitist: bool) -> None:
+        assert config.seed is not None, "a trial's seed is set before it starts"
+        self._seed, self._config = config.seed, config
+        self._problem, self._algorithm, self._elitist = problem, algorithm, elitist
+        self._hall = tools.HallOfFame(1, similar=same_genome)
+        self._epoch = 0
+        self._bit_operations = 0
+        self._admit(algorithm.candidate())
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        """Train on from the present state to the end of the plan, an epoch at a time."""
+        while self._epoch < self._config.plan.epochs:
+            started = time.perf_counter()
+            generator = np.random.default_rng(derived_seed(self._seed, "epoch", self._epoch))
+            tally = self._algorithm.run_epoch(self._epoch, generator)
+            self._bit_operations += tally.bit_operations
+            self._epoch += 1
+            self._admit(self._algorithm.candidate())
+            yield self._metrics(tally, time.perf_counter() - started)
+
+    def network(self) -> XorNetwork:
+        """The network as it would be exported now."""
+        samples = self._problem.samples
+        return XorNetwork(self._problem.layout.sizes, samples.classes, self._best.genome.copy(), samples.binarizer)
+
+    def costs(self) -> dict[str, float]:
+        """What the network costs for one image, and what the whole plan costs at most; nothing in it is real."""
+        weights = self._problem.layout.weights
+        return {
+            "memory_bytes": weights / 8,
+            "bops": float(weights),
+            "flops": 0.0,
+            "ops": weights / 64,
+            "params": float(weights),
+            "train_bitops": self._algorithm.planned_bit_operations() * _SHARE_OF_BIT_MAC,
+        }
+
+    def test(self) -> dict[str, float]:
+        """Accuracy on the test split."""
+        test = self._problem.samples.test
+        return {"test_acc": self._hits(self._best.genome, test) / test.count}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, the algorithm's state, the best network."""
+        return {
+            "epoch": self._epoch,
+            "bit_operations": self._bit_operations,
+            "algorithm": self._algorithm.state_dict(),
+            "best": to_tensor(self._best.genome),
+            "best_hits": self._best.score,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state; the next `fit` goes on with the epoch after it."""
+        self._epoch, self._bit_operations = state["epoch"], state["bit_operations"]
+        self._algorithm.load_state_dict(state["algorithm"])
+        self._hall.clear()
+        self._hall.update([Individual(to_words(state["best"]), score=state["best_hits"])])
+
+    @property
+    def _best(self) -> Individual:
+        best: Individual = self._hall[0]
+        return best
+
+    def _admit(self, genome: Words) -> None:
+        """Validate a network; it enters the hall of fame if it is better, or if the last one counts."""
+        if not self._elitist:
+            self._hall.clear()
+        self._hall.update([Individual(genome, score=self._hits(genome, self._problem.samples.val))])
+
+    def _hits(self, genome: Words, blocks: Blocks) -> int:
+        threads, table = self._problem.threads, self._problem.layout.table
+        rule = (self._problem.samples.classes, 1)
+        shares = [
+            (genome, table, blocks.columns[first:last], blocks.labels[first:last], rule)
+            for first, last in threads.spans(len(blocks.columns))
+        ]
+        return sum(hits for hits, _ in threads.run(score_blocks, shares))
+
+    def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
+        best = self._best.score
+        assert best is not None, "only validated networks enter the hall of fame"
+        values = {
+            "val_acc": best / self._problem.samples.val.count,
+            "train_acc": tally.hits / tally.judged,
+            "flip_rate": tally.flips / self._problem.layout.weights,
+            "binary_fraction": 1.0,
+            "images_per_s": tally.images / seconds,
+            "train_bitops": self._bit_operations * _SHARE_OF_BIT_MAC,
+            **tally.more,
+        }
+        return EpochMetrics(self._epoch, self._config.plan.epochs, "evolve", values)
