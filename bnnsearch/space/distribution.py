@@ -43,7 +43,8 @@ class Number:
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value."""
-        return self.low.plain, self.high.plain
+        number = int if self.whole else float
+        return number(self.low.plain), number(self.high.plain)
 
     def draw(self, suggest: Suggest, name: str) -> Tree:
         """A value, drawn under `name`."""

@@ -12,9 +12,10 @@ from bnnsearch.space.check import model_problems, trial_problems
 from bnnsearch.space.node import Node
 from bnnsearch.space.override import fill_variables, set_values
 from bnnsearch.space.parser import Parser
-from bnnsearch.space.reader import read_tree, write_yaml
+from bnnsearch.space.reader import read_tree
 from bnnsearch.space.search_space import SearchSpace
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
+from bnnsearch.space.writer import write_yaml
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from io import StringIO
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -29,7 +27,7 @@ MAX_BYTES = 2**20
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
 
-_CONSTANTS: dict[str, Scalar] = {
+CONSTANTS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -54,16 +52,6 @@ def read_tree(data: bytes, source: str) -> Tree:
     if document.problems:
         raise SpaceError(document.problems)
     return tree
-
-
-def write_yaml(tree: Tree) -> str:
-    """Text that `read_tree` reads to the values of `tree`."""
-    text = StringIO()
-    yaml: Any = YAML(typ="safe", pure=True)
-    # Lists and mappings of scalars on one line each, in the order of the file.
-    yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = None, 4096, False
-    yaml.dump(tree.plain, text)
-    return text.getvalue()
 
 
 def _decode(data: bytes, source: str) -> str:
@@ -202,8 +190,8 @@ class _Document:
         text: str = event.value
         if event.style is not None and event.style != "":
             return text
-        if text in _CONSTANTS:
-            return _CONSTANTS[text]
+        if text in CONSTANTS:
+            return CONSTANTS[text]
         whole = _INTEGER.fullmatch(text)
         if not whole and not _FLOAT.fullmatch(text):
             return text
