@@ -1,7 +1,7 @@
 """ProxQuant: relaxed weights, pulled towards the nearer of +-1 after each step (Bai et al., 2019).
 
     w <- clip(prox(w - eta dl/dw), -1, 1),   strength s = eta reg_rate epoch
-    l1   prox(w) = sign(w) (1 + sgn(|w| - 1) max(||w| - 1| - s, 0))
+    l1   prox(w) = sign(w) (1 + sgn(|w| - 1) max(||w| - 1| - s, 0)) = sign(w) (|w| + clip(1 - |w|, -s, s))
     l2   prox(w) = (w + s sign(w)) / (1 + s)
 
 with the direction of the optimizer in place of dl/dw.
@@ -24,9 +24,12 @@ from bnnsearch.core.optimizers import binary_optimizer
 
 
 def prox_l1(weight: Tensor, strength: float) -> Tensor:
-    """Soft threshold of the distance to the nearer of +-1: moves by `strength`, never past it."""
-    distance = weight.abs() - 1
-    return sign(weight) * (1 + distance.sgn() * (distance.abs() - strength).clamp(min=0))
+    """Moves towards the nearer of +-1 by `strength`, never past it: the soft threshold of the distance.
+
+    Written as a change of the magnitude, so that nothing is lost to rounding near 0 and every sign stays.
+    """
+    magnitude = weight.abs()
+    return sign(weight) * (magnitude + (1 - magnitude).clamp(-strength, strength))
 
 
 def prox_l2(weight: Tensor, strength: float) -> Tensor:
