@@ -43,38 +43,47 @@ def augment_batch(
         mean: mean colour in [0, 1], (C,); what cut-out leaves.
         generator: source of all randomness, on the CPU.
     """
+    count, _, height, width = images.shape
     for step in steps:
         match step:
             case CropConfig():
-                images = translate(images, step.padding, generator)
+                images = translate(images, _draw_integers((2, count), step.padding, generator))
             case ShiftConfig():
-                images = translate(images, step.pixels, generator)
+                images = translate(images, _draw_integers((2, count), step.pixels, generator))
             case FlipConfig(kind="random"):
-                images = flip(images, torch.rand(len(images), generator=generator) < 0.5)
+                images = flip(images, torch.rand(count, generator=generator) < 0.5)
             case FlipConfig():
                 images = flip(images, alternating(index, epoch))
             case RotationConfig():
-                images = rotate(images, step.degrees, generator)
+                angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(step.degrees)
+                images = rotate(images, angles)
             case CutoutConfig():
-                images = cut_out(images, step.size, mean, generator)
+                rows = torch.randint(height, (count,), generator=generator)
+                columns = torch.randint(width, (count,), generator=generator)
+                images = cut_out(images, torch.stack((rows, columns)), size=step.size, mean=mean)
             case _:
                 assert_never(step)
     return images
 
 
-def translate(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by its own random offset in [-pixels, pixels]^2, zeros moving in.
+def _draw_integers(shape: tuple[int, int], limit: int, generator: torch.Generator) -> Tensor:
+    """Integers in [-limit, limit]."""
+    return torch.randint(-limit, limit + 1, shape, generator=generator)
 
-    The same as a random crop of the image padded by `pixels` zeros on each side.
+
+def translate(images: Tensor, offset: Tensor) -> Tensor:
+    """Each image moved down and right by its own `offset`, int64 (2, B), zeros moving in.
+
+    With offsets drawn from [-p, p] it is a random crop of the image padded by p zeros on each side.
     """
-    size, _, height, width = images.shape
-    offset = torch.randint(2 * pixels + 1, (2, size, 1), generator=generator).to(images.device)
-    rows = offset[0] + torch.arange(height, device=images.device)  # (B, H)
-    columns = offset[1] + torch.arange(width, device=images.device)  # (B, W)
-    padded = pad(images, (pixels,) * 4)
-    batch = torch.arange(size, device=images.device).view(-1, 1, 1)
-    picked = padded[batch, :, rows.unsqueeze(2), columns.unsqueeze(1)]  # (B, H, W, C): advanced indices come first
-    return picked.permute(0, 3, 1, 2)
+    count, _, height, width = images.shape
+    margin = int(offset.abs().max())
+    start = (margin - offset).to(images.device).unsqueeze(2)  # (2, B, 1): where the window on the padded image begins
+    rows = start[0] + torch.arange(height, device=images.device)  # (B, H)
+    columns = start[1] + torch.arange(width, device=images.device)  # (B, W)
+    batch = torch.arange(count, device=images.device).view(-1, 1, 1)
+    window = pad(images, (margin,) * 4)[batch, :, rows.unsqueeze(2), columns.unsqueeze(1)]
+    return window.permute(0, 3, 1, 2)  # (B, H, W, C), as advanced indices come first, to (B, C, H, W)
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
@@ -83,19 +92,18 @@ def flip(images: Tensor, chosen: Tensor) -> Tensor:
 
 
 def alternating(index: Tensor, epoch: int) -> Tensor:
-    """Which images to flip, bool (B,): a fixed half in even epochs, the other half in odd ones.
+    """Which images to flip, bool (B,): a fixed half of them in even epochs, the other half in odd ones.
 
     No image is seen in the same orientation twice running, which random flips do half of the time (Jordan, "94% on
-    CIFAR-10 in 3.29 seconds", 2024). The half is chosen by a multiplicative hash of the index.
+    CIFAR-10 in 3.29 seconds", 2024). The half is chosen by a multiplicative hash of the index, int64 (B,).
     """
     return (((index * 0x9E3779B1) >> 16) + epoch) % 2 == 1
 
 
-def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor:
-    """Each image turned about its centre by its own random angle in [-degrees, degrees], bilinear, zeros outside."""
-    size, _, height, width = images.shape
-    angle = (torch.rand(size, generator=generator) * 2 - 1) * math.radians(degrees)
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(size)
+def rotate(images: Tensor, angles: Tensor) -> Tensor:
+    """Each image turned counter-clockwise about its centre by its own angle, radians (B,), bilinear, zeros outside."""
+    height, width = images.shape[2:]
+    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
     # grid coordinates run over [-1, 1] whatever the shape: the aspect ratio keeps a rotation rigid
     matrix = torch.stack((cos, -sin * height / width, zero, sin * width / height, cos, zero), 1).view(-1, 2, 3)
     grid = affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
@@ -103,14 +111,18 @@ def rotate(images: Tensor, degrees: float, generator: torch.Generator) -> Tensor
     return turned.round_().to(torch.uint8)
 
 
-def cut_out(images: Tensor, size: int, mean: Sequence[float], generator: torch.Generator) -> Tensor:
-    """In each image a square of `size` pixels at a random centre becomes the mean colour; it may stick out at edges."""
-    count, _, height, width = images.shape
-    top = torch.randint(height, (count, 1), generator=generator) - size // 2
-    left = torch.randint(width, (count, 1), generator=generator) - size // 2
-    rows, columns = torch.arange(height), torch.arange(width)
-    inside_rows = (rows >= top) & (rows < top + size)  # (B, H)
-    inside_columns = (columns >= left) & (columns < left + size)  # (B, W)
+def cut_out(images: Tensor, centre: Tensor, *, size: int, mean: Sequence[float]) -> Tensor:
+    """In each image a square of `size` pixels becomes the mean colour; it may stick out at the edges.
+
+    Args:
+        images: uint8, (B, C, H, W).
+        centre: row and column of the square's middle, int64 (2, B).
+        size: side of the square, pixels.
+        mean: mean colour in [0, 1], (C,).
+    """
+    first = (centre - size // 2).unsqueeze(2)  # (2, B, 1)
+    rows, columns = torch.arange(images.shape[2]) - first[0], torch.arange(images.shape[3]) - first[1]
+    inside_rows, inside_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)  # (B, H), (B, W)
     inside = (inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
     colour = (torch.tensor(mean) * 255).round().to(torch.uint8).view(-1, 1, 1)
     return torch.where(inside.to(images.device), colour.to(images.device), images)
