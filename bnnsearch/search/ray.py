@@ -118,18 +118,32 @@ class _TrialActor(tune.Trainable):
         self._reports = run_trial(self._job, Assignment(**config), own_process=True)
 
 
+class _Here:
+    """Holds the coordinator and pickles as nothing: Tune snapshots what it is given, and we never read a snapshot."""
+
+    def __init__(self, coordinator: Coordinator | None = None) -> None:
+        self._coordinator = coordinator
+
+    def __call__(self) -> Coordinator:
+        assert self._coordinator is not None, "a snapshot of Tune's was restored"
+        return self._coordinator
+
+    def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
+        return _Here, ()
+
+
 class _CoordinatedSearcher(Searcher):
     """Tune's searcher: the next trial is whatever the coordinator hands out."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()
-        self._coordinator = coordinator
+        self._here = _Here(coordinator)
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002  # FINISHED is a str, against Tune's own annotation
-        assignment = self._coordinator.next_trial()
+        assignment = self._here().next_trial()
         if assignment is not None:
             return {"number": assignment.number, "config": assignment.config}
-        return Searcher.FINISHED if self._coordinator.exhausted else None
+        return Searcher.FINISHED if self._here().exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The scheduler has told the coordinator already."""
@@ -140,28 +154,28 @@ class _CoordinatedScheduler(FIFOScheduler):
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._coordinator = coordinator
+        self._here = _Here(coordinator)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002
-        goes_on = self._coordinator.receive(trial.config["number"], result[REPORT])
+        goes_on = self._here().receive(trial.config["number"], result[REPORT])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:  # noqa: ARG002
         if not trial.should_recover():  # type: ignore[no-untyped-call]
-            self._coordinator.receive(trial.config["number"], Failure(_cause(trial)))
+            self._here().receive(trial.config["number"], Failure(_cause(trial)))
 
 
 class _CoordinatedStopper(tune.Stopper):
     """Ends the experiment, leaving running trials unfinished, once the coordinator is stopping."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+        self._here = _Here(coordinator)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        return self._coordinator.stopping
+        return self._here().stopping
 
 
 def _cause(trial: Trial) -> str:
