@@ -10,6 +10,7 @@ from bnnsearch.core.data import load_data
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.teacher import trained_teacher
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.evolve.build import build_evolution_trainer
 
@@ -30,4 +31,5 @@ def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:
         return build_evolution_trainer(config, data=data)
     with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
         model = build_model(config.model, shape=data.shape, classes=data.classes)
-    return GradientTrainer(config, data=data, model=model, device=device)
+    teacher = trained_teacher(config, data=data, model=model, device=device) if config.distill else None
+    return GradientTrainer(config, data=data, model=model, device=device, teacher=teacher)
