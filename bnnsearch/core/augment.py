@@ -78,12 +78,9 @@ def translate(images: Tensor, offset: Tensor) -> Tensor:
     """
     count, _, height, width = images.shape
     margin = int(offset.abs().max())
-    start = (margin - offset).to(images.device).unsqueeze(2)  # (2, B, 1): where the window on the padded image begins
-    rows = start[0] + torch.arange(height, device=images.device)  # (B, H)
-    columns = start[1] + torch.arange(width, device=images.device)  # (B, W)
-    batch = torch.arange(count, device=images.device).view(-1, 1, 1)
-    window = pad(images, (margin,) * 4)[batch, :, rows.unsqueeze(2), columns.unsqueeze(1)]
-    return window.permute(0, 3, 1, 2)  # (B, H, W, C), as advanced indices come first, to (B, C, H, W)
+    start = (margin - offset).to(images.device)  # where each image's window begins on the padded image
+    windows = pad(images, (margin,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, rows, columns, H, W)
+    return windows[torch.arange(count, device=images.device), :, start[0], start[1]]
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
