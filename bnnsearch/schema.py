@@ -39,7 +39,7 @@ def space_schema() -> Schema:
             target = shared.setdefault(json.dumps(values), f"{name}.{key}")
             definitions.setdefault(target, _searched(values))
             settings[key] = {**{note: setting[note] for note in _NOTES if note in setting}, **_reference(target)}
-        group = _named({**schema, "properties": settings})
+        group = {**_named(schema), "properties": settings}
         definitions[f"searched.{name}"] = group
         if "name" in settings:
             definitions[f"branch.{name}"] = _branch(group)

@@ -74,11 +74,18 @@ def model_problems(
     try:
         model.model_validate({key: child.plain for key, child in tree.mapping.items() if key not in beside})
     except ValidationError as failed:
-        for error in failed.errors(include_url=False):
+        errors = failed.errors(include_url=False)
+        for error in errors:
             trail, path = _follow(tree, error["loc"])
-            if not any(step.mark in broken for step in trail):
+            # A list with a wrong item is also told to be too short, for instance.
+            from_within = any(_is_below(other["loc"], error["loc"]) for other in errors)
+            if not from_within and not any(step.mark in broken for step in trail):
                 known = _known_at(model, error, beside)
                 yield error["type"], _problem(error, trail, ".".join(filter(None, [prefix, *path])), known)
+
+
+def _is_below(loc: Sequence[int | str], above: Sequence[int | str]) -> bool:
+    return len(loc) > len(above) and tuple(loc[: len(above)]) == tuple(above)
 
 
 def _follow(tree: Tree, loc: Sequence[int | str]) -> tuple[list[Tree], list[str]]:

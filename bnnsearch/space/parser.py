@@ -68,6 +68,7 @@ class Parser:
             if "type" in child.mapping:
                 rule = "a list is a constant and holds no distribution; write a choice whose values are lists"
                 self.problems.append(Problem(child.mark, f"{rule}, but got type {quoted(child.mapping['type'].plain)}"))
+                self.broken.add(child.mark)
 
     def _distribution(self, tree: Tree) -> Branches | Leaf:
         kind = tree.mapping["type"]

@@ -175,14 +175,18 @@ class _Document:
         entries: dict[str, _Measured] = {}
         while not isinstance(event := next(events), MappingEndEvent):
             key = self._node(event, events).tree
-            entry = self._node(next(events), events)
+            value = next(events)
+            entry = self._node(value, events)
             if not isinstance(key.value, str):
                 self.problems.append(Problem(key.mark, f"a key is text, but got {quoted(key.plain)}"))
             elif key.value in entries:
                 first = entries[key.value].tree.key.line
                 self.problems.append(Problem(key.mark, f"duplicate key {key.value!r}, first in line {first}"))
             else:
-                entries[key.value] = replace(entry, tree=replace(entry.tree, key=key.mark))
+                # The parser finds a value that is left out only at the next token, which may be lines below.
+                left_out = isinstance(value, ScalarEvent) and value.start_mark.index == value.end_mark.index
+                mark = key.mark if left_out else entry.tree.mark
+                entries[key.value] = replace(entry, tree=replace(entry.tree, mark=mark, key=key.mark))
         return entries
 
     def _scalar(self, event: ScalarEvent) -> Scalar:
