@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 MARGIN = 0.1
 """How far the reference point lies beyond the worst value seen, as a share of the range seen."""
 
+REFERENCE_TRIALS = 10
+"""How many finished trials fix the box that a study's hypervolume is measured in: about a search's random start."""
+
 
 def losses(values: ArrayLike, modes: Sequence[Mode]) -> Array:
     """Values (n, m) with maximised columns negated, so that smaller is better everywhere.
@@ -269,17 +272,31 @@ class ParetoFront:
         return frozenset(result.number for result in self.results)
 
     @cached_property
-    def hypervolume(self) -> float:
-        """Share, in [0, 1], of the box between the ideal and the reference point that the front dominates.
+    def _box(self) -> tuple[Array, float]:
+        """Reference point and volume of the box that hypervolume is measured in; see `hypervolume`."""
+        values = _values(self.candidates[:REFERENCE_TRIALS], self.objectives)
+        reference = reference_point(values, self.modes)
+        sides = losses(np.atleast_2d(reference), self.modes)[0] - losses(values, self.modes).min(axis=0)
+        return reference, float(np.prod(sides))
 
-        Both corners are those of all candidates (`reference_point`), so it compares fronts of one study only.
+    @cached_property
+    def hypervolume(self) -> float:
+        """How much the front dominates; 1 is the box between ideal and reference point of the first ten candidates.
+
+        From the tenth candidate on the box stands, so the number never falls while a search goes on. It compares fronts
+        of one study only.
         """
         if not self.results:
             return 0.0
-        values = _values(self.candidates, self.objectives)
-        reference = reference_point(values, self.modes)
-        box = losses(np.atleast_2d(reference), self.modes)[0] - losses(values, self.modes).min(axis=0)
-        return hypervolume(self.values, self.modes, reference) / float(np.prod(box))
+        reference, box = self._box
+        return hypervolume(self.values, self.modes, reference) / box
+
+    def hypervolume_series(self) -> Array:
+        """The hypervolume (n,) after each of the candidates, in the same box."""
+        if not self.candidates:
+            return np.zeros(0)
+        reference, box = self._box
+        return np.asarray(hypervolume_series(_values(self.candidates, self.objectives), self.modes, reference) / box)
 
     @property
     def knee(self) -> TrialResult:

@@ -135,7 +135,8 @@ def test_front_is_mutually_nondominated_and_dominates_the_rest(points):
     for number, point in enumerate(points):
         dominated = any(dominates(other, point, front.modes) for other in points)
         assert (number in front.numbers) is not dominated
-    assert 0 <= front.hypervolume <= 1
+    assert front.hypervolume >= 0
+    assert front.hypervolume == pytest.approx([0.0, *front.hypervolume_series()][-1])
 
 
 def test_knee_is_nearest_to_the_ideal():
@@ -178,6 +179,14 @@ def test_front_hypervolume_is_a_share_of_the_box():
     front = ParetoFront.of([trial(0, 0.5, 10), trial(1, 0.9, 15)], ACCURACY_AND_MEMORY)
     box = (0.9 - 0.46) * (15.5 - 10)
     assert front.hypervolume == pytest.approx(((0.5 - 0.46) * 5.5 + (0.9 - 0.5) * 0.5) / box)
+
+
+def test_front_hypervolume_never_falls_after_the_tenth_trial():
+    generator = np.random.default_rng(3)
+    results = [trial(number, *generator.random(2)) for number in range(60)]
+    volumes = [ParetoFront.of(results[:end], ACCURACY_AND_MEMORY).hypervolume for end in range(10, 60)]
+    assert (np.diff(volumes) >= 0).all()
+    assert volumes[-1] > volumes[0]
 
 
 CHOICES = [trial(0, 0.98, 100), trial(1, 0.95, 40), trial(2, 0.90, 30), trial(3, 0.70, 20), trial(4, 0.94, 41)]

@@ -1,0 +1,302 @@
+"""The report's interactive pictures, drawn with plotly from a `StudyView`. Text that users wrote is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from bnnsearch.results import TrialResult
+from bnnsearch.tracking.view import MAX_AXES, Axis, StudyView, label
+
+FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
+PRUNED, BAD = "#d4a017", "#dc2626"
+BANDS = ("#f1f5f9", "#e2e8f0", "#dbeafe", "#ede9fe")
+
+
+def pareto_figure(view: StudyView) -> go.Figure:
+    """Every finished trial in each pair of objectives; with one objective, its value over the trials."""
+    pairs = view.pairs() or [("", view.metrics[0])]
+    columns = min(len(pairs), 3)
+    rows = math.ceil(len(pairs) / columns)
+    figure = make_subplots(rows=rows, cols=columns, horizontal_spacing=0.09, vertical_spacing=0.14)
+    for place, (x, y) in enumerate(pairs):
+        row, column = place // columns + 1, place % columns + 1
+        for trace in _pareto_traces(view, x, y):
+            figure.add_trace(trace.update(showlegend=place == 0 and trace.mode == "markers"), row=row, col=column)
+        figure.update_xaxes(title=label(x) if x else "trial", row=row, col=column, **_scale(view, x))
+        figure.update_yaxes(title=label(y), row=row, col=column, **_scale(view, y))
+    return _styled(figure, height=430 if rows == 1 else 330 * rows)
+
+
+def _scale(view: StudyView, metric: str) -> dict[str, Any]:
+    wide = bool(metric) and view.wide(metric)
+    return {"type": "log", "exponentformat": "SI"} if wide else {"exponentformat": "SI"}
+
+
+def _pareto_traces(view: StudyView, x: str, y: str) -> list[go.Scatter]:
+    looks: dict[str, tuple[str, dict[str, Any]]] = {
+        "infeasible": ("outside a constraint", {"symbol": "circle-open", "color": GREY, "size": 8}),
+        "dominated": ("dominated", {"symbol": "circle", "color": GREY, "size": 7, "opacity": 0.65}),
+        "front": ("Pareto front", {"color": FRONT, "size": 10, "line": {"color": "white", "width": 1}}),
+    }
+    traces = []
+    if x and len(view.metrics) == 2:
+        xs, ys = view.front_line(x, y)
+        line = {"color": FRONT, "width": 1.5, "dash": "dot"}
+        traces.append(go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", legendgroup="Pareto front"))
+    for group, (name, marker) in looks.items():
+        results = view.groups[group]
+        if results:
+            traces.append(_points(view, results, (x, y)).update(marker=marker, name=name, legendgroup=name))
+    if view.front.results and x:
+        marker = {"symbol": "star", "color": KNEE, "size": 16, "line": {"color": "white", "width": 1}}
+        traces.append(_points(view, [view.front.knee], (x, y)).update(marker=marker, name="knee", legendgroup="knee"))
+    return traces
+
+
+def _points(view: StudyView, results: Sequence[TrialResult], pair: tuple[str, str]) -> go.Scatter:
+    x, y = pair
+    return go.Scatter(
+        x=view.column(results, x) if x else [result.number for result in results],
+        y=view.column(results, y),
+        mode="markers",
+        text=[_hover(view, result) for result in results],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def _hover(view: StudyView, result: TrialResult) -> str:
+    goals = [f"{label(name)}: {_full(name, result.metrics.get(name, math.nan))}" for name in view.metrics]
+    params = [f"{escape(name)} = {escape(_short(value))}" for name, value in result.params.items()]
+    return "<br>".join([f"<b>trial {result.number}</b>", *goals, *params[:12]])
+
+
+def _full(metric: str, value: float) -> str:
+    return f"{value:.4f}" if metric.endswith("_acc") else f"{value:,.6g}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def hypervolume_figure(view: StudyView) -> go.Figure:
+    """What the front dominates, over the finished trials; trials that came onto the front of their time are marked."""
+    series = view.front.hypervolume_series()
+    numbers = [result.number for result in view.front.candidates]
+    figure = go.Figure(
+        go.Scatter(
+            x=numbers,
+            y=series,
+            mode="lines",
+            line={"color": FRONT, "width": 2, "shape": "hv"},
+            fill="tozeroy",
+            fillcolor="rgba(37,99,235,.08)",
+            hovertemplate="after trial %{x}: %{y:.4f}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="trial")
+    figure.update_yaxes(title="hypervolume", rangemode="tozero")
+    return _styled(figure, height=330)
+
+
+def parallel_figure(view: StudyView) -> go.Figure | None:
+    """The complete trials' parameters and objectives as parallel axes, coloured by the first objective."""
+    if not view.parameters:
+        return None
+    metrics = [Axis(name, tuple(view.column(view.complete, name))) for name in view.metrics]
+    first = metrics[0]
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=[*(_dimension(axis) for axis in view.parameters[:MAX_AXES]), *map(_dimension, metrics)],
+            line={
+                "color": first.positions,
+                "colorscale": "Viridis",
+                "showscale": True,
+                "colorbar": {"title": {"text": label(first.name), "side": "right"}, "thickness": 12},
+            },
+            labelangle=-12,
+            labelfont={"size": 11, "color": INK},
+        )
+    )
+    return _styled(figure, height=430, margin={"l": 70, "r": 30, "t": 90, "b": 30})
+
+
+def _dimension(axis: Axis) -> dict[str, Any]:
+    """An axis; trials without the parameter run below it, where the tick says `none`."""
+    at, texts = axis.ticks()
+    known = axis.positions[~np.isnan(axis.positions)]
+    low, high = float(known.min()), float(known.max())
+    span = (high - low) or 1.0
+    if np.isnan(axis.positions).any():
+        low -= 0.15 * span
+        at, texts = [low, *at], ["none", *texts]
+    return {
+        "label": escape(label(axis.name)),
+        "values": np.nan_to_num(axis.positions, nan=low),
+        "tickvals": at,
+        "ticktext": [escape(text) for text in texts],
+        "range": [low, high] if high > low else [low - 0.5, high + 0.5],
+    }
+
+
+def importance_figure(view: StudyView) -> go.Figure | None:
+    """What each parameter explains of each objective."""
+    if not view.parameters:
+        return None
+    names = [axis.name for axis in view.parameters][::-1]
+    figure = go.Figure()
+    colours = [FRONT, KNEE, "#10b981", "#8b5cf6"]
+    for metric, colour in list(zip(view.metrics, colours, strict=False))[::-1]:
+        shares = view.importance(metric)
+        figure.add_trace(
+            go.Bar(
+                y=[escape(name) for name in names],
+                x=[shares[name] for name in names],
+                orientation="h",
+                name=label(metric),
+                marker={"color": colour},
+                hovertemplate="%{y}: %{x:.0%}<extra>" + label(metric) + "</extra>",
+            )
+        )
+    figure.update_layout(barmode="group", legend_traceorder="reversed", bargap=0.3)
+    figure.update_xaxes(title="share of variance explained", tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(automargin=True)
+    return _styled(figure, height=130 + len(names) * (16 + 16 * len(view.metrics)))
+
+
+def curves_figure(view: StudyView) -> go.Figure | None:
+    """Validation accuracy over the epochs of every trial; where a trial was stopped early there is a cross."""
+    curves = view.curves()
+    if not curves:
+        return None
+    looks = {
+        "complete": ("complete", GREY, 1.0),
+        "pruned": ("stopped early", PRUNED, 1.0),
+        "failed": ("failed", BAD, 1.0),
+        "running": ("not ended", "#10b981", 1.2),
+        "front": ("Pareto front", FRONT, 2.0),
+    }
+    figure = go.Figure()
+    for kind, (name, colour, width) in looks.items():
+        chosen = [curve for curve in curves if curve[0] == kind]
+        if not chosen:
+            continue
+        xs = [epoch for _, _, epochs, _ in chosen for epoch in (*epochs, None)]
+        ys = [value for _, _, _, values in chosen for value in (*values, None)]
+        texts = [f"trial {number}" for _, number, epochs, _ in chosen for _ in (*epochs, None)]
+        figure.add_trace(
+            go.Scatter(
+                x=xs,
+                y=ys,
+                text=texts,
+                mode="lines",
+                name=name,
+                legendgroup=name,
+                line={"color": colour, "width": width},
+                opacity=1.0 if kind == "front" else 0.5,
+                hovertemplate="%{text}, epoch %{x}: %{y:.4f}<extra></extra>",
+            )
+        )
+        if kind in ("pruned", "failed"):
+            ends = [(epochs[-1], values[-1]) for _, _, epochs, values in chosen]
+            marker = {"symbol": "x", "color": colour, "size": 6}
+            figure.add_trace(
+                go.Scatter(
+                    x=[x for x, _ in ends],
+                    y=[y for _, y in ends],
+                    mode="markers",
+                    marker=marker,
+                    legendgroup=name,
+                    showlegend=False,
+                    hoverinfo="skip",
+                )
+            )
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(title=label("val_acc"))
+    return _styled(figure, height=400)
+
+
+def layers_figure(view: StudyView) -> go.Figure | None:
+    """Flip rate of every layer over the epochs of one trial of the front; a menu chooses the trial."""
+    maps = {number: found for number in view.shown_trials() if (found := view.layer_map(number)) is not None}
+    if not maps:
+        return None
+    figure = go.Figure()
+    for place, (number, (epochs, layers, values)) in enumerate(maps.items()):
+        figure.add_trace(
+            go.Heatmap(
+                x=epochs,
+                y=[escape(layer) for layer in layers],
+                z=values,
+                visible=place == 0,
+                colorscale="Blues",
+                colorbar={"title": {"text": "flip rate", "side": "right"}, "thickness": 12},
+                hovertemplate=f"trial {number}<br>%{{y}}, epoch %{{x}}: %{{z:.3g}}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="epoch")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    tallest = max(len(layers) for _, layers, _ in maps.values())
+    return _with_menu(_styled(figure, height=max(260, 110 + 18 * tallest)), view, list(maps), per_trial=1)
+
+
+def schedules_figure(view: StudyView) -> go.Figure | None:
+    """What changed over the epochs of the knee: bit width, tau, learning rate, flips; phases are shaded."""
+    shown = [number for number in view.shown_trials() if view.schedules(number)]
+    if not shown:
+        return None
+    schedules = view.schedules(shown[0])
+    figure = make_subplots(rows=len(schedules), cols=1, shared_xaxes=True, vertical_spacing=0.05)
+    for row, (name, (epochs, values)) in enumerate(schedules.items(), start=1):
+        line = {"color": FRONT, "width": 2, "shape": "hv" if name == "bits" else "linear"}
+        hover = f"epoch %{{x}}: %{{y:.4g}}<extra>{escape(label(name))}</extra>"
+        figure.add_trace(go.Scatter(x=epochs, y=values, mode="lines", line=line, hovertemplate=hover), row=row, col=1)
+        figure.update_yaxes(title=label(name), exponentformat="power", row=row, col=1)
+    phases = view.phases(shown[0])
+    for place, (name, first, last) in enumerate(phases):
+        figure.add_vrect(
+            x0=first - 0.5, x1=last + 0.5, fillcolor=BANDS[place % len(BANDS)], line_width=0, layer="below"
+        )
+        figure.add_annotation(
+            x=(first + last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False, text=escape(name)
+        )
+    figure.update_xaxes(title="epoch", row=len(schedules), col=1)
+    return _styled(figure, height=90 + 140 * len(schedules), legend=False)
+
+
+def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int], *, per_trial: int) -> go.Figure:
+    """A menu that shows the traces of one trial at a time."""
+    if len(numbers) < 2:
+        return figure
+    knee = view.front.knee.number
+    buttons = [
+        {
+            "label": f"trial {number}" + (" (knee)" if number == knee else ""),
+            "method": "update",
+            "args": [{"visible": [chosen == place for place in range(len(numbers)) for _ in range(per_trial)]}],
+        }
+        for chosen, number in enumerate(numbers)
+    ]
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "showactive": True}
+    return figure.update_layout(updatemenus=[menu])
+
+
+def _styled(figure: go.Figure, *, height: int, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin=margin or {"l": 70, "r": 20, "t": 64, "b": 55},
+        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},
+        showlegend=legend and len(figure.data) > 1 and not isinstance(figure.data[0], go.Heatmap),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": INK}},
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID)
+    return figure

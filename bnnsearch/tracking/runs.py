@@ -1,0 +1,94 @@
+"""The runs of one study in MLflow: found or made by their tags, told what is new. One process at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+
+from bnnsearch.tracking.ids import RunIds
+from bnnsearch.tracking.spool import Update
+
+RUN_TAG = "bnnsearch.run"
+"""Tag of every run: `<identity of the study>/<report or trial number>`, unique in the world."""
+
+PARAMS, METRICS = 100, 900
+"""How many MLflow takes in one call; metrics and tags together at most a thousand."""
+
+MAX_PARAM, MAX_TAG = 6000, 8000
+
+Item = TypeVar("Item")
+
+
+class StudyRuns:
+    """The runs of a study."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str, ids: RunIds) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._ids = ids
+
+    def find(self, condition: str) -> list[str]:
+        """`report` and the trials whose runs fulfil a condition in MLflow's search language."""
+        query = f"tags.`{RUN_TAG}` LIKE '{self._ids.identity}/%' and {condition}"
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
+            found += [run.data.tags[RUN_TAG].rpartition("/")[2] for run in page]
+            token = page.token
+            if not token:
+                return found
+
+    def deliver(self, update: Update) -> None:
+        """Bring the run up to date, making it where it is missing.
+
+        Raises:
+            MlflowException: the store refused, or did not answer.
+        """
+        run_id = self._ids.get(update.run) or self._found(update) or self._made(update)
+        metrics = [Metric(name, value, at, step) for name, value, step, at in update.metrics]
+        tags = [RunTag(key, value[:MAX_TAG]) for key, value in update.tags.items()]
+        for some in _batches(metrics, METRICS) or [[]]:
+            self._client.log_batch(run_id, metrics=some, tags=tags)
+            tags = []
+        for artifact in map(Path, update.artifacts):
+            if artifact.is_dir():
+                self._client.log_artifacts(run_id, str(artifact))
+            elif artifact.exists():
+                self._client.log_artifact(run_id, str(artifact))
+        if update.ended is not None:
+            self._client.set_terminated(run_id, *update.ended)
+        elif update.started is not None:
+            self._client.update_run(run_id, status="RUNNING")
+
+    def _found(self, update: Update) -> str | None:
+        """The run, where it was made by a call whose answer never came."""
+        runs = self._client.search_runs([self._experiment_id], f"tags.`{RUN_TAG}` = '{self._tag(update)}'")
+        return self._complete(runs[0].info.run_id, update) if runs else None
+
+    def _made(self, update: Update) -> str:
+        name = update.tags.get(MLFLOW_RUN_NAME, update.run)
+        tags = {RUN_TAG: self._tag(update)}
+        run = self._client.create_run(self._experiment_id, update.started, tags, run_name=name)
+        return self._complete(run.info.run_id, update)
+
+    def _complete(self, run_id: str, update: Update) -> str:
+        """Add what a run is made with, and only then take note of it."""
+        params = [Param(key, value[:MAX_PARAM]) for key, value in update.params.items()]
+        for some in _batches(params, PARAMS):
+            self._client.log_batch(run_id, params=some)
+        if update.dataset:
+            self._client.log_inputs(run_id, [DatasetInput(Dataset(**update.dataset))])
+        self._ids.remember(update.run, run_id)
+        return run_id
+
+    def _tag(self, update: Update) -> str:
+        return f"{self._ids.identity}/{update.run}"
+
+
+def _batches(items: list[Item], size: int) -> list[list[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

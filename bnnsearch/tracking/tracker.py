@@ -1,0 +1,146 @@
+"""The observer that records a study: its epochs in the study's folder, its trials as flat runs in MLflow, its report.
+
+One run per trial, kept across resumes, and one report run per study. Nothing here waits for MLflow: what is new goes to
+a spool on disk and a background thread delivers it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.folder import StudyFolder
+from bnnsearch.pareto import ParetoFront
+from bnnsearch.results import TrialResult, by_number, read_results
+from bnnsearch.tracking.describe import Describer
+from bnnsearch.tracking.history import EpochLog, read_history
+from bnnsearch.tracking.ids import RunIds
+from bnnsearch.tracking.live import LiveReport
+from bnnsearch.tracking.spool import REPORT, Spool, Update
+from bnnsearch.tracking.store import check_store, connect, import_mlflow, store_of
+from bnnsearch.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from bnnsearch.tracking.runs import StudyRuns
+
+logger = logging.getLogger(__name__)
+
+SPOOL = "mlflow-spool.jsonl"
+
+CLOSE_SECONDS = 60.0
+"""How long the end of a search waits for MLflow; what is undelivered then stays in the study's folder."""
+
+
+class Tracker:
+    """A `StudyObserver` that is open while it is entered.
+
+    Attributes:
+        store: where MLflow records.
+        undelivered: after leaving, how many updates MLflow has not got; `deliver_spool` sends them later.
+
+    Raises:
+        EnvironmentProblem: the store cannot be used; found out within five seconds.
+    """
+
+    def __init__(self, study: StudyConfig, folder: StudyFolder) -> None:
+        self.store = store_of(study)
+        self.undelivered = 0
+        check_store(self.store)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._study = study
+        self._folder = folder
+        self._describe = Describer(study, folder.search_id)
+        self._epochs = EpochLog(folder.epochs)
+        self._last_epoch = {number: epochs[-1].epoch for number, epochs in read_history(folder.epochs).items()}
+        self._last_values: dict[int, Mapping[str, float]] = {}
+        self._results = by_number(read_results(folder.results))
+        self._front = ParetoFront.of(list(self._results.values()), study.objectives)
+        self._writer = Writer(Spool(folder.path / SPOOL), self._open_runs)
+        self._report = LiveReport(folder, study, self._attach_report)
+
+    def __enter__(self) -> Self:
+        import_mlflow()  # here and not beside those that the search makes meanwhile
+        self._writer.start()
+        self._writer.put(self._describe.report_started())
+        self._report.start()
+        return self
+
+    def catch_up(self) -> None:
+        """Instead of entering: deliver what earlier sessions left."""
+        import_mlflow()
+        self._writer.start()
+        self._finish()
+
+    def __exit__(self, *error: object) -> None:
+        self._report.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        self.undelivered = self._writer.close(CLOSE_SECONDS)
+        if not self.undelivered:
+            try:
+                self._put_right(self._open_runs())
+            except Exception:  # the store went away at the last moment; the next session does it
+                logger.warning("MLflow's runs could not be brought up to date", exc_info=True)
+
+    def _put_right(self, runs: StudyRuns) -> None:
+        """End the runs that nobody works on, and correct the front's tags, should an earlier driver have died."""
+        on_front = {str(number) for number in self._front.numbers}
+        for run in runs.find("attributes.status = 'RUNNING'"):
+            if run == REPORT:
+                runs.deliver(self._describe.report_ended())
+            elif (result := self._results.get(int(run))) is not None:
+                runs.deliver(self._describe.trial_ended(result, on_front=run in on_front, known={}))
+            else:
+                runs.deliver(self._describe.trial_interrupted(int(run)))
+        for run in on_front ^ set(runs.find("tags.pareto = 'true'")):
+            runs.deliver(self._describe.moved(int(run), on_front=run in on_front))
+
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+        self._writer.put(self._describe.trial_started(number, config, params))
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        self._last_values[number] = metrics.values
+        if metrics.epoch <= self._last_epoch.get(number, 0):
+            return  # repeated from a checkpoint: recorded before
+        self._last_epoch[number] = metrics.epoch
+        self._epochs.append(number, metrics)
+        self._writer.put(self._describe.epoch(number, metrics))
+
+    def trial_finished(self, result: TrialResult) -> None:
+        self._results[result.number] = result
+        before = self._front.numbers
+        self._front = ParetoFront.of(list(self._results.values()), self._study.objectives)
+        on_front = result.number in self._front.numbers
+        known = self._last_values.pop(result.number, {})
+        self._writer.put(self._describe.trial_ended(result, on_front=on_front, known=known))
+        for number in sorted((before ^ self._front.numbers) - {result.number}):
+            self._writer.put(self._describe.moved(number, on_front=number in self._front.numbers))
+        self._writer.put(self._describe.progress(self._front, ended=len(self._results)))
+        self._report.refresh()
+
+    def _attach_report(self, report: Path) -> None:
+        self._writer.put(Update(REPORT, artifacts=tuple(str(file) for file in sorted(report.iterdir()))))
+
+    def _open_runs(self) -> StudyRuns:
+        from bnnsearch.tracking.runs import StudyRuns
+
+        return StudyRuns(*connect(self.store), RunIds(self._folder, self.store))
+
+
+def deliver_spool(study: StudyConfig, folder: StudyFolder) -> int:
+    """Send what a search could not deliver, and end the runs of a driver that died; only while no driver runs.
+
+    Returns:
+        How many updates are still undelivered.
+
+    Raises:
+        EnvironmentProblem: the store cannot be used.
+    """
+    tracker = Tracker(study, folder)
+    tracker.catch_up()
+    return tracker.undelivered

@@ -1,0 +1,306 @@
+"""What the pictures show, as plain arrays and words: one place for what both the HTML and the PNGs draw."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.pareto import ParetoFront, mode_of
+from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.tracking.history import History
+
+Array = NDArray[np.float64]
+
+LABELS = {
+    "val_acc": "validation accuracy",
+    "memory_bytes": "weight memory (bytes)",
+    "packed_bytes": "packed file (bytes)",
+    "bops": "binary operations",
+    "flops": "float operations",
+    "ops": "operations",
+    "train_bitops": "training bit operations",
+    "energy": "energy",
+    "latency_ms": "latency (ms)",
+    "params": "parameters",
+    "flip_rate": "flip rate",
+    "lr": "learning rate",
+    "bits": "bit width",
+    "binary_fraction": "share of weights at +-1",
+}
+
+WIDE = 20.0
+"""Largest over smallest value from which an axis is logarithmic."""
+
+MAX_AXES, MAX_POINTS = 9, 60
+"""Most parameters in the parallel coordinates; most points of one learning curve."""
+
+SCHEDULES = ("bits", "tau", "tau_min", "tau_max", "lambda", "lr", "binary_fraction", "flip_rate")
+"""What is shown by epoch for one trial, where it was recorded and changes."""
+
+
+def label(metric: str) -> str:
+    """A metric in words."""
+    return LABELS.get(metric, metric)
+
+
+def is_wide(values: Sequence[float] | Array) -> bool:
+    """Whether the values are positive and spread so far that only a logarithmic axis shows them."""
+    known = [value for value in values if not math.isnan(value)]
+    return bool(known) and min(known) > 0 and max(known) / min(known) >= WIDE
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter or metric of many trials.
+
+    Attributes:
+        name: dotted name.
+        values: one per trial; None where the trial has none.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Whether every value there is is a number."""
+        return all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in self.values if value is not None
+        )
+
+    @cached_property
+    def categories(self) -> list[Any]:
+        """Different values, in order; those that are no numbers as text."""
+        known = {value if self.numeric else _text(value) for value in self.values if value is not None}
+        return sorted(known)
+
+    @cached_property
+    def logarithmic(self) -> bool:
+        """Whether it is drawn on a logarithmic axis."""
+        return self.numeric and is_wide([value for value in self.values if value is not None])
+
+    @cached_property
+    def positions(self) -> Array:
+        """A number (n,) per trial: the value, its logarithm, or its category's place; nan where the trial has none."""
+        if not self.numeric:
+            places = {category: place for place, category in enumerate(self.categories)}
+            return np.array(
+                [np.nan if value is None else places[_text(value)] for value in self.values], dtype=np.float64
+            )
+        values = np.array([np.nan if value is None else value for value in self.values], dtype=np.float64)
+        return np.log10(values) if self.logarithmic else values
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        """Where the axis has ticks, in `positions`, and what stands there."""
+        if not self.numeric or len(self.categories) <= 6:
+            places = self.categories if self.numeric else range(len(self.categories))
+            at = [math.log10(place) if self.logarithmic else float(place) for place in places]
+            return at, [number_text(each) if self.numeric else str(each) for each in self.categories]
+        known = self.positions[~np.isnan(self.positions)]
+        at = np.linspace(known.min(), known.max(), 5).tolist()
+        return at, [number_text(10**place if self.logarithmic else place) for place in at]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def number_text(value: float) -> str:
+    """A number as a person reads it: 12.4k, 0.0031."""
+    if value == 0 or 0.001 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    if abs(value) < 0.001:
+        return f"{value:.0e}".replace("e-0", "e-")
+    power = min(int(math.log10(abs(value)) / 3), 6)
+    return f"{value / 1000**power:.3g}{' kMGTPE'[power].strip()}"
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as the pictures show it.
+
+    Attributes:
+        study: its settings.
+        results: ended trials by number.
+        history: epochs of trials, ended or not.
+    """
+
+    study: StudyConfig
+    results: tuple[TrialResult, ...]
+    history: History
+
+    @cached_property
+    def front(self) -> ParetoFront:
+        """The front."""
+        return ParetoFront.of(self.results, self.study.objectives)
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[TrialResult, ...]]:
+        """Complete trials: `dominated`, `infeasible`, and on the `front`."""
+        complete = [result for result in self.results if result.state is TrialState.COMPLETE]
+        on_front = self.front.numbers
+        return {
+            "dominated": tuple(each for each in complete if each.feasible and each.number not in on_front),
+            "infeasible": tuple(each for each in complete if not each.feasible),
+            "front": self.front.results,
+        }
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The objectives' metrics."""
+        return tuple(objective.metric for objective in self.study.objectives)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """What is drawn against what, (x, y), an earlier objective upwards; nothing for one objective."""
+        names = self.metrics
+        return [(names[b], names[a]) for a in range(len(names)) for b in range(a + 1, len(names))]
+
+    def column(self, results: Sequence[TrialResult], metric: str) -> list[float]:
+        """The metric of each result; nan where it has none."""
+        return [result.metrics.get(metric, math.nan) for result in results]
+
+    def wide(self, metric: str) -> bool:
+        """Whether the metric needs a logarithmic axis."""
+        return is_wide(self.column([each for group in self.groups.values() for each in group], metric))
+
+    def front_line(self, x: str, y: str) -> tuple[list[float], list[float]]:
+        """Corners of the staircase that the front bounds what is dominated with; x rises. For two objectives."""
+        points = sorted(zip(self.column(self.front.results, x), self.column(self.front.results, y), strict=True))
+        if mode_of(x, self.study.objectives) == "max":
+            points.reverse()
+        xs, ys = [], []
+        for place, (across, up) in enumerate(points):
+            if place:
+                xs.append(across)
+                ys.append(points[place - 1][1])
+            xs.append(across)
+            ys.append(up)
+        return xs, ys
+
+    @cached_property
+    def parameters(self) -> tuple[Axis, ...]:
+        """Parameters that vary over the complete trials, the most important for the first objective first."""
+        complete = self.complete
+        names = dict.fromkeys(name for result in complete for name in result.params)
+        axes = [Axis(name, tuple(result.params.get(name) for result in complete)) for name in names]
+        varied = [axis for axis in axes if len(axis.categories) > 1]
+        shares = {axis.name: explained_share(axis, self.column(complete, self.metrics[0])) for axis in varied}
+        return tuple(sorted(varied, key=lambda axis: -shares[axis.name]))
+
+    @cached_property
+    def complete(self) -> tuple[TrialResult, ...]:
+        """The trials that ran to their end."""
+        return tuple(result for result in self.results if result.state is TrialState.COMPLETE)
+
+    def importance(self, metric: str) -> dict[str, float]:
+        """Share of the metric's variance that each parameter explains, in [0, 1], in the order of `parameters`."""
+        values = self.column(self.complete, metric)
+        return {axis.name: explained_share(axis, values) for axis in self.parameters}
+
+    def curves(self) -> list[tuple[str, int, list[int], list[float]]]:
+        """Learning curves: (`front`, the trial's state, or `running`; number; epochs; val_acc), thinned out."""
+        ended = by_number(self.results)
+        curves = []
+        for number, epochs in sorted(self.history.items()):
+            points = [(each.epoch, each.values["val_acc"]) for each in epochs if "val_acc" in each.values]
+            if not points:
+                continue
+            kind = ended[number].state.value if number in ended else "running"
+            kept = _thinned(points)
+            curves.append(
+                (
+                    "front" if number in self.front.numbers else kind,
+                    number,
+                    [epoch for epoch, _ in kept],
+                    [round(value, 4) for _, value in kept],
+                )
+            )
+        return curves
+
+    def shown_trials(self) -> list[int]:
+        """The trials whose epochs are shown in detail: the knee first, then the rest of the front; at most eight."""
+        if not self.front.results:
+            return []
+        numbers = dict.fromkeys([self.front.knee.number, *(result.number for result in self.front.results)])
+        return [number for number in numbers if number in self.history][:8]
+
+    def layer_map(self, number: int, metric: str = "flip_rate") -> tuple[list[int], list[str], Array] | None:
+        """A per-layer metric of one trial: epochs, layers, values (layers, epochs); None where none was recorded."""
+        epochs = [each for each in self.history.get(number, ()) if metric in each.layers]
+        layers = list(dict.fromkeys(layer for each in epochs for layer in each.layers[metric]))
+        if not layers:
+            return None
+        values = [[each.layers[metric].get(layer, np.nan) for each in epochs] for layer in layers]
+        return [each.epoch for each in epochs], layers, np.array(values, dtype=np.float64)
+
+    def schedules(self, number: int) -> dict[str, tuple[list[int], list[float]]]:
+        """What changed over the epochs of one trial, by name: epochs and values."""
+        epochs = self.history.get(number, ())
+        found = {}
+        for name in SCHEDULES:
+            points = [(each.epoch, each.values[name]) for each in epochs if name in each.values]
+            if len({value for _, value in points}) > 1:
+                found[name] = ([epoch for epoch, _ in points], [value for _, value in points])
+        return found
+
+    def phases(self, number: int) -> list[tuple[str, int, int]]:
+        """Phases of one trial: name, first and last epoch."""
+        return _phases(self.history.get(number, ()))
+
+    def counts(self) -> Mapping[str, int]:
+        """Trials by state; those with epochs but no end are `running` (or were, when the driver died)."""
+        states = {state.value: sum(each.state is state for each in self.results) for state in TrialState}
+        return {**states, "running": len(self.history.keys() - by_number(self.results).keys())}
+
+
+def explained_share(axis: Axis, values: Sequence[float]) -> float:
+    """How much of the variance of `values` the parameter explains by itself: one-way analysis of variance.
+
+    Numbers with more than six values are grouped into quartiles, absence is a group of its own. The share (eta squared)
+    is corrected for the number of groups, so that chance alone comes out near 0.
+    """
+    target = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(target)
+    target, positions = target[known], axis.positions[known]
+    groups = _groups(positions, numeric=axis.numeric)
+    count, kinds = len(target), len(np.unique(groups))
+    total = float(((target - target.mean()) ** 2).sum()) if count else 0.0
+    if kinds < 2 or count <= kinds or total == 0:
+        return 0.0
+    within = sum(
+        float(((part - part.mean()) ** 2).sum()) for kind in np.unique(groups) for part in [target[groups == kind]]
+    )
+    return max(0.0, 1 - (within / (count - kinds)) / (total / (count - 1)))
+
+
+def _groups(positions: Array, *, numeric: bool) -> NDArray[np.int64]:
+    present = positions[~np.isnan(positions)]
+    if numeric and len(np.unique(present)) > 6:
+        edges = np.quantile(present, [0.25, 0.5, 0.75])
+        return np.where(np.isnan(positions), -1, np.searchsorted(edges, np.nan_to_num(positions)))
+    return np.unique(np.nan_to_num(positions, nan=-np.inf), return_inverse=True)[1].astype(np.int64)
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    if len(points) <= MAX_POINTS:
+        return points
+    return [points[place] for place in np.linspace(0, len(points) - 1, MAX_POINTS).astype(int)]
+
+
+def _phases(epochs: Sequence[EpochMetrics]) -> list[tuple[str, int, int]]:
+    phases: list[tuple[str, int, int]] = []
+    for each in epochs:
+        if phases and phases[-1][0] == each.phase:
+            phases[-1] = (each.phase, phases[-1][1], each.epoch)
+        else:
+            phases.append((each.phase, each.epoch, each.epoch))
+    return phases

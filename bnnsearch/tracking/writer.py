@@ -1,0 +1,107 @@
+"""The thread that delivers updates to MLflow, off the training path, in batches, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Condition, Thread
+from typing import TYPE_CHECKING
+
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.tracking.spool import Spool, Update, merged
+
+if TYPE_CHECKING:
+    from bnnsearch.tracking.runs import StudyRuns
+
+logger = logging.getLogger(__name__)
+
+LINGER_SECONDS = 1.0
+"""How long updates gather before they are sent together."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a delivery that failed is tried again: the first time, and at most."""
+
+_PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST"})
+
+
+class Writer:
+    """Delivers what is in a spool.
+
+    Attributes:
+        problem: why the last attempt failed; None once one has succeeded again.
+    """
+
+    def __init__(self, spool: Spool, open_runs: Callable[[], StudyRuns]) -> None:
+        self._spool = spool
+        self._open_runs = open_runs
+        self._runs: StudyRuns | None = None
+        self._wake = Condition()
+        self._closing = False
+        self._thread = Thread(target=self._work, name="mlflow-writer", daemon=True)
+        self.problem: str | None = None
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def put(self, update: Update) -> None:
+        """Take an update; it is safe on disk when this returns, and delivered later."""
+        self._spool.append(update)
+        with self._wake:
+            self._wake.notify()
+
+    def close(self, timeout: float) -> int:
+        """Deliver what is left, trying once more; return how many updates are still undelivered, on disk."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout)
+        return len(self._spool)
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE
+        while self._await_updates():
+            closing = self._closing
+            try:
+                self._deliver_all()
+                self.problem, pause = None, FIRST_PAUSE
+            except Exception as error:  # whatever a store that died may raise: the updates stay, and are tried again
+                self._note(error)
+                if closing:
+                    return
+                self._rest(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _await_updates(self) -> bool:
+        """Wait for updates and let some gather; False when closing and nothing is left."""
+        with self._wake:
+            self._wake.wait_for(lambda: len(self._spool) or self._closing)
+        self._rest(LINGER_SECONDS)
+        return len(self._spool) > 0
+
+    def _rest(self, seconds: float) -> None:
+        """Wait so long, or until closing."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closing, seconds)
+
+    def _deliver_all(self) -> None:
+        self._runs = self._runs or self._open_runs()
+        updates = self._spool.pending()
+        for update in merged(updates):
+            self._deliver(self._runs, update)
+        self._spool.drop(len(updates))
+
+    def _deliver(self, runs: StudyRuns, update: Update) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            runs.deliver(update)
+        except MlflowException as error:
+            if error.error_code not in _PERMANENT:
+                raise
+            logger.warning("MLflow refused what is new about %s: %s", update.run, error)
+
+    def _note(self, error: Exception) -> None:
+        if self.problem is None:
+            logger.warning("MLflow does not answer; updates are kept in the study's folder: %s", error)
+        self.problem = str(error).splitlines()[0] if isinstance(error, EnvironmentProblem) else type(error).__name__
