@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnnsearch.space import SpaceError, load_space
+from bnnsearch.space.check import MAX_PROBLEMS
 from bnnsearch.space.reader import MAX_BYTES, read_tree
 
 GOOD = """\
@@ -433,6 +435,14 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.yaml") == [" cannot be read: No such file or directory"]
     assert problems(tmp_path) == [" cannot be read: Is a directory"]
+
+
+def test_a_file_full_of_mistakes_is_answered_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(GOOD + "".join(f"  x{n}: {{type: randint, min: 1, max: 2}}\n" for n in range(2000)))
+    start = time.process_time()
+    assert len(problems(path)) == MAX_PROBLEMS
+    assert time.process_time() - start < 20
 
 
 @given(st.binary(max_size=60) | st.text("{}[]:,-&*!|>'\"# ab1.\n\t", max_size=40).map(str.encode))

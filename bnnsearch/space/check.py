@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.space.node import Leaf, Node, Pick, parameters, resolve
+from bnnsearch.space.distribution import Distribution
+from bnnsearch.space.node import Node, Pick, parameters, resolve
 from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
+
+MAX_PROBLEMS = 50
+"""So many problems are enough for one go."""
 
 CORNERS = 128
 """Configurations with every parameter at some extreme that are tried, to meet rules that join several settings."""
@@ -20,7 +24,7 @@ CORNERS = 128
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
-def trial_problems(root: Node, *, broken: set[Mark]) -> list[Problem]:
+def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
     """What is wrong with the configurations that `root` resolves to.
 
     Tried are the defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint
@@ -36,31 +40,33 @@ def trial_problems(root: Node, *, broken: set[Mark]) -> list[Problem]:
         for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
             # The same rule broken by another value of the same setting is not worth another line.
             problems.setdefault((problem.mark, problem.message if kind == "missing" else kind), problem)
+            if len(problems) >= MAX_PROBLEMS:
+                return list(problems.values())
     return list(problems.values())
 
 
 def _probes(root: Node) -> Iterator[Pick]:
     yield _with({})
     for parameter in parameters(root):
-        for extreme in parameter.leaf.extremes():
+        for extreme in parameter.distribution.extremes():
             yield _with({**parameter.condition, parameter.name: extreme})
     generator = random.Random(0)
     for _ in range(CORNERS):
-        yield lambda _, leaf: generator.choice(leaf.extremes())
+        yield lambda _, distribution: generator.choice(distribution.extremes())
 
 
 def _with(fixed: dict[str, Tree | str]) -> Pick:
     """Defaults, but for the parameters in `fixed`; a branch may be given by its name alone."""
 
-    def pick(name: str, leaf: Leaf) -> Tree:
-        value = fixed.get(name, leaf.default)
-        return value if isinstance(value, Tree) else next(one for one in leaf.extremes() if one.value == value)
+    def pick(name: str, distribution: Distribution) -> Tree:
+        value = fixed.get(name, distribution.default)
+        return value if isinstance(value, Tree) else next(one for one in distribution.extremes() if one.value == value)
 
     return pick
 
 
 def model_problems(
-    model: type[BaseModel], tree: Tree, *, prefix: str = "", broken: Iterable[Mark] = (), beside: Sequence[str] = ()
+    model: type[BaseModel], tree: Tree, *, prefix: str = "", broken: Set[Mark] = frozenset(), beside: Sequence[str] = ()
 ) -> Iterator[tuple[str, Problem]]:
     """Every error of validating `tree` as `model`, with pydantic's name for the rule.
 
@@ -75,17 +81,13 @@ def model_problems(
         model.model_validate({key: child.plain for key, child in tree.mapping.items() if key not in beside})
     except ValidationError as failed:
         errors = failed.errors(include_url=False)
+        # Pydantic finds a list with a wrong item also too short: only the innermost error tells something.
+        enclosing = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
         for error in errors:
             trail, path = _follow(tree, error["loc"])
-            # A list with a wrong item is also told to be too short, for instance.
-            from_within = any(_is_below(other["loc"], error["loc"]) for other in errors)
-            if not from_within and not any(step.mark in broken for step in trail):
+            if error["loc"] not in enclosing and not any(step.mark in broken for step in trail):
                 known = _known_at(model, error, beside)
                 yield error["type"], _problem(error, trail, ".".join(filter(None, [prefix, *path])), known)
-
-
-def _is_below(loc: Sequence[int | str], above: Sequence[int | str]) -> bool:
-    return len(loc) > len(above) and tuple(loc[: len(above)]) == tuple(above)
 
 
 def _follow(tree: Tree, loc: Sequence[int | str]) -> tuple[list[Tree], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
@@ -22,6 +22,10 @@ class Suggest(Protocol):
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
 
     def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar: ...
+
+
+_GOLDEN = (3 - math.sqrt(5)) / 2
+"""A share of an interval that no simple fraction hits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Number:
         if self.whole or self.step is not None:
             return self.low, self.high, self.default
         low, high = self.bounds
-        return self.low, self.high, self.default, replace(self.tree, value=low + (high - low) * 0.3819660112501051)
+        return self.low, self.high, self.default, replace(self.tree, value=low + (high - low) * _GOLDEN)
 
     def parameters(self, name: str, value: Any) -> dict[str, Scalar]:
         """The draw that gives `value`.
@@ -133,7 +137,7 @@ class Range:
     def count(self) -> float:
         """How many ordered pairs there are."""
         values = self.bound.count()
-        return values * (values + 1) / 2 if math.isinf(values) else int(values) * (int(values) + 1) // 2
+        return math.inf if math.isinf(values) else int(values) * (int(values) + 1) // 2
 
     def describe(self) -> str:
         """`range [3, 8] step 1`."""
@@ -165,16 +169,6 @@ class Choice:
         """Every value."""
         return self.values
 
-    def parameters(self, name: str, value: Any) -> dict[str, Scalar]:
-        """The draw that gives `value`; raises ValueError where none does.
-
-        A mapping among the values stands for the settings it names, so `value` may hold more; the fullest match counts.
-        """
-        matches = [place for place, known in enumerate(self.values) if _covers(known.plain, value)]
-        if not matches:
-            raise ValueError(f"{name} must be in {self.describe()}, but got {quoted(value)}")
-        return {name: self.categories[max(matches, key=lambda place: len(list(self.values[place].walk())))]}
-
     def count(self) -> float:
         """How many values there are."""
         return len(self.values)
@@ -185,18 +179,6 @@ class Choice:
 
 
 Distribution = Number | Range | Choice
-
-
-def _covers(known: Any, value: Any) -> bool:
-    if isinstance(known, Mapping):
-        return isinstance(value, Mapping) and all(key in value and _covers(known[key], value[key]) for key in known)
-    if isinstance(known, list):
-        return (
-            isinstance(value, (list, tuple))
-            and len(known) == len(value)
-            and all(_covers(one, other) for one, other in zip(known, value, strict=True))
-        )
-    return bool(known == value) and isinstance(known, bool) == isinstance(value, bool)
 
 
 def _exact(number: float) -> Fraction:

@@ -47,10 +47,10 @@ class Space:
         ]
         width = max((len(parameter.name) for parameter in parameters), default=0)
         for parameter in parameters:
-            values = parameter.leaf.count()
+            values = parameter.distribution.count()
             amount = "continuous" if values == float("inf") else f"{int(values)} values"
             where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
-            lines.append(f"  {parameter.name:{width}}  {parameter.leaf.describe()}, {amount}{where}")
+            lines.append(f"  {parameter.name:{width}}  {parameter.distribution.describe()}, {amount}{where}")
         return lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from bnnsearch.space.distribution import Choice, Number, Range, Suggest
+from bnnsearch.space.distribution import Choice, Distribution, Suggest
 from bnnsearch.space.tree import Scalar, Tree, quoted
 
 ROOT = "trial"
@@ -39,9 +39,8 @@ class Branches:
     tree: Tree
 
 
-Leaf = Number | Range | Choice
-Node = Constant | Group | Branches | Leaf
-Pick = Callable[[str, Leaf], Tree]
+Node = Constant | Group | Branches | Distribution
+Pick = Callable[[str, Distribution], Tree]
 """What gives the parameter of a name its value."""
 
 
@@ -68,12 +67,12 @@ class Parameter:
 
     Attributes:
         name: dotted path; below a branch, the branch's name is part of it.
-        leaf: what it is drawn from; the names of the branches for a choice of branches.
+        distribution: what it is drawn from; the names of the branches for a choice of branches.
         condition: the branches under which it exists: parameter name to branch.
     """
 
     name: str
-    leaf: Leaf
+    distribution: Distribution
     condition: Mapping[str, str]
 
 
@@ -106,8 +105,21 @@ def count(node: Node) -> float:
             return node.count()
 
 
-def read_back(node: Node, value: Any, name: str = "") -> dict[str, Scalar]:
+Path = tuple[str, ...]
+"""Keys from the root of a configuration."""
+
+
+def read_back(
+    node: Node, value: Any, fits: Callable[[Path, Any], bool], *, name: str = "", path: Path = ()
+) -> dict[str, Scalar]:
     """The parameters with which `node` resolves to `value`; constants are not compared.
+
+    Args:
+        node: part of a space.
+        value: what stands in its place in a configuration.
+        fits: whether the configuration stays the same with another value at a path.
+        name: of `node` among the parameters.
+        path: of `value` in the configuration.
 
     Raises:
         ValueError: a value that no draw gives.
@@ -120,21 +132,27 @@ def read_back(node: Node, value: Any, name: str = "") -> dict[str, Scalar]:
             for key, child in node.children.items():
                 if not isinstance(value, Mapping) or key not in value:
                     raise ValueError(f"{_below(name, key)} is missing")
-                found |= read_back(child, value[key], _below(name, key))
+                found |= read_back(child, value[key], fits, name=_below(name, key), path=(*path, key))
             return found
         case Branches():
             branch = str(value.get("name")) if isinstance(value, Mapping) else ""
             if branch not in node.branches:
                 known = ", ".join(node.branches)
                 raise ValueError(f"{_below(name, 'name')} must be one of {known}, but got {quoted(branch)}")
-            return {name or ROOT: branch, **read_back(node.branches[branch], value, _below(name, branch))}
+            inner = read_back(node.branches[branch], value, fits, name=_below(name, branch), path=path)
+            return {name or ROOT: branch, **inner}
+        case Choice():
+            for category, candidate in zip(node.categories, node.values, strict=True):
+                if fits(path, candidate.plain):
+                    return {name: category}
+            raise ValueError(f"{name} must be in {node.describe()}, but got {quoted(value)}")
         case _:
             return node.parameters(name, value)
 
 
 def draw_with(suggest: Suggest) -> Pick:
     """Draws every parameter with `suggest`."""
-    return lambda name, leaf: leaf.draw(suggest, name)
+    return lambda name, distribution: distribution.draw(suggest, name)
 
 
 def _below(name: str, key: str) -> str:

@@ -6,12 +6,15 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 
-from bnnsearch.space.distribution import Choice, Number, Range, steps_divide
-from bnnsearch.space.node import Branches, Constant, Group, Leaf, Node
+from bnnsearch.space.distribution import Choice, Distribution, Number, Range, steps_divide
+from bnnsearch.space.node import Branches, Constant, Group, Node
 from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
 
 NUMBERS = ("uniform", "loguniform", "randint", "lograndint")
 DISTRIBUTIONS = ("choice", *NUMBERS, "range")
+
+MAX_VALUES = 1000
+"""Of one choice."""
 
 _HINTS = {
     "quniform": "uniform with step",
@@ -70,7 +73,7 @@ class Parser:
                 self.problems.append(Problem(child.mark, f"{rule}, but got type {quoted(child.mapping['type'].plain)}"))
                 self.broken.add(child.mark)
 
-    def _distribution(self, tree: Tree) -> Branches | Leaf:
+    def _distribution(self, tree: Tree) -> Branches | Distribution:
         kind = tree.mapping["type"]
         if kind.value == "choice":
             return self._choice(tree)
@@ -142,8 +145,9 @@ class Parser:
         if "branches" in tree.mapping:
             return self._branches(tree)
         values = tree.mapping["values"]
-        if not isinstance(values.value, tuple) or not values.value:
-            raise self._bad(values, f"values must be a list of at least one value, but got {quoted(values.plain)}")
+        if not isinstance(values.value, tuple) or not 1 <= len(values.value) <= MAX_VALUES:
+            rule = f"values must be a list of at least one value and at most {MAX_VALUES}"
+            raise self._bad(values, f"{rule}, but got {quoted(values.plain)}")
         self._refuse_distributions_in_list(values)
         seen: list[object] = []
         for value in values.value:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.space.distribution import Suggest
-from bnnsearch.space.node import Node, Parameter, count, draw_with, parameters, read_back, resolve
+from bnnsearch.space.node import Node, Parameter, Path, count, draw_with, parameters, read_back, resolve
 from bnnsearch.space.tree import Scalar, quoted
 
 
@@ -26,7 +28,7 @@ class SearchSpace:
 
     def defaults(self) -> dict[str, Any]:
         """The tree of defaults: as given, else the first value of a choice and the middle of a number."""
-        tree: dict[str, Any] = resolve(self.root, lambda _, leaf: leaf.default).plain
+        tree: dict[str, Any] = resolve(self.root, lambda _, distribution: distribution.default).plain
         return tree
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -53,14 +55,22 @@ class SearchSpace:
             ValueError: no draws give it; pydantic's ValidationError, one of these, where it is no configuration at all.
         """
         wanted = TrialConfig.model_validate(config)
-        params = read_back(self.root, wanted.model_dump(mode="json"))
+        written = wanted.model_dump(mode="json")
+
+        def fits(path: Path, value: Any) -> bool:
+            try:
+                return TrialConfig.model_validate(_with_value(written, path, value)) == wanted
+            except ValidationError:
+                return False
+
+        params = read_back(self.root, written, fits)
         found = TrialConfig.model_validate(self.config_of(params))
         if found.seed is None:
             found = found.model_copy(update={"seed": wanted.seed})
         if found.name is None:
             found = found.model_copy(update={"name": wanted.name})
         if found != wanted:
-            raise ValueError(_first_difference(wanted.model_dump(mode="json"), found.model_dump(mode="json")))
+            raise ValueError(_first_difference(written, found.model_dump(mode="json")))
         return params
 
 
@@ -89,6 +99,11 @@ class _Recorded:
         if name not in self.params:
             raise ValueError(f"parameter {name} is missing")
         return self.params[name]
+
+
+def _with_value(tree: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    key, *rest = path
+    return {**tree, key: _with_value(tree[key], tuple(rest), value) if rest else value}
 
 
 def _first_difference(wanted: Any, space: Any, path: str = "") -> str:
