@@ -199,7 +199,8 @@ def train(config_path: Path, *, out: Path, device: str | None, as_json: bool) ->
     from bnnsearch.train import RESULT, best_device, train
 
     console = Console(stderr=as_json)
-    if (out / RESULT).exists():
+    finished = (out / RESULT).exists()
+    if finished:
         print_lines(console, [f"{out} holds a finished run already; its result:"])
     else:
         told = f"training {config_path} for {config.plan.epochs} epochs in {out}"
@@ -208,7 +209,7 @@ def train(config_path: Path, *, out: Path, device: str | None, as_json: bool) ->
         trained = train(config, out, device=device or best_device(), on_epoch=on_epoch)
     if as_json:
         write_event("trained", out=str(out), metrics=trained.metrics, costs=trained.costs, test=trained.test)
-    print_lines(console, [*_trained_lines(trained, provenance), f"wrote {out}"])
+    print_lines(console, _trained_lines(trained, provenance) + ([] if finished else [f"wrote {out}"]))
     return OK
 
 

@@ -111,14 +111,15 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
                     save_checkpoint(job.checkpoint(assignment.number), trainer.state_dict())
                     saved = time.monotonic()
             yield metrics
-    except (TimeLimitError, ValueError) as error:  # a ValueError is a mistake in the configuration: it would come again
+    # a mistake in the configuration, or a loss that is not finite, would come again at the next attempt
+    except (TimeLimitError, ValueError, FloatingPointError) as error:
         yield Failure(one_line(error))
 
 
 def one_line(error: BaseException) -> str:
     """The error as a trial's reason: its kind and the first line of its message."""
     text = str(error).strip().splitlines()
-    kind = "" if isinstance(error, TimeLimitError | ValueError) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, TimeLimitError | ValueError | FloatingPointError) else f"{type(error).__name__}: "
     return (kind + (text[0] if text else type(error).__name__))[:500]
 
 

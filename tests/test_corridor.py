@@ -1,0 +1,125 @@
+"""The main job from end to end, as a user runs it: search, read back from MLflow, export, train."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bnnsearch.pareto import nondominated_ranks
+from bnnsearch.results import TrialState, read_results
+
+SPACES = Path(__file__).parents[1] / "spaces"
+OBJECTIVES = {"val_acc": "max", "memory_bytes": "min", "train_bitops": "min"}
+
+
+def bnnsearch(*words: str, cwd: Path, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return subprocess.run(
+        [sys.executable, "-m", "bnnsearch", *words],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the quickstart has been searched, and what that printed."""
+    folder = tmp_path_factory.mktemp("corridor")
+    ran = bnnsearch("run", str(SPACES / "digits_quickstart.yaml"), cwd=folder)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder, ran.stdout
+
+
+def results_in(folder: Path) -> list:
+    (study,) = folder.glob("runs/digits_quickstart/*")
+    return read_results(study / "results.jsonl")
+
+
+def test_the_quickstart_has_a_front_worth_looking_at(searched: tuple[Path, str]) -> None:
+    complete = [result for result in results_in(searched[0]) if result.state is TrialState.COMPLETE]
+    values = [[result.metrics[name] for name in OBJECTIVES] for result in complete]
+    ranks = nondominated_ranks(values, list(OBJECTIVES.values()))
+    front = [result for result, rank in zip(complete, ranks, strict=True) if rank == 0]
+    assert len(complete) >= 12
+    assert len({tuple(result.metrics[name] for name in OBJECTIVES) for result in front}) >= 3
+    assert max(result.metrics["val_acc"] for result in front) >= 0.90
+    assert {result.config["method"]["name"] for result in complete} == {"ste", "bnew"}
+
+
+def test_run_ends_with_the_commands_that_come_next(searched: tuple[Path, str]) -> None:
+    folder, printed = searched
+    for command in ("bnnsearch ui", "bnnsearch export", "bnnsearch train"):
+        assert f"  {command}" in printed
+    (report,) = re.findall(r"report: +(\S+)", printed)
+    assert (folder / report).exists()
+
+
+def test_a_client_that_reads_mlflow_finds_the_same_front(searched: tuple[Path, str]) -> None:
+    script = """
+import json, mlflow
+from mlflow.tracking import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+(experiment,) = [each for each in client.search_experiments() if each.name == "digits_quickstart"]
+runs = client.search_runs([experiment.experiment_id], "tags.state = 'complete'", max_results=1000)
+print(json.dumps([{"number": int(run.data.tags["trial"]), "pareto": run.data.tags["pareto"],
+                   "status": run.info.status, **run.data.metrics} for run in runs]))
+"""
+    read = subprocess.run(
+        [sys.executable, "-c", script], cwd=searched[0], capture_output=True, text=True, timeout=120, check=True
+    )
+    runs = json.loads(read.stdout.splitlines()[-1])
+    values = [[run[name] for name in OBJECTIVES] for run in runs]
+    ranks = nondominated_ranks(values, list(OBJECTIVES.values()))
+    recomputed = {run["number"] for run, rank in zip(runs, ranks, strict=True) if rank == 0}
+    assert recomputed == {run["number"] for run in runs if run["pareto"] == "true"}
+    (study,) = searched[0].glob("runs/digits_quickstart/*")
+    assert recomputed == {row["trial"] for row in json.loads((study / "report" / "front.json").read_text())["trials"]}
+    assert all(run["status"] == "FINISHED" for run in runs)
+
+
+def test_status_counts_the_trials(searched: tuple[Path, str]) -> None:
+    told = bnnsearch("status", "--json", cwd=searched[0])
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["states"]["complete"] >= 12
+
+
+@pytest.mark.parametrize(
+    "choice", [["--knee"], ["--best", "val_acc"], ["--where", "memory_bytes<=20000", "--best", "val_acc"]]
+)
+def test_export_writes_what_was_asked_for(searched: tuple[Path, str], tmp_path: Path, choice: list[str]) -> None:
+    best = tmp_path / "best.yaml"
+    exported = bnnsearch("export", *choice, "-o", str(best), cwd=searched[0])
+    assert exported.returncode == 0, exported.stderr
+    (number,) = re.findall(r"trial (\d+)", exported.stdout.splitlines()[0])
+    chosen = {result.number: result for result in results_in(searched[0])}[int(number)]
+    if "--where" in choice:
+        assert chosen.metrics["memory_bytes"] <= 20000
+    if choice == ["--best", "val_acc"]:
+        assert chosen.metrics["val_acc"] == max(
+            result.metrics["val_acc"] for result in results_in(searched[0]) if result.selectable
+        )
+
+
+def test_export_says_what_is_nearest_where_nothing_fits(searched: tuple[Path, str], tmp_path: Path) -> None:
+    refused = bnnsearch("export", "--where", "memory_bytes<=1", "-o", str(tmp_path / "best.yaml"), cwd=searched[0])
+    assert refused.returncode == 2
+    assert "memory_bytes<=1; the nearest is trial" in refused.stderr
+    assert not (tmp_path / "best.yaml").exists()
+
+
+def test_train_repeats_the_trial_and_reads_the_test_set_once(searched: tuple[Path, str], tmp_path: Path) -> None:
+    best, out = tmp_path / "best.yaml", tmp_path / "trained"
+    assert bnnsearch("export", "--best", "val_acc", "-o", str(best), cwd=searched[0]).returncode == 0
+    trained = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", cwd=searched[0])
+    assert trained.returncode == 0, trained.stderr
+    assert len(re.findall(r"test_acc", trained.stdout)) == 1
+    result = json.loads((out / "result.json").read_text())
+    expected = max(each.metrics["val_acc"] for each in results_in(searched[0]) if each.selectable)
+    assert result["metrics"]["val_acc"] == expected  # same seed, same machine
+    assert result["test"]["test_acc"] >= 0.85
+    again = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", cwd=searched[0])
+    assert json.loads((out / "result.json").read_text()) == result
+    assert "already" in again.stdout
