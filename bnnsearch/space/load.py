@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Space:
         width = max((len(parameter.name) for parameter in parameters), default=0)
         for parameter in parameters:
             values = parameter.distribution.count()
-            amount = "continuous" if values == float("inf") else f"{int(values)} values"
+            amount = "continuous" if math.isinf(values) else f"{int(values)} values"
             where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
             lines.append(f"  {parameter.name:{width}}  {parameter.distribution.describe()}, {amount}{where}")
         return lines

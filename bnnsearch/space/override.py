@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bnnsearch.space.reader import read_tree
-from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
+from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, holds_credentials, quoted, without_credentials
 
 PATH_KEYS = frozenset({"root", "uri", "cache"})
 """Keys whose text may hold `${VAR}` or `${VAR:-default}`."""
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
-_USER_IN_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
-_HIDDEN = r"\g<scheme>***@"
 
 
 def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
@@ -26,7 +24,7 @@ def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
         SpaceError: an override has no path, its value is not YAML, or the path leads through what is no mapping.
     """
     for override in overrides:
-        mark = Mark(f"--set {_USER_IN_URI.sub(_HIDDEN, override)}")
+        mark = Mark(f"--set {without_credentials(override)}")
         path, equals, text = override.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
@@ -73,9 +71,9 @@ def fill_variables(tree: Tree, environment: Mapping[str, str], problems: list[Pr
         return replace(tree, value=filled)
     if not isinstance(value, str):
         return tree
-    if user := _USER_IN_URI.search(value):
-        allowed = "allowed: credentials in environment variables"
-        problems.append(Problem(tree.mark, f"a URI holds no credentials, but got {user.expand(_HIDDEN)}...; {allowed}"))
+    if holds_credentials(value):
+        rule = "a URI in a file holds no credentials, they come from environment variables"
+        problems.append(Problem(tree.mark, f"{rule}, but got {quoted(value)}"))
     if "${" not in value:
         return tree
     return replace(tree, value=_filled(tree, value, environment, problems, key))

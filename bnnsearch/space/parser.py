@@ -22,7 +22,7 @@ _HINTS = {
     "qloguniform": "loguniform with step",
     "qlograndint": "lograndint with step",
     "categorical": "choice",
-    "grid_search": "choice, with the grid sampler",
+    "grid_search": "choice",
     "int": "randint",
     "float": "uniform",
 }

@@ -65,6 +65,7 @@ class SearchSpace:
 
         params = read_back(self.root, written, fits)
         found = TrialConfig.model_validate(self.config_of(params))
+        # What the space leaves open is filled in for each trial, not drawn.
         if found.seed is None:
             found = found.model_copy(update={"seed": wanted.seed})
         if found.name is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,12 +74,23 @@ class SpaceError(InputError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+_USER_IN_URI = re.compile(r"(?<=://)[^/?#\s]*@")
 _CONSTANTS = {"None": "null", "True": "true", "False": "false"}
 
 
+def holds_credentials(text: str) -> bool:
+    """Whether `text` has a URI with a user or password in it."""
+    return _USER_IN_URI.search(text) is not None
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user and password of any URI in it replaced by `***`."""
+    return _USER_IN_URI.sub("***@", text)
+
+
 def quoted(value: object) -> str:
-    """`value` as an error shows it: as in YAML, on one line, shortened to 60 characters."""
-    text = _CONSTANTS.get(repr(value), repr(value))
+    """`value` as an error shows it: as in YAML, on one line, shortened to 60 characters, without credentials."""
+    text = without_credentials(_CONSTANTS.get(repr(value), repr(value)))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
