@@ -2,10 +2,242 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bnnsearch.tracking.view import StudyView
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bnnsearch.results import TrialResult
+from bnnsearch.tracking.view import MAX_AXES, Axis, StudyView, label
+
+FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
+OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
+CURVES = {"complete": GREY, "pruned": "#d4a017", "failed": "#dc2626", "running": "#10b981", "front": FRONT}
+BANDS = ("#f1f5f9", "#e2e8f0", "#dbeafe", "#ede9fe")
+DPI = 110
 
 
 def write_pictures(view: StudyView, directory: Path) -> None:
-    """Write the PNGs."""
+    """Write `pareto.png`, `hypervolume.png` and so on into `directory`; what cannot be shown yet is left out."""
+    drawings: dict[str, Callable[[StudyView], Figure | None]] = {
+        "pareto": pareto_picture,
+        "hypervolume": hypervolume_picture,
+        "importance": importance_picture,
+        "parallel": parallel_picture,
+        "learning_curves": curves_picture,
+        "schedules": schedules_picture,
+        "flip_rate": layers_picture,
+    }
+    for name, draw in drawings.items():
+        figure = draw(view)
+        if figure is not None:
+            FigureCanvasAgg(figure)
+            figure.savefig(directory / f"{name}.png", dpi=DPI)
+
+
+def _axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=INK, labelsize=9, length=0)
+        axes.spines[:].set_visible(False)
+    return figure, list(grid.flat)
+
+
+def pareto_picture(view: StudyView) -> Figure | None:
+    """Every finished trial in each pair of objectives; with one objective, its value over the trials."""
+    if not view.complete:
+        return None
+    pairs = view.pairs() or [("", view.metrics[0])]
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
+    size = (7.5, 4.6) if len(pairs) == 1 else (4.6 * columns, 3.9 * rows)
+    figure, grid = _axes(rows, columns, size=size)
+    for axes, (x, y) in zip(grid, pairs, strict=True):
+        _draw_pair(axes, view, x, y)
+    handles, names = grid[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_pair(axes: Axes, view: StudyView, x: str, y: str) -> None:
+    def points(results: Sequence[TrialResult]) -> tuple[list[float], list[float]]:
+        across = view.column(results, x) if x else [float(result.number) for result in results]
+        return across, view.column(results, y)
+
+    if x and len(view.metrics) == 2:
+        axes.plot(*view.front_line(x, y), color=FRONT, linewidth=1.2, linestyle=":")
+    groups = view.groups
+    if groups["infeasible"]:
+        hollow = {"facecolors": "none", "edgecolors": GREY}
+        axes.scatter(*points(groups["infeasible"]), s=28, label="outside a constraint", **hollow)  # type: ignore[arg-type]
+    if groups["dominated"]:
+        axes.scatter(*points(groups["dominated"]), s=22, color=GREY, alpha=0.7, linewidths=0, label="dominated")
+    if groups["front"]:
+        axes.scatter(*points(groups["front"]), s=46, color=FRONT, edgecolors="white", label="Pareto front")
+        if x:
+            axes.scatter(*points([view.front.knee]), s=170, marker="*", color=KNEE, edgecolors="white", label="knee")
+    axes.set_xlabel(label(x) if x else "trial")
+    axes.set_ylabel(label(y))
+    if x and view.wide(x):
+        axes.set_xscale("log")
+    if view.wide(y):
+        axes.set_yscale("log")
+
+
+def hypervolume_picture(view: StudyView) -> Figure | None:
+    """What the front dominates, over the finished trials."""
+    if not view.front.candidates:
+        return None
+    figure, (axes,) = _axes(size=(7.5, 3.2))
+    numbers = [result.number for result in view.front.candidates]
+    series = view.front.hypervolume_series()
+    axes.step(numbers, series, where="post", color=FRONT, linewidth=1.8)
+    axes.fill_between(numbers, series, step="post", color=FRONT, alpha=0.08, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("trial")
+    axes.set_ylabel("hypervolume")
+    return figure
+
+
+def importance_picture(view: StudyView) -> Figure | None:
+    """What each parameter explains of each objective."""
+    if not view.parameters:
+        return None
+    names = [axis.name for axis in view.parameters]
+    bars = len(view.metrics)
+    figure, (axes,) = _axes(size=(7.5, 1.4 + len(names) * 0.22 * (1 + bars)))
+    for place, (metric, colour) in enumerate(zip(view.metrics, OBJECTIVES, strict=False)):
+        at = np.arange(len(names)) + (place - (bars - 1) / 2) * 0.8 / bars
+        axes.barh(at, list(view.importance(metric).values()), height=0.8 / bars, color=colour, label=label(metric))
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of variance explained")
+    figure.legend(loc="outside upper right", ncols=bars, frameon=False, fontsize=9)
+    return figure
+
+
+def parallel_picture(view: StudyView) -> Figure | None:
+    """The complete trials' parameters and objectives as parallel axes, coloured by the first objective."""
+    if not view.parameters:
+        return None
+    metrics = [Axis(name, tuple(view.column(view.complete, name))) for name in view.metrics]
+    shown = [*view.parameters[:MAX_AXES], *metrics]
+    figure, (axes,) = _axes(size=(1.5 * len(shown) + 1.5, 4.4))
+    heights = np.array([_heights(axis) for axis in shown])  # (axes, trials), 0 to 1
+    colours = _colours(heights[len(shown) - len(metrics)])
+    for trial in np.argsort(heights[len(shown) - len(metrics)]):
+        axes.plot(range(len(shown)), heights[:, trial], color=colours[trial], linewidth=0.9, alpha=0.7)
+    for place, axis in enumerate(shown):
+        axes.axvline(place, color=INK, linewidth=0.8)
+        for height, text in _ticks(axis):
+            patch = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
+            axes.text(place + 0.04, height, text, fontsize=8, va="center", bbox=patch, parse_math=False)
+    axes.set_xticks(range(len(shown)), [label(axis.name) for axis in shown], rotation=15, ha="right", parse_math=False)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    return figure
+
+
+def _span(axis: Axis) -> tuple[float, float]:
+    known = axis.positions[~np.isnan(axis.positions)]
+    low, high = float(known.min()), float(known.max())
+    return low, (high - low) or 1.0
+
+
+def _heights(axis: Axis) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Places of the trials on an axis from 0 to 1; those without the parameter run below it."""
+    low, span = _span(axis)
+    return np.nan_to_num((axis.positions - low) / span, nan=-0.15)
+
+
+def _ticks(axis: Axis) -> list[tuple[float, str]]:
+    low, span = _span(axis)
+    ticks = [((at - low) / span, text) for at, text in zip(*axis.ticks(), strict=True)]
+    return [*ticks, (-0.15, "none")] if np.isnan(axis.positions).any() else ticks
+
+
+def _colours(heights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[tuple[float, float, float, float]]:
+    from matplotlib import colormaps
+
+    return [tuple(colour) for colour in colormaps["viridis"](np.clip(heights, 0, 1))]
+
+
+def curves_picture(view: StudyView) -> Figure | None:
+    """Validation accuracy over the epochs of every trial; where a trial was stopped early there is a cross."""
+    curves = view.curves()
+    if not curves:
+        return None
+    figure, (axes,) = _axes(size=(7.5, 4.2))
+    names = {
+        "complete": "complete",
+        "pruned": "stopped early",
+        "failed": "failed",
+        "running": "not ended",
+        "front": "Pareto front",
+    }
+    for kind, colour in CURVES.items():
+        chosen = [curve for curve in curves if curve[0] == kind]
+        for place, (_, _, epochs, values) in enumerate(chosen):
+            front = kind == "front"
+            axes.plot(
+                epochs,
+                values,
+                color=colour,
+                linewidth=1.8 if front else 0.9,
+                alpha=1.0 if front else 0.5,
+                label=names[kind] if place == 0 else None,
+            )
+        if kind in ("pruned", "failed"):
+            ends = [(epochs[-1], values[-1]) for _, _, epochs, values in chosen]
+            axes.plot([x for x, _ in ends], [y for _, y in ends], "x", color=colour, markersize=5)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label("val_acc"))
+    figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)
+    return figure
+
+
+def schedules_picture(view: StudyView) -> Figure | None:
+    """What changed over the epochs of the knee; phases are shaded."""
+    shown = [number for number in view.shown_trials() if view.schedules(number)]
+    if not shown:
+        return None
+    schedules = view.schedules(shown[0])
+    figure, rows = _axes(len(schedules), size=(7.5, 1.2 + 1.3 * len(schedules)))
+    for axes, (name, (epochs, values)) in zip(rows, schedules.items(), strict=True):
+        axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name == "bits" else "default")
+        axes.set_ylabel(label(name))
+        axes.sharex(rows[-1])
+        for place, (phase, first, last) in enumerate(view.phases(shown[0])):
+            axes.axvspan(first - 0.5, last + 0.5, color=BANDS[place % len(BANDS)], linewidth=0, zorder=0)
+            if axes is rows[0]:
+                at = {"x": (first + last) / 2, "y": 1.02, "transform": axes.get_xaxis_transform()}
+                axes.text(s=phase, ha="center", fontsize=9, parse_math=False, **at)  # type: ignore[arg-type]
+        axes.label_outer()
+    rows[-1].set_xlabel(f"epoch of trial {shown[0]}")
+    return figure
+
+
+def layers_picture(view: StudyView) -> Figure | None:
+    """Flip rate of every layer over the epochs of the knee."""
+    for number in view.shown_trials():
+        found = view.layer_map(number)
+        if found is None:
+            continue
+        epochs, layers, values = found
+        figure, (axes,) = _axes(size=(7.5, 1.6 + 0.22 * len(layers)))
+        axes.grid(visible=False)
+        image = axes.imshow(
+            values, aspect="auto", cmap="Blues", extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(layers) - 0.5, -0.5)
+        )
+        axes.set_yticks(range(len(layers)), layers, parse_math=False)
+        axes.set_xlabel(f"epoch of trial {number}")
+        figure.colorbar(image, ax=axes, label="flip rate")
+        return figure
+    return None

@@ -1,0 +1,313 @@
+"""Tracking against a real MLflow on SQLite: what is recorded, read back, kept while the store is away, and resumed."""
+
+import json
+import shutil
+
+import pytest
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.folder import StudyFolder
+from bnnsearch.pareto import ParetoFront
+from bnnsearch.results import TrialResult, TrialState, append_result, read_results
+from bnnsearch.tracking.describe import flattened
+from bnnsearch.tracking.history import EpochLog, read_history
+from bnnsearch.tracking.spool import Spool, Update, merged
+from bnnsearch.tracking.store import check_store, import_mlflow, store_of
+from bnnsearch.tracking.tracker import SPOOL, Tracker, deliver_spool
+
+import_mlflow()
+
+from mlflow import MlflowClient  # noqa: E402  # after its imports' deprecations are dealt with
+
+from bnnsearch.tracking.readback import read_trials  # noqa: E402
+
+OUTCOMES = [  # val_acc, memory_bytes, state
+    (0.80, 100, TrialState.COMPLETE),
+    (0.90, 200, TrialState.COMPLETE),
+    (0.99, 150, TrialState.PRUNED),
+    (0.95, 150, TrialState.COMPLETE),
+    (0.70, 50, TrialState.FAILED),
+    (0.97, 900, TrialState.COMPLETE),
+    (0.80, 100, TrialState.COMPLETE),
+]
+FRONT = {0, 3, 6}  # 1 is beaten by 3; 5 breaks the constraint; 6 ties with 0
+
+
+def make_study(**settings):
+    objectives = [{"metric": "val_acc", "mode": "max"}, {"metric": "memory_bytes", "mode": "min"}]
+    fields = {"version": 1, "name": "tiny", "objectives": objectives, "budget": {"trials": 7}, **settings}
+    return StudyConfig.model_validate(fields)
+
+
+def play(tracker, folder, numbers, epochs=3):
+    """Run through trials as the search does, without training."""
+    for number in numbers:
+        accuracy, memory, state = OUTCOMES[number]
+        config = {"data": {"name": "digits"}, "model": {"name": "mlp", "hidden": [64, number + 1]}, "seed": number}
+        tracker.trial_started(number, config, {"model.hidden": number + 1})
+        for epoch in range(1, epochs + 1):
+            values = {"val_acc": accuracy / (1 + epochs - epoch), "train_loss": 1.0 / epoch}
+            tracker.epoch_finished(number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.5}}))
+        result = TrialResult(
+            number=number,
+            state=state,
+            config=config,
+            params={"model.hidden": number + 1},
+            metrics={"val_acc": accuracy, "train_loss": 1.0 / epochs, "memory_bytes": memory},
+            violations={"memory_bytes": memory - 500.0},
+            epochs=epochs,
+            reason=None if state is TrialState.COMPLETE else "because",
+        )
+        append_result(folder.results, result)
+        tracker.trial_finished(result)
+
+
+@pytest.fixture(scope="session")
+def blank_store(tmp_path_factory):
+    """A SQLite store with its tables, which take seconds to make."""
+    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, blank_store):
+    shutil.copy(blank_store, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return StudyFolder(tmp_path / "runs" / "tiny" / "20260101-000000")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory, blank_store):
+    """A study of all outcomes, recorded in an embedded store."""
+    home = tmp_path_factory.mktemp("recorded")
+    shutil.copy(blank_store, home)
+    folder = StudyFolder(home / "runs" / "tiny" / "20260101-000000")
+    study = make_study(tracking={"uri": f"sqlite:///{home / 'mlflow.db'}"})
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, range(7))
+    assert tracker.undelivered == 0
+    return study, folder, MlflowClient(tracker.store.uri)
+
+
+def runs_by_trial(client, experiment="tiny"):
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return {run.data.tags.get("trial", "report"): run for run in found}
+
+
+def test_a_client_recomputes_the_same_front(recorded):
+    study, folder, client = recorded
+    results = read_trials("tiny", "20260101-000000", uri=client.tracking_uri)
+    assert ParetoFront.of(results, study.objectives).numbers == FRONT
+    assert ParetoFront.of(read_results(folder.results), study.objectives).numbers == FRONT
+    ours = {result.number: (dict(result.metrics), dict(result.violations)) for result in read_results(folder.results)}
+    assert {result.number: (dict(result.metrics), dict(result.violations)) for result in results} == ours
+
+
+def test_each_trial_is_a_flat_run_with_all_its_parameters(recorded):
+    _, _, client = recorded
+    runs = runs_by_trial(client)
+    assert set(runs) == {"report", *map(str, range(7))}
+    run = runs["3"]
+    assert run.data.params == {"data.name": "digits", "model.name": "mlp", "model.hidden": "[64, 4]", "seed": "3"}
+    assert "mlflow.parentRunId" not in run.data.tags
+    assert run.info.run_name == "trial 3"
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    history = client.get_metric_history(run.info.run_id, "val_acc")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.95 / 3), (2, 0.95 / 2), (3, 0.95)]
+
+
+def test_tags_tell_state_front_and_reason(recorded):
+    _, _, client = recorded
+    runs = runs_by_trial(client)
+    on_front = {number for number, run in runs.items() if run.data.tags.get("pareto") == "true"}
+    assert on_front == set(map(str, FRONT))
+    assert [runs[str(number)].info.status for number in range(7)] == [
+        "FINISHED", "FINISHED", "KILLED", "FINISHED", "FAILED", "FINISHED", "FINISHED",
+    ]  # fmt: skip
+    assert runs["2"].data.tags["state"] == "pruned"
+    assert runs["4"].data.tags["reason"] == "because"
+    assert runs["5"].data.tags["feasible"] == "false"
+    assert {run.data.tags["search_id"] for run in runs.values()} == {"20260101-000000"}
+
+
+def test_the_report_run_has_the_front_and_its_series(recorded):
+    study, folder, client = recorded
+    run = runs_by_trial(client)["report"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["objectives"] == json.dumps([each.model_dump() for each in study.objectives])
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert {"front.json", "front.csv", "report.html", "pareto.png"} <= names
+    sizes = client.get_metric_history(run.info.run_id, "front_size")
+    assert [(metric.step, metric.value) for metric in sizes] == [
+        (1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 3),
+    ]  # fmt: skip
+    assert run.data.metrics["best_val_acc"] == 0.95
+    volume = ParetoFront.of(read_results(folder.results), study.objectives).hypervolume
+    assert run.data.metrics["hypervolume"] == pytest.approx(volume)
+    front = json.loads((folder.report / "front.json").read_text())
+    assert {trial["trial"] for trial in front["trials"]} == FRONT
+
+
+def test_a_resumed_study_goes_on_in_the_same_runs(folder):
+    study = make_study()
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, range(2))
+        tracker.trial_started(2, {"seed": 2}, {})
+        tracker.epoch_finished(2, EpochMetrics(1, 3, "train", {"val_acc": 0.33, "train_loss": 1.0}))
+    client = MlflowClient(tracker.store.uri)
+    before = runs_by_trial(client)
+    assert (before["2"].info.status, before["2"].data.tags["state"]) == ("KILLED", "interrupted")
+
+    with Tracker(make_study(budget={"trials": 9}), folder) as tracker:
+        play(tracker, folder, [2, 3])
+    after = runs_by_trial(client)
+    assert {number: after[number].info.run_id for number in before} == {
+        number: run.info.run_id for number, run in before.items()
+    }
+    assert (after["2"].info.status, after["2"].data.tags["state"]) == ("KILLED", "pruned")
+    steps = [metric.step for metric in client.get_metric_history(after["2"].info.run_id, "train_loss")]
+    assert sorted(steps) == [1, 2, 3]
+    assert after["report"].info.status == "FINISHED"
+    assert after["report"].data.tags["budget.trials"] == "9"
+
+
+def test_a_driver_that_died_leaves_no_run_running(folder):
+    study = make_study()
+    dead = Tracker(study, folder)
+    dead.__enter__()
+    play(dead, folder, [0])
+    dead.trial_started(1, {"seed": 1}, {})
+    dead.trial_started(3, {"seed": 3}, {})
+    append_result(folder.results, TrialResult(3, TrialState.COMPLETE, {}, {}, {"val_acc": 0.95, "memory_bytes": 150.0}))
+    dead._writer.close(30)  # all is delivered, nothing is ended
+
+    assert deliver_spool(study, folder) == 0
+    runs = runs_by_trial(MlflowClient(dead.store.uri))
+    assert {number: run.info.status for number, run in runs.items()} == {
+        "report": "FINISHED", "0": "FINISHED", "1": "KILLED", "3": "FINISHED",
+    }  # fmt: skip
+    assert {number for number, run in runs.items() if run.data.tags.get("pareto") == "true"} == {"0", "3"}
+
+
+def test_two_studies_in_one_store_do_not_mix(tmp_path, folder):
+    folders = [StudyFolder(tmp_path / name / "20260101-000000") for name in ("a", "b")]  # begun in the same second
+    with Tracker(make_study(), folders[0]) as first, Tracker(make_study(), folders[1]) as second:
+        play(first, folders[0], [0, 1])
+        play(second, folders[1], [0])
+    client = MlflowClient(first.store.uri)
+    found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    assert sorted(run.data.tags.get("trial", "report") for run in found) == ["0", "0", "1", "report", "report"]
+
+
+def test_what_is_not_finite_is_left_out(folder):
+    with Tracker(make_study(), folder) as tracker:
+        tracker.trial_started(0, {"seed": 0}, {})
+        tracker.epoch_finished(0, EpochMetrics(1, 3, "train", {"val_acc": 0.1, "train_loss": float("inf")}))
+    run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]
+    assert run.data.metrics == {"val_acc": 0.1}
+    assert read_history(folder.epochs)[0][0].values == {"val_acc": 0.1}
+
+
+def test_nothing_is_written_to_the_terminal(folder, capfd):
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://127.0.0.1:1", "no tracking server answers there"),
+        ("sqlite:////proc/none/mlflow.db", "the tracking database cannot be written"),
+        ("not a uri", "not a tracking URI"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_an_environment_problem(folder, uri, message):
+    with pytest.raises(EnvironmentProblem, match=message):
+        Tracker(make_study(tracking={"uri": uri}), folder)
+
+
+def test_a_server_that_is_not_mlflow_is_told_apart(http_server):
+    study = make_study(tracking={"uri": http_server})
+    with pytest.raises(EnvironmentProblem, match="is not an MLflow server"):
+        check_store(store_of(study))
+
+
+@pytest.fixture
+def http_server():
+    """An HTTP server that answers everything with a page."""
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *args): ...
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_uri_in_messages_hides_credentials(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:1")
+    with pytest.raises(EnvironmentProblem) as problem:
+        check_store(store_of(make_study()))
+    assert "secret" not in str(problem.value)
+    assert "http://***@127.0.0.1:1" in str(problem.value)
+
+
+def test_updates_merge_as_if_delivered_one_after_the_other():
+    first = Update("1", started=5, tags={"state": "running", "a": "1"}, metrics=(("x", 1.0, 1, 5),))
+    second = Update("1", ended=("FINISHED", 9), tags={"state": "complete"}, metrics=(("x", 2.0, 2, 9),))
+    again = Update("1", started=12)
+    assert merged([first, Update("2"), second]) == [
+        Update("1", 5, ("FINISHED", 9), first.metrics + second.metrics, tags={"state": "complete", "a": "1"}),
+        Update("2"),
+    ]
+    assert merged([first, second, again])[0].ended is None
+    assert Update.from_json(second.to_json()) == second
+
+
+def test_a_spool_survives_a_crash_and_a_line_cut_short(tmp_path):
+    path = tmp_path / SPOOL
+    spool = Spool(path)
+    spool.append(Update("1", started=5))
+    spool.append(Update("2", started=6))
+    with path.open("a") as lines:
+        lines.write('{"run": "3", "sta')
+    again = Spool(path)
+    again.append(Update("4", started=7))
+    assert [update.run for update in Spool(path).pending()] == ["1", "2", "4"]
+    again.drop(2)
+    assert [update.run for update in Spool(path).pending()] == ["4"]
+    again.drop(1)
+    assert not path.exists()
+
+
+def test_history_is_read_past_a_line_cut_short(tmp_path):
+    path = tmp_path / "epochs.jsonl"
+    log = EpochLog(path)
+    log.append(0, EpochMetrics(1, 2, "a", {"val_acc": 0.1}, {"flip_rate": {"layer": 0.2}}))
+    log.append(0, EpochMetrics(1, 2, "a", {"val_acc": 0.3}))
+    log.append(0, EpochMetrics(2, 2, "a", {"val_acc": 0.4}))
+    with path.open("a") as lines:
+        lines.write('{"number": 0, "epo')
+    assert [(each.epoch, each.values["val_acc"]) for each in read_history(path)[0]] == [(1, 0.3), (2, 0.4)]
+
+
+def test_parameters_are_flattened_as_in_the_yaml():
+    tree = {"model": {"name": "mlp", "hidden": [64, 64]}, "seed": None, "plan": {"compile": False}, "recu": {}}
+    assert flattened(tree) == {
+        "model.name": "mlp", "model.hidden": "[64, 64]", "seed": "null", "plan.compile": "false", "recu": "{}",
+    }  # fmt: skip
