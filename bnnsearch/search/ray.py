@@ -17,6 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Read when Ray is imported: under `uv run` every worker would else be given an environment of its own, built anew.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
 import ray
 from ray import cloudpickle, tune
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -52,11 +55,13 @@ class RayExecutor:
         address: a running cluster, such as `auto` or `ray://host:10001`; None starts a Ray of our own on this machine,
             bound to loopback, without dashboard, and ends it afterwards.
         num_cpus: cores of a Ray of our own; None is all.
+        slots: trials at once, where the cluster grows with what is asked of it; None is what fits into its nodes now.
     """
 
-    def __init__(self, address: str | None = None, *, num_cpus: int | None = None) -> None:
+    def __init__(self, address: str | None = None, *, num_cpus: int | None = None, slots: int | None = None) -> None:
         self.address = address
         self.num_cpus = num_cpus
+        self.slots = slots
 
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
         with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
@@ -67,7 +72,7 @@ class RayExecutor:
                     search_alg=_CoordinatedSearcher(coordinator),
                     scheduler=_CoordinatedScheduler(coordinator),
                     num_samples=-1,
-                    max_concurrent_trials=concurrency(resources),
+                    max_concurrent_trials=concurrency(resources, self.slots),
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -81,12 +86,14 @@ class RayExecutor:
             ).fit()
 
 
-def concurrency(resources: ResourcesConfig) -> int:
-    """How many trials run at once: as many as fit into the connected cluster, at most `max_concurrent`.
+def concurrency(resources: ResourcesConfig, slots: int | None = None) -> int:
+    """How many trials run at once: `slots`, or as many as fit into the connected cluster; at most `max_concurrent`.
 
     Raises:
         EnvironmentProblem: not even one fits.
     """
+    if slots is not None:
+        return min(slots, resources.max_concurrent or slots)
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     wanted = {"CPU": resources.per_trial.cpu, "GPU": resources.per_trial.gpu}
     for kind, amount in wanted.items():
