@@ -134,7 +134,7 @@ def _convolve(builder: Any, where: list[Any], width: int, real: bool) -> Block:
     first_weight = builder.add(weights, builder.mul(group, filter_bytes))
 
     def row(_: Any, carried: list[Any]) -> list[Any]:
-        *sums, weight = carried[: -PIXELS]
+        *sums, weight = carried[:-PIXELS]
         here = carried[-PIXELS:]
 
         def tap(index: Any, sums: list[Any]) -> list[Any]:
@@ -160,7 +160,7 @@ def _convolve(builder: Any, where: list[Any], width: int, real: bool) -> Block:
 
 
 def _dot_products(builder: Any, where: list[Any], width: int) -> Block:
-    """base - 2 distance, exact in float32; the base of a pixel counts the taps inside the image."""
+    """The base less twice the distance, exact in float32; the base of a pixel counts the taps inside the image."""
     *_, base, base_offsets, pixel, group = where
     distances = _convolve(builder, where, width, real=False)
     lane = builder.shl(group, _I64(6))
@@ -380,11 +380,15 @@ read_int32 = _reader(_I32, types.int32)
 read_real = _reader(_F32, types.float32)
 
 
-@intrinsic
-def write_real(_, address, value):  # type: ignore[no-untyped-def]
-    """Store a float32 at a byte address."""
+def _writer(kind: Any, numba_kind: Any) -> Callable[[int, Any], None]:
+    def typed(_: Any, address: Any, __: Any) -> Any:
+        def codegen(context: Any, builder: Any, ___: Any, values: Any) -> Any:
+            builder.store(values[1], _at(builder, kind, values[0]))
+            return context.get_dummy_value()
 
-    def codegen(__: Any, builder: Any, ___: Any, values: Any) -> Any:
-        return builder.store(values[1], _at(builder, _F32, values[0]))
+        return types.void(address, numba_kind), codegen
 
-    return types.void(address, types.float32), codegen
+    return cast(Callable[[int, Any], None], intrinsic(typed))
+
+
+write_real = _writer(_F32, types.float32)

@@ -1,0 +1,153 @@
+"""`PackedModel`: a 1-bit network that predicts without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.errors import InputError
+from bnnsearch.packed import format as file_format
+from bnnsearch.packed.graph import Array, Graph, Normalisation
+from bnnsearch.packed.plan import Plan
+from bnnsearch.packed.prepare import prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CACHE_BYTES = 2**20
+
+
+class PackedModel:
+    """A binary network as bits, thresholds and the few real arrays that remain.
+
+    It predicts what the torch network predicts in evaluation mode, weights through sign. Every operation between the
+    first convolution and the classifier rounds as PyTorch's does, so the sums of +-1 are equal, not only close; the
+    package's documentation says where a processor's own order of summation can differ.
+    """
+
+    def __init__(self, graph: Graph, tensors: Mapping[str, Array], provenance: Mapping[str, str] | None = None) -> None:
+        self.graph = graph
+        self.tensors = dict(tensors)
+        self.provenance = dict(provenance or {})
+        self._prepared = prepare(graph, self.tensors)
+        self._plans: dict[tuple[int, int], Plan] = {}
+        self._running = Lock()
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        shape: tuple[int, int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        edges: Literal["float32", "int8"] = "float32",
+        provenance: Mapping[str, str] | None = None,
+    ) -> PackedModel:
+        """Pack a torch network; it is left as it was.
+
+        Args:
+            module: from normalised float32 (N, C, H, W) to logits (N, classes).
+            shape: (C, H, W) of its images.
+            mean: per-channel mean that normalises its images, pixels scaled to [0, 1].
+            std: per-channel standard deviation, same scale.
+            edges: how real layers, the first and the last, are stored; int8 rounds their weights.
+            provenance: where the model comes from, kept in the file.
+
+        Raises:
+            InputError: the network holds what a packed one cannot.
+        """
+        from bnnsearch.packed.convert import convert
+
+        images = Normalisation(shape=shape, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+        return cls(*convert(module, images, edges=edges), provenance)
+
+    @classmethod
+    def load(cls, path: Path | str) -> PackedModel:
+        """Read a model from a file.
+
+        Raises:
+            EnvironmentProblem: the file is missing, truncated, changed, of another kind or of a later version.
+        """
+        manifest, tensors = file_format.read(Path(path))
+        return cls(manifest.graph, tensors, manifest.provenance)
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to a file.
+
+        Raises:
+            EnvironmentProblem: the file cannot be written.
+        """
+        file_format.write(Path(path), self.graph, self.tensors, self.provenance)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its images."""
+        return self.graph.images.shape
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the stored arrays; the file's header comes on top."""
+        return sum(array.nbytes for array in self.tensors.values())
+
+    def predict(self, images: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.int64]:
+        """Labels (N,) of images (N, C, H, W); see `logits`."""
+        return np.asarray(self.logits(images, threads=threads).argmax(axis=1))
+
+    def logits(self, images: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.float32]:
+        """Logits (N, classes).
+
+        Args:
+            images: uint8, (N, C, H, W), pixels from 0 to 255.
+            threads: threads to share the images among; one image is the work of one thread.
+
+        Raises:
+            InputError: the images have another shape or type.
+        """
+        images = self._checked(images)
+        threads = max(1, min(threads, len(images)))
+        with self._running:
+            if threads == 1:
+                return self._run(images, 0)
+            with ThreadPoolExecutor(threads) as pool:
+                return np.concatenate(list(pool.map(self._run, np.array_split(images, threads), range(threads))))
+
+    def values(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Real values inside the network, to check it by: such as the integers that a binary convolution sums up to.
+
+        Args:
+            images: as in `logits`.
+            names: names of operations of `graph` that do not give bits.
+
+        Returns:
+            Each value, (N, channels, height, width).
+        """
+        plan = Plan(prepare(self.graph, self.tensors, keep=names), len(images))
+        plan.run(self._checked(images))
+        return {name: plan.values(name) for name in names}
+
+    def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+            raise InputError(f"images must be uint8 (N, {self.shape}), but are {images.dtype} {images.shape}")
+        return np.ascontiguousarray(images)
+
+    def _run(self, images: NDArray[np.uint8], worker: int) -> NDArray[np.float32]:
+        """Run on as many images at a time as keep a layer's values in the cache."""
+        together = max(1, CACHE_BYTES // self._prepared.image_bytes)
+        logits = []
+        for first in range(0, len(images), together):
+            batch = images[first : first + together]
+            logits.append(self._plan(len(batch), worker).run(batch))
+        classes = self._prepared.shapes[self.graph.output].channels
+        return np.concatenate(logits) if logits else np.zeros((0, classes), np.float32)
+
+    def _plan(self, images: int, worker: int) -> Plan:
+        if (images, worker) not in self._plans:
+            self._plans[images, worker] = Plan(self._prepared, images)
+        return self._plans[images, worker]
