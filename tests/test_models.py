@@ -30,7 +30,7 @@ SMALL, LARGE = (3, 32, 32), (3, 64, 64)
 NETWORKS: dict[str, tuple[GradientModel, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(32, 16)), (1, 8, 8)),
     "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation="rprelu"), (1, 8, 8)),
-    "cnn": (CnnConfig(channels=(8, 8, 16), shift=0.1), (1, 28, 28)),
+    "cnn": (CnnConfig(channels=(8, 8, 16), pool_after=(1, 2), shift=0.1), (1, 28, 28)),
     "vgg_small": (VggSmallConfig(width=0.0625), SMALL),
     "xnornet": (XnornetConfig(width=0.03125), (3, 128, 128)),
     "xnornet, small": (XnornetConfig(width=0.03125, stem="small"), SMALL),
@@ -125,8 +125,8 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 
 
 def test_too_many_poolings_are_an_error() -> None:
-    with pytest.raises(ValueError, match="make 4 poolings of 8x8 images"):
-        build_model(CnnConfig(pool_every=1), shape=(1, 8, 8), classes=10)
+    with pytest.raises(ValueError, match=r"pool_after .* has too many for 8x8 pixels"):
+        build_model(CnnConfig(pool_after=(1, 2, 3, 4)), shape=(1, 8, 8), classes=10)
     with pytest.raises(ValueError, match="larger images than 32x32"):
         build_model(XnornetConfig(), shape=SMALL, classes=10)
 
@@ -134,6 +134,11 @@ def test_too_many_poolings_are_an_error() -> None:
 def test_a_network_without_binary_layers_is_an_error() -> None:
     with pytest.raises(ValueError, match="hidden needs at least 2 entries"):
         MlpConfig(hidden=(32,), inputs="real")
+
+
+def test_pools_follow_convolutions_that_are_there() -> None:
+    with pytest.raises(ValueError, match=re.escape("of which there are 5, but got (1, 6)")):
+        CnnConfig(pool_after=(1, 6))
 
 
 def test_depths_and_channels_name_the_same_stages() -> None:

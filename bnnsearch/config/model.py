@@ -78,15 +78,23 @@ class PlainSettings(ActivatedSettings):
 
     Attributes:
         channels: output channels of every convolution, the first one included.
-        pool_every: a 2x2 max-pool follows every so many convolutions.
+        pool_after: the convolutions, counted from 1, that a 2x2 max-pool follows.
         kernel: kernel size of every convolution.
         width: factor on all channels.
     """
 
-    channels: Widths = (32, 64, 64, 128)
-    pool_every: Annotated[int, Field(ge=1, le=16)] = 2
+    channels: Widths = (32, 64, 64, 128, 128)
+    pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 3, 5)
     kernel: Kernel = 3
     width: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _pools_follow_convolutions(self) -> Self:
+        if any(number > len(self.channels) for number in self.pool_after):
+            raise ValueError(
+                f"pool_after counts convolutions, of which there are {len(self.channels)}, but got {self.pool_after}"
+            )
+        return self
 
 
 class CnnConfig(PlainSettings):
@@ -100,6 +108,7 @@ class VggSmallConfig(PlainSettings):
 
     name: Literal["vgg_small"] = "vgg_small"
     channels: Widths = (128, 128, 256, 256, 512, 512)
+    pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (2, 4, 6)
     scale: Scale = "learned"
 
 

@@ -28,7 +28,7 @@ def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: 
         else:
             layer["sign"] = make_sign(config, width)
             layer["conv"] = BinaryConv2d(width, out, config.kernel, padding=padding, scale=config.scale)
-        if number % config.pool_every == 0:
+        if number in config.pool_after:
             layer["pool"] = nn.MaxPool2d(2)
             height, breadth = height // 2, breadth // 2
         layer["norm"] = nn.BatchNorm2d(out)
@@ -36,10 +36,9 @@ def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: 
         parts[f"layer{number}"] = named(layer)
         width = out
     if min(height, breadth) < 1:
-        poolings = len(config.channels) // config.pool_every
         raise ValueError(
-            f"2^(poolings) <= image size must hold, but {len(config.channels)} layers with pool_every "
-            f"{config.pool_every} make {poolings} poolings of {shape[1]}x{shape[2]} images"
+            f"every 2x2 max-pool halves the image, but pool_after {config.pool_after} has too many for "
+            f"{shape[1]}x{shape[2]} pixels"
         )
     parts["flatten"] = nn.Flatten()
     parts["classifier"] = nn.Linear(width * height * breadth, classes)
