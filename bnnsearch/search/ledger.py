@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.results import TrialResult, TrialState
+from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.search.samplers import make_sampler
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace
 
 RUNG = "rung:"
+
+_OPTUNA_STATES = {
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+}
 
 
 class Ledger:
@@ -65,6 +73,39 @@ class Ledger:
             assignments.append(self._resolve(Trial(self._study, frozen._trial_id)))
         return assignments
 
+    def knows(self, number: int) -> bool:
+        """Whether there is a trial of that number that has ended, or runs and can be ended."""
+        return any(trial.number == number and trial.state is not OptunaState.WAITING for trial in self._trials())
+
+    def remembered(self, key: str, value: Any) -> Any:
+        """What the study remembers under `key`; `value`, from now on, where it remembers nothing yet."""
+        if key not in self._study.user_attrs:
+            self._study.set_user_attr(key, value)
+        return self._study.user_attrs[key]
+
+    def restore(self, results: Sequence[TrialResult]) -> None:
+        """Fill an empty ledger with ended trials; numbers that are missing among them become unfinished trials."""
+        ended = by_number(results)
+        for number in range(max(ended, default=-1) + 1):
+            self._study.add_trial(self._recorded(ended[number]) if number in ended else _unfinished_trial())
+
+    def _recorded(self, result: TrialResult) -> FrozenTrial:
+        distributions = _Distributions(result.params)
+        self._space.sample(distributions)
+        return create_trial(
+            state=_OPTUNA_STATES[result.state],
+            values=self._values(result),
+            params=dict(result.params),
+            distributions=distributions.found,
+            user_attrs={} if result.reason is None else {"reason": result.reason},
+            constraints=dict(result.violations),
+        )
+
+    def _values(self, result: TrialResult) -> list[float] | None:
+        if result.state is not TrialState.COMPLETE:
+            return None
+        return [result.metrics[objective.metric] for objective in self._config.objectives]
+
     def params(self, number: int) -> dict[str, Any]:
         """What was sampled for a running trial."""
         return self._open[number].params
@@ -89,14 +130,7 @@ class Ledger:
             trial.set_constraint(name, violation)
         if result.reason is not None:
             trial.set_user_attr("reason", result.reason)
-        match result.state:
-            case TrialState.COMPLETE:
-                values = [result.metrics[objective.metric] for objective in self._config.objectives]
-                self._study.tell(trial, values)
-            case TrialState.PRUNED:
-                self._study.tell(trial, state=OptunaState.PRUNED)
-            case TrialState.FAILED:
-                self._study.tell(trial, state=OptunaState.FAIL)
+        self._study.tell(trial, self._values(result), state=_OPTUNA_STATES[result.state])
 
     def _trials(self, *states: OptunaState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
@@ -127,3 +161,31 @@ def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[
             if key.startswith(RUNG):
                 rungs.setdefault(int(key.removeprefix(RUNG)), {})[trial.number] = tuple(values)
     return rungs
+
+
+def _unfinished_trial() -> FrozenTrial:
+    trial = create_trial(state=OptunaState.RUNNING)
+    trial.datetime_start = datetime.now()
+    return trial
+
+
+class _Distributions:
+    """Suggests known values and notes what they would have been drawn from."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+        self.found: dict[str, BaseDistribution] = {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        self.found[name] = FloatDistribution(low, high, log=log, step=step)
+        return float(self._params[name])
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        self.found[name] = IntDistribution(low, high, log=log, step=step)
+        return int(self._params[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        self.found[name] = CategoricalDistribution(choices)
+        return self._params[name]

@@ -30,10 +30,10 @@ from ray.tune.search import Searcher
 
 from bnnsearch.config.study import PerTrial, ResourcesConfig, StudyConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.search.actor import REPORT, TrialActor
 from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.worker import Assignment, Failure, Job, one_line, run_trial
+from bnnsearch.search.worker import Failure, Job, one_line
 
-REPORT = "report"
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -67,7 +67,7 @@ class RayExecutor:
         with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
             resources = study.resources
             tune.Tuner(
-                tune.with_resources(tune.with_parameters(_TrialActor, job=job), _request(resources.per_trial)),
+                tune.with_resources(tune.with_parameters(TrialActor, job=job), _request(resources.per_trial)),
                 tune_config=tune.TuneConfig(
                     search_alg=_CoordinatedSearcher(coordinator),
                     scheduler=_CoordinatedScheduler(coordinator),
@@ -104,25 +104,6 @@ def concurrency(resources: ResourcesConfig, slots: int | None = None) -> int:
             )
     fit = min(int(available[kind] / amount) for kind, amount in wanted.items() if amount > 0)
     return min(fit, resources.max_concurrent or fit)
-
-
-class _TrialActor(tune.Trainable):
-    """A worker process; reused for one trial after the other, so that torch is loaded once."""
-
-    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]  # with_parameters adds `job`
-        self._job = job
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports.close()
-        self._begin(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        return {REPORT: next(self._reports)}
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._reports = run_trial(self._job, Assignment(**config), own_process=True)
 
 
 class _Here:

@@ -1,44 +1,94 @@
-"""The ledger's file: an Optuna journal in the study's folder, mended where a crash cut it short."""
+"""The ledger on disk: an Optuna journal in the study's folder, mended after a crash and rebuilt when it is damaged."""
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from bnnsearch.errors import InputError
+from bnnsearch.folder import StudyFolder
+from bnnsearch.results import read_results
+from bnnsearch.search.ledger import Ledger
+from bnnsearch.space import Space
+from bnnsearch.space.reader import read_tree
 
-def open_storage(path: Path) -> JournalStorage:
-    """The journal at `path`. Call it only while holding the folder: a lock that a dead driver left is removed.
+logger = logging.getLogger(__name__)
+
+SPACE_KEY = "space"
+MAY_DIFFER = ("budget",)
+
+
+def open_ledger(folder: StudyFolder, space: Space) -> Ledger:
+    """The study's ledger. Call it only while holding the folder: a lock that a dead driver left is removed.
+
+    `results.jsonl` is the second copy of what the ledger knows of ended trials. Where the journal is damaged or has
+    lost one of them it is put aside and written anew from the results; the values at rungs and the trials that were
+    running are lost then, and those trials run again.
 
     Raises:
-        DamagedJournalError: a line of the journal cannot be read.
+        InputError: the space is not the one the study began with.
     """
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)
-    if path.exists():
-        _cut_unfinished_line(path)
-        _check(path)
-    return JournalStorage(JournalFileBackend(str(path)))
+    folder.journal.with_name(folder.journal.name + ".lock").unlink(missing_ok=True)
+    results = read_results(folder.results)
+    damage = _damage(folder.journal)
+    if damage is None:
+        ledger = _ledger(folder.journal, space)
+        lost = [result.number for result in results if not ledger.knows(result.number)]
+        if not lost:
+            return ledger
+        damage = f"it lacks trial {lost[0]}"
+    aside = folder.journal.with_suffix(".damaged")
+    logger.warning("%s: %s; put aside as %s and rebuilt from %s", folder.journal, damage, aside, folder.results)
+    folder.journal.replace(aside)
+    ledger = _ledger(folder.journal, space)
+    ledger.restore(results)
+    return ledger
 
 
-class DamagedJournalError(ValueError):
-    """The ledger's file was damaged."""
+def _ledger(journal: Path, space: Space) -> Ledger:
+    ledger = Ledger(JournalStorage(JournalFileBackend(str(journal))), space.study, space.trial)
+    wanted = _plain(space)
+    differences = _differences(ledger.remembered(SPACE_KEY, wanted), wanted)
+    if differences:
+        raise InputError(f"the space was edited since the study began, only the budget may: {'; '.join(differences)}")
+    return ledger
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    """Drop a last line without its end: the entry a dying driver was writing, which nobody has acted on."""
-    content = path.read_bytes()
+def _damage(journal: Path) -> str | None:
+    """What is wrong with a journal. A last line without its end is cut off: nobody has acted on it."""
+    if not journal.exists():
+        return None
+    content = journal.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        with path.open("r+b") as journal:
-            journal.truncate(whole)
+        with journal.open("r+b") as file:
+            file.truncate(whole)
+    for place, line in enumerate(content[:whole].splitlines(), start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            return f"line {place} is damaged"
+    return None
 
 
-def _check(path: Path) -> None:
-    with path.open(encoding="utf-8") as journal:
-        for place, line in enumerate(journal, start=1):
-            try:
-                json.loads(line)
-            except ValueError as error:
-                raise DamagedJournalError(f"{path}:{place}: the journal is damaged ({error})") from error
+def _plain(space: Space) -> dict[str, Any]:
+    """The space's settings as plain values, without those that may change."""
+    tree = json.loads(json.dumps(read_tree(space.text.encode(), str(space.path)).plain))
+    return {key: value for key, value in tree.items() if key not in MAY_DIFFER}
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Each setting in which two trees differ, as `dotted.path: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]

@@ -21,12 +21,10 @@ from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
 from bnnsearch.search.executor import Executor
-from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.session import logging_to, sole_driver, stop_signals
-from bnnsearch.search.storage import open_storage
+from bnnsearch.search.storage import open_ledger
 from bnnsearch.search.worker import BuildTrainer, Job
 from bnnsearch.space import Space, load_space
-from bnnsearch.trial import build_trainer as build_real_trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def _search(
         session.enter_context(sole_driver(folder))
         session.enter_context(logging_to(folder.log))
         job = _job(study, folder, build_trainer)
-        ledger = Ledger(open_storage(folder.journal), study, space.trial)
+        ledger = open_ledger(folder, space)
         coordinator = Coordinator(study, ledger, job=job, results=folder.results, observers=observers)
         session.enter_context(stop_signals(coordinator))
         executor.run(coordinator, study, job)
@@ -136,4 +134,6 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
 
 
 def _build(config: dict[str, Any], *, device: str) -> Trainer:
-    return build_real_trainer(TrialConfig.model_validate(config), device=device)
+    from bnnsearch.trial import build_trainer  # only workers need all methods and models
+
+    return build_trainer(TrialConfig.model_validate(config), device=device)
