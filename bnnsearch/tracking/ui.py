@@ -28,7 +28,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.tracking.store import Store, check_store, open_client, store_of
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 ALLOWED_HOSTS, PASSWORD = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 

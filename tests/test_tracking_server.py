@@ -1,0 +1,173 @@
+# ruff: noqa: F811  # fixtures are imported by name
+"""Against real MLflow servers on loopback ports: one that dies in the middle of a search, and the one `ui` starts."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+from mlflow import MlflowClient
+from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial  # noqa: F401  # two are fixtures
+
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.pareto import ParetoFront
+from bnnsearch.results import read_results
+from bnnsearch.tracking.readback import read_trials
+from bnnsearch.tracking.store import store_of
+from bnnsearch.tracking.tracker import SPOOL, Tracker, deliver_spool
+from bnnsearch.tracking.ui import serve
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """An MLflow server that can be killed and started again on the same port and store."""
+
+    def __init__(self, home, port):
+        self.uri = f"http://127.0.0.1:{port}"
+        self._home = home
+        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        self._command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}"]
+        self._command += ["--artifacts-destination", str(home / "artifacts")]
+
+    def start(self):
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self._home / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                self._command, env=environment, stdout=log, stderr=log, cwd=self._home, start_new_session=True
+            )
+        for _ in range(900):
+            try:
+                with urllib.request.urlopen(self.uri + "/health", timeout=1):
+                    return
+            except OSError:
+                pass
+            try:
+                code = self._process.wait(timeout=0.2)
+                raise AssertionError(f"the server ended with {code}: {(self._home / 'server.log').read_text()[-500:]}")
+            except subprocess.TimeoutExpired:
+                pass
+        raise AssertionError("the server did not start within three minutes")
+
+    def kill(self):
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path, port, folder):
+    server = Server(tmp_path, port)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, folder):
+    study = make_study(tracking={"uri": server.uri})
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, [0, 1])
+        delivered = threading.Event()
+        while not delivered.wait(0.2) and (folder.path / SPOOL).exists():
+            pass  # until the first trials are on the server
+        server.kill()
+        play(tracker, folder, [2, 3, 4])
+        assert (folder.path / SPOOL).exists()
+        server.start()
+        play(tracker, folder, [5, 6])
+    if tracker.undelivered:  # the server was too slow for the end of the search
+        assert deliver_spool(study, folder) == 0
+    assert not (folder.path / SPOOL).exists()
+
+    results = read_trials("tiny", folder.search_id, uri=server.uri)
+    ours = read_results(folder.results)
+    assert [dict(result.metrics) for result in results] == [dict(result.metrics) for result in ours]
+    assert ParetoFront.of(results, study.objectives).numbers == FRONT
+    client = MlflowClient(server.uri)
+    runs = runs_by_trial(client)
+    for number in range(7):
+        history = client.get_metric_history(runs[str(number)].info.run_id, "train_loss")
+        assert sorted(metric.step for metric in history) == [1, 2, 3]
+    assert all(run.info.status != "RUNNING" for run in runs.values())
+    assert "report.html" in {artifact.path for artifact in client.list_artifacts(runs["report"].info.run_id)}
+
+
+@pytest.mark.slow
+def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
+    study = make_study(tracking={"uri": server.uri})
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, [0])
+        server.kill()
+        play(tracker, folder, [1, 3])
+    assert tracker.undelivered > 0
+    with pytest.raises(EnvironmentProblem, match="no tracking server answers there"):
+        deliver_spool(study, folder)
+    server.start()
+    assert deliver_spool(study, folder) == 0
+    runs = runs_by_trial(MlflowClient(server.uri))
+    assert {number: run.info.status for number, run in runs.items()} == dict.fromkeys(
+        ["report", "0", "1", "3"], "FINISHED"
+    )
+
+
+@pytest.mark.slow
+def test_ui_serves_the_store_and_ends_with_us(folder, port):
+    study = make_study()
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, [0])
+    program = (
+        "import sys; from bnnsearch.config.study import StudyConfig; from bnnsearch.tracking.ui import serve;"
+        "serve(StudyConfig.model_validate_json(sys.argv[1]), port=int(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", program, study.model_dump_json(), str(port)]
+    ui = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = ui.stdout.readline()
+        identifier = MlflowClient(store_of(study).uri).get_experiment_by_name("tiny").experiment_id
+        link = f"http://127.0.0.1:{port}/#/experiments/{identifier}/runs?workflowType=machine_learning"
+        assert line == f"MLflow shows the trials at {link}\n"
+        with urllib.request.urlopen(link, timeout=10) as page:
+            assert b"<title>MLflow</title>" in page.read()
+        runs = runs_by_trial(MlflowClient(f"http://127.0.0.1:{port}"))
+        assert set(runs) == {"report", "0"}
+    finally:
+        ui.send_signal(signal.SIGTERM)
+        _, errors = ui.communicate(timeout=30)
+    assert (ui.returncode, errors) == (0, "")
+    with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
+        probe.connect(("127.0.0.1", port))
+
+
+def test_ui_refuses_a_port_that_is_taken(folder):
+    with Tracker(make_study(), folder), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentProblem, match=rf"cannot listen on 127.0.0.1:{port} \(Address already in use\)"):
+            serve(make_study(), port=port)
+
+
+def test_ui_refuses_other_addresses_without_authentication(folder, monkeypatch):
+    monkeypatch.delenv("MLFLOW_AUTH_ADMIN_PASSWORD", raising=False)
+    monkeypatch.delenv("MLFLOW_SERVER_ALLOWED_HOSTS", raising=False)
+    both = "MLFLOW_AUTH_ADMIN_PASSWORD and MLFLOW_SERVER_ALLOWED_HOSTS"
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        with pytest.raises(EnvironmentProblem, match=both):
+            serve(make_study(), host=host)
+
+
+def test_ui_without_a_store_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(EnvironmentProblem, match="there is no tracking store yet"):
+        serve(make_study())
+    assert not (tmp_path / "mlflow.db").exists()
