@@ -11,14 +11,15 @@ BLOCKED_FOR_CORE = (
 )  # fmt: skip
 
 PRELUDE = """
-import importlib, pkgutil, sys
+import importlib, importlib.machinery, pkgutil, sys
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in BLOCKED:
-            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+class Without(importlib.machinery.PathFinder):
+    # the blocked packages are as if not installed
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.split(".")[0] in BLOCKED else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Blocked())
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Without
 
 def import_all(package):
     module = importlib.import_module(package)
