@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bnnsearch.errors import EnvironmentProblem
 
-class DataError(ValueError):
+
+class DataError(EnvironmentProblem):
     """A data set is missing, short or corrupt; the message names the file and what is expected of it."""
 
 
