@@ -23,6 +23,7 @@ from bnnsearch.core.data import (
     DataError,
     Split,
     StreamedSplit,
+    check_data,
     eval_batches,
     load_data,
     steps_per_epoch,
@@ -197,6 +198,14 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: str) -> None
 def test_a_missing_set_is_found_by_load_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte: no such file; expected one with MD5 6bbc9ace"):
         load_data(MnistConfig(root=str(tmp_path)))
+
+
+def test_data_can_be_checked_before_anything_trains(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        check_data(MnistConfig(root=str(tmp_path)))
+    write_folder(tmp_path)
+    check_data(folder_config(tmp_path))
+    assert len(list((tmp_path / ".bnnsearch-cache").iterdir())) == 2
 
 
 # --- CIFAR as pickled batches

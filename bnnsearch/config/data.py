@@ -126,8 +126,8 @@ class ImageFolderConfig(_Split):
 class ImagenetConfig(_Split):
     """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels.
 
-    Training images are random resized crops; of `augment` only what does not follow from that applies on top.
-    Its published validation images are the test split; validation is cut from the training images.
+    Training images are random resized crops, to which `augment` applies on top: a flip is usual. The published
+    validation images are the test split; validation is cut from the training images.
     """
 
     name: Literal["imagenet"] = "imagenet"

@@ -34,12 +34,25 @@ def load_data(config: DataConfig, *, device: torch.device | str = "cpu") -> Data
     Raises:
         DataError: a file is missing, short or corrupt.
     """
-    return _load(config.model_copy(update={"batch_size": 1, "augment": ()}), torch.device(device))
+    return _loaded(config.model_copy(update={"batch_size": 1, "augment": ()}), torch.device(device))
 
 
-@lru_cache(
-    maxsize=2
-)  # a reused worker meets the same data in every trial; two, so that a device change does not thrash
+def check_data(config: DataConfig) -> None:
+    """Find, before anything trains, whether `load_data` would succeed; nothing is kept in memory.
+
+    A folder of images is decoded by it, so that the workers to come only read the result.
+
+    Raises:
+        DataError: a file is missing, short or corrupt.
+    """
+    _load(config, torch.device("cpu"))
+
+
+@lru_cache(maxsize=2)  # a reused worker meets the same images in every trial
+def _loaded(config: DataConfig, device: torch.device) -> Dataset:
+    return _load(config, device)
+
+
 def _load(config: DataConfig, device: torch.device) -> Dataset:
     if isinstance(config, ImagenetConfig):
         return load_imagenet(config, device)
