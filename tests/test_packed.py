@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from bnnsearch.core.binarize import sign
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, RPReLU, RSign, ShiftedHardtanh, Sign, binary_layers
 from bnnsearch.core.models.build import build_model
 from bnnsearch.errors import InputError
+from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 
 MEAN, STD = 0.45, 0.24
@@ -308,3 +310,14 @@ def test_a_model_predicts_where_torch_is_not_installed(tmp_path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert [int(label) for label in done.stdout.split()] == packed.predict(images).tolist()
+
+
+def test_latency_ranks_networks_by_their_work() -> None:
+    torch.manual_seed(0)
+    shape = (3, 32, 32)
+    small, large = (pack(build_model(Resnet20Config(width=w), shape=shape, classes=10), shape) for w in (1.0, 4.0))
+    affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    fast, slow = (measure_latency(model, seconds=0.1) for model in (small, large))
+    assert 0 < 1.5 * fast.median_ms < slow.median_ms
+    assert affinity is None or os.sched_getaffinity(0) == affinity
+    assert small.packed_bytes < large.packed_bytes

@@ -63,7 +63,7 @@ class Column(IntEnum):
 class CopyColumn(IntEnum):
     """Columns of INPUT, COPY and SIGMOID stages, which move scalars.
 
-    COPY writes CHANNELS channels of PIXELS pixels to TARGET, or zeros where SOURCE is 0. INPUT reads octets in the
+    COPY writes CHANNELS channels of PIXELS pixels to TARGET, SIGMOID their sigmoids. INPUT reads octets in the
     order (image, channel, row, column) and looks them up in TABLE, 256 float32 per input channel; PER_CHANNEL target
     channels share a row of it, and an image has PIXELS / IMAGES pixels.
     """
@@ -109,9 +109,7 @@ def _copy(stage: Table) -> None:
         source = stage[1] + read_int32(stage[2] + pixel * 4)
         target = stage[3] + read_int32(stage[4] + pixel * 4)
         for channel in range(stage[6]):
-            value = np.float32(0)
-            if stage[1] != 0:
-                value = read_real(source + channel * 4)
+            value = read_real(source + channel * 4)
             if stage[0] == _SIGMOID:
                 value = np.float32(1 / (1 + math.exp(-np.float64(value))))
             write_real(target + channel * 4, value)

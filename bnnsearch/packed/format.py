@@ -12,7 +12,7 @@ import struct
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,19 +49,24 @@ class Manifest(BaseModel):
     provenance: dict[str, str] = {}
 
 
-def write(path: Path, graph: Graph, tensors: Mapping[str, Array], provenance: Provenance) -> None:
+def encode(graph: Graph, tensors: Mapping[str, Array], provenance: Provenance) -> bytes:
+    """The content of a model's file."""
+    digests = {name: _digest(array) for name, array in tensors.items()}
+    manifest = Manifest(graph=graph, digests=digests, provenance=dict(provenance))
+    text = json.dumps(_brief(manifest), separators=(",", ":"))
+    metadata = {"manifest": text, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return cast(bytes, save(dict(tensors), metadata=metadata))
+
+
+def write(path: Path, content: bytes) -> None:
     """Write a model; a file that is there is replaced as a whole or not at all.
 
     Raises:
         EnvironmentProblem: the file cannot be written.
     """
-    digests = {name: _digest(array) for name, array in tensors.items()}
-    manifest = Manifest(graph=graph, digests=digests, provenance=dict(provenance))
-    text = json.dumps(_brief(manifest), separators=(",", ":"))
-    metadata = {"manifest": text, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        unfinished.write_bytes(save(dict(tensors), metadata=metadata))
+        unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

@@ -84,7 +84,7 @@ class PackedModel:
         Raises:
             EnvironmentProblem: the file cannot be written.
         """
-        file_format.write(Path(path), self.graph, self.tensors, self.provenance)
+        file_format.write(Path(path), self._encoded())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,8 +93,8 @@ class PackedModel:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of the stored arrays; the file's header comes on top."""
-        return sum(array.nbytes for array in self.tensors.values())
+        """Bytes of its file."""
+        return len(self._encoded())
 
     def predict(self, images: NDArray[np.uint8], *, threads: int = 1) -> NDArray[np.int64]:
         """Labels (N,) of images (N, C, H, W); see `logits`."""
@@ -131,6 +131,9 @@ class PackedModel:
         plan = Plan(prepare(self.graph, self.tensors, keep=names), len(images))
         plan.run(self._checked(images))
         return {name: plan.values(name) for name in names}
+
+    def _encoded(self) -> bytes:
+        return file_format.encode(self.graph, self.tensors, self.provenance)
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if images.dtype != np.uint8 or images.shape[1:] != self.shape:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.kernels import conv
-from bnnsearch.kernels.conv_block import LANES, VECTOR_BYTES, Step
+from bnnsearch.kernels.conv_block import LANES, Step
 from bnnsearch.kernels.conv_block import Source as Fill
 from bnnsearch.kernels.popcount import padded
 from bnnsearch.packed.graph import (
@@ -30,6 +30,7 @@ from bnnsearch.packed.graph import (
     Shape,
     Shift,
     Sigmoid,
+    Slice,
     Threshold,
 )
 from bnnsearch.packed.layout import Layout, offset_table, per_channel, reversed_lanes
@@ -114,7 +115,7 @@ class Plan:
     def _add_copy(
         self,
         kind: conv.Stage,
-        source: tuple[str | None, int],
+        source: tuple[str, int],
         target: tuple[str, int],
         *,
         pixels: int | None = None,
@@ -123,7 +124,7 @@ class Plan:
         layout = self._memory.layouts[target[0]]
         row = dict.fromkeys(conv.CopyColumn, 0) | {
             conv.CopyColumn.KIND: kind,
-            conv.CopyColumn.SOURCE: self._memory.address(source[0]) if source[0] else 0,
+            conv.CopyColumn.SOURCE: self._memory.address(source[0]),
             conv.CopyColumn.OFFSETS: source[1],
             conv.CopyColumn.TARGET: self._memory.address(target[0]),
             conv.CopyColumn.TARGET_OFFSETS: target[1],
@@ -147,34 +148,33 @@ class Plan:
         )
 
     def _add_concatenation(self, source: Concatenate) -> None:
-        """Whole vectors where slices begin and end with one, else scalar by scalar."""
-        target = self._memory.layouts[source.name]
+        """Zeros everywhere if there are any, then the slices: as vectors where they are whole ones, else as scalars."""
+        layout = self._memory.layouts[source.name]
+        places = layout.pixel_places()
+        if any(part.input is None for part in source.parts):
+            zeros = (self._memory.zeros, self._keep(offset_table(np.zeros(len(places), np.int64), 0)))
+            self._add_vectors(zeros, (source.name, places), layout.shape.channels)
         first = 0
         for part in source.parts:
-            name = self._prepared.schedule.source_of(part.input) if part.input else None
-            read, write = 4 * part.first, target.pixel_places() + 4 * first
+            if part.input is not None:
+                self._add_slice(part, (source.name, places + 4 * first))
             first += part.count
-            last = first == target.shape.channels
-            if read % VECTOR_BYTES == 0 and write[0] % VECTOR_BYTES == 0 and (last or part.count % LANES == 0):
-                self._add_vectors((name, read), (source.name, write), part.count)
-                continue
-            table = self._table(name, self._memory.layouts[name].pixel_places() + read) if name else 0
-            write_table = self._table(source.name, write)
-            self._add_copy(
-                conv.Stage.COPY, (name, table or write_table), (source.name, write_table), channels=part.count
-            )
 
-    def _add_vectors(self, source: tuple[str | None, int], target: tuple[str, NDArray[np.int64]], count: int) -> None:
-        """Copy `count` channels from byte `source[1]` of its pixels on, or zeros, to the places of the target."""
-        name, first = source
-        pixels = len(target[1])
-        if name is None:
-            address, table = self._memory.zeros, self._keep(offset_table(np.zeros(pixels, np.int64), 0))
-        else:
-            address, table = self._memory.address(name) + first, self._table(name)
+    def _add_slice(self, part: Slice, target: tuple[str, NDArray[np.int64]]) -> None:
+        assert part.input is not None
+        name = self._prepared.schedule.source_of(part.input)
+        if part.count % LANES == 0:
+            self._add_vectors((self._memory.address(name) + 4 * part.first, self._table(name)), target, part.count)
+            return
+        read = self._memory.layouts[name].pixel_places() + 4 * part.first
+        write = self._table(target[0], target[1])
+        self._add_copy(conv.Stage.COPY, (name, self._table(name, read)), (target[0], write), channels=part.count)
+
+    def _add_vectors(self, source: tuple[int, int], target: tuple[str, NDArray[np.int64]], count: int) -> None:
+        """Copy whole vectors from the pixels at (address, offsets) to places of the target."""
+        row = {conv.Column.SOURCE: source[0], conv.Column.OFFSETS: source[1], conv.Column.ROWS: 1}
         step = [Step.STORE, 0, 0, self._memory.address(target[0]), self._table(*target)]
-        row = {conv.Column.SOURCE: address, conv.Column.OFFSETS: table, conv.Column.ROWS: 1}
-        self._append_block(row | {conv.Column.KIND: Fill.MAX}, Shape(count, pixels, 1), [step])
+        self._append_block(row | {conv.Column.KIND: Fill.MAX}, Shape(count, len(target[1]), 1), [step])
 
     # --- blocks ---
 
