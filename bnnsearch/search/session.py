@@ -35,15 +35,6 @@ def sole_driver(folder: StudyFolder) -> Iterator[None]:
         yield
 
 
-def is_running(folder: StudyFolder) -> bool:
-    """Whether a process works on the study now."""
-    try:
-        with sole_driver(folder):
-            return False
-    except InputError:
-        return True
-
-
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send what the search, Optuna and Ray log to `path` instead of the terminal."""

@@ -6,8 +6,9 @@ opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoint
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import Trainer
-from bnnsearch.errors import InputError
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
@@ -110,6 +111,7 @@ def _search(
 ) -> StudyOutcome:
     study = space.study
     with ExitStack() as session:
+        session.enter_context(_disk_room(folder))
         session.enter_context(sole_driver(folder))
         session.enter_context(logging_to(folder.log))
         job = _job(study, folder, build_trainer)
@@ -119,6 +121,19 @@ def _search(
         executor.run(coordinator, study, job)
     results = tuple(sorted(coordinator.results.values(), key=lambda result: result.number))
     return StudyOutcome(study, results, coordinator.stopped or StopReason.FINISHED)
+
+
+@contextmanager
+def _disk_room(folder: StudyFolder) -> Iterator[None]:
+    """Say what to do when the disk is full: nothing that was recorded is lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise
+        raise EnvironmentProblem(
+            f"{error.strerror}: {error.filename or folder.path}; make room, then `bnnsearch resume {folder.path}`"
+        ) from error
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:

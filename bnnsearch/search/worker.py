@@ -108,7 +108,7 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
                 if metrics is None:
                     raise RuntimeError("training ended before the last epoch of its plan")
                 if metrics.epoch < metrics.epochs and time.monotonic() - saved >= job.checkpoint_interval:
-                    save_checkpoint(job.checkpoint(assignment.number), trainer.state_dict())
+                    _save(job.checkpoint(assignment.number), trainer)
                     saved = time.monotonic()
             yield metrics
     # a mistake in the configuration, or a loss that is not finite, would come again at the next attempt
@@ -138,6 +138,13 @@ def _start(job: Job, assignment: Assignment) -> Trainer:
             logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
             return job.build_trainer(assignment.config)
     return trainer
+
+
+def _save(path: Path, trainer: Trainer) -> None:
+    try:
+        save_checkpoint(path, trainer.state_dict())
+    except OSError as error:  # an insurance: training goes on without it
+        logger.warning("%s is not saved: %s", path, error)
 
 
 class _TimeLimit:

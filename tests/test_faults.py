@@ -1,0 +1,288 @@
+"""What goes wrong around a search, and that a resumed search ends as if nothing had."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import search_fixtures
+from search_fixtures import TinyTrainer, tiny
+
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.folder import StudyFolder
+from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.session import sole_driver
+from bnnsearch.search.study import StudyOutcome, resume_study, run_study
+
+ONE_AT_A_TIME = ("budget.trials=6", "resources.max_concurrent=1", "sampler={name: tpe, startup_trials: 2}")
+RUNNERS = ["local", pytest.param("ray", marks=pytest.mark.slow)]
+
+
+def same(results: Sequence[TrialResult]) -> list[tuple[Any, ...]]:
+    """What two runs of one search must agree on."""
+    return [(each.number, each.state, each.params, each.metrics, each.epochs, each.reason) for each in results]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The search of ONE_AT_A_TIME when nothing happens."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    space = tiny(folder, *ONE_AT_A_TIME)
+    outcome = run_study(space, study_dir=folder / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    assert [result.state for result in outcome.results] == [TrialState.COMPLETE] * 6
+    return same(outcome.results)
+
+
+@contextmanager
+def driver(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("search_driver.py")), str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def read_until(process: subprocess.Popen[str], start: str) -> str:
+    """Reads the driver's events until the one that starts so."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            return line.strip()
+    pytest.fail(f"the driver ended with {process.wait()} and never said {start!r}")
+
+
+def finish(folder: Path, **extra: Any) -> StudyOutcome:
+    return resume_study(folder / "study", executor=LocalExecutor(), build_trainer=TinyTrainer, **extra)
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_killed_driver_loses_nothing(tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str) -> None:
+    with driver(tmp_path, runner, "SlowTrainer", *ONE_AT_A_TIME) as process:
+        read_until(process, "epoch 3 2")
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+    assert same(finish(tmp_path).results) == undisturbed
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "study/study.journal"))
+    )
+    states = [trial.state.name for trial in optuna.load_study(study_name="tiny", storage=storage).trials]
+    assert states == ["COMPLETE"] * 6
+
+
+SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["local", "ray"])
+@SIGNALS
+def test_a_signal_to_the_driver_ends_it_in_good_order(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str, number: signal.Signals, said: str
+) -> None:
+    with driver(tmp_path, runner, "SlowTrainer", *ONE_AT_A_TIME) as process:
+        read_until(process, "epoch 3 2")
+        process.send_signal(number)
+        assert read_until(process, "stopped") == f"stopped {said} 3"
+        assert process.wait() == 0
+
+    assert same(finish(tmp_path).results) == undisturbed
+
+
+class Signaller:
+    """Sends its own process a signal in the second epoch of trial 3."""
+
+    def __init__(self, number: signal.Signals = signal.SIGINT) -> None:
+        self.number = number
+
+    def trial_started(self, number: int, config: Any, params: Any) -> None: ...
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        if (number, metrics.epoch) == (3, 2):
+            os.kill(os.getpid(), self.number)
+
+    def trial_finished(self, result: TrialResult) -> None: ...
+
+
+def interrupted(folder: Path, number: signal.Signals = signal.SIGINT) -> StudyOutcome:
+    """The search of ONE_AT_A_TIME, stopped by a signal in trial 3."""
+    return run_study(
+        tiny(folder, *ONE_AT_A_TIME),
+        study_dir=folder / "study",
+        executor=LocalExecutor(),
+        observers=[Signaller(number)],
+        build_trainer=TinyTrainer,
+    )
+
+
+@SIGNALS
+def test_a_signal_stops_the_search_and_resume_ends_it(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], number: signal.Signals, said: str
+) -> None:
+    before = signal.getsignal(number)
+    outcome = interrupted(tmp_path, number)
+    assert (outcome.stopped, same(outcome.results)) == (said, undisturbed[:3])
+    assert signal.getsignal(number) is before
+
+    assert same(finish(tmp_path).results) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_a_driver_that_hangs(tmp_path: Path) -> None:
+    with driver(tmp_path, "local", "HangingTrainer", *ONE_AT_A_TIME) as process:
+        read_until(process, "epoch 0 1")
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == -signal.SIGINT
+
+
+def test_wall_time_leaves_running_trials_to_resume(tmp_path: Path) -> None:
+    space = tiny(tmp_path, "budget={trials: 50, wall_time: 1s}")
+    folder = tmp_path / "study"
+    build = search_fixtures.SlowTrainer
+    first = run_study(space, study_dir=folder, executor=LocalExecutor(), build_trainer=build)
+    assert first.stopped == "wall_time"
+    assert 0 < len(first.results) < 50
+    second = resume_study(folder, executor=LocalExecutor(), build_trainer=build)
+    assert second.stopped == "wall_time"
+    assert [result.number for result in second.results] == list(range(len(second.results)))
+    assert len(second.results) > len(first.results)
+
+
+def cut_last_line(journal: Path) -> None:
+    journal.write_bytes(journal.read_bytes()[:-10])
+
+
+def lose_half(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]))
+
+
+def garble_the_middle(journal: Path) -> None:
+    content = bytearray(journal.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20] = b"\0" * 20
+    journal.write_bytes(bytes(content))
+
+
+def empty(journal: Path) -> None:
+    journal.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut_last_line, lose_half, garble_the_middle, empty, Path.unlink])
+def test_a_damaged_ledger_is_rebuilt_from_the_results(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], damage: Callable[[Path], None]
+) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    damage(tmp_path / "study/study.journal")
+
+    assert same(finish(tmp_path, trials=6).results) == undisturbed
+
+
+def test_a_trial_lost_with_the_journal_is_run_again(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    results = tmp_path / "study/results.jsonl"
+    lines = results.read_text().splitlines(keepends=True)
+    results.write_text(lines[0] + lines[1] + lines[3])
+    (tmp_path / "study/study.journal").unlink()
+
+    outcome = finish(tmp_path, trials=6)
+    assert [(result.number, result.state) for result in outcome.results] == [(n, TrialState.COMPLETE) for n in range(6)]
+    assert same([outcome.results[n] for n in (0, 1, 3)]) == [undisturbed[n] for n in (0, 1, 3)]
+
+
+def test_a_lock_left_by_a_dead_driver_does_not_hold_up(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    (tmp_path / "study/study.journal.lock").symlink_to(tmp_path / "study/study.journal")
+
+    assert same(finish(tmp_path, trials=6).results) == undisturbed
+
+
+def test_a_result_that_the_ledger_missed_is_closed_in_it(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    """The driver died between the two writes: the journal ends before the trial was told."""
+    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    journal = tmp_path / "study/study.journal"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+
+    assert same(finish(tmp_path, trials=6).results) == undisturbed
+    assert not journal.with_suffix(".damaged").exists()
+
+
+@pytest.mark.parametrize("spoil", [lambda state: state.write_bytes(b""), cut_last_line, garble_the_middle])
+def test_a_damaged_checkpoint_costs_a_repetition_only(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], spoil: Callable[[Path], None]
+) -> None:
+    interrupted(tmp_path)
+    (state,) = (tmp_path / "study/checkpoints").glob("3.pt")
+    spoil(state)
+
+    assert same(finish(tmp_path).results) == undisturbed
+    assert "trial 3 starts anew" in (tmp_path / "study/search.log").read_text()
+
+
+def test_an_edited_space_is_refused_with_the_difference(tmp_path: Path) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME)
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    file = tmp_path / "study/space.yaml"
+    file.write_text(file.read_text().replace("epochs: 4", "epochs: 9"))
+
+    with pytest.raises(InputError, match=r"only the budget may: trial\.plan\.epochs: 4 -> 9$"):
+        finish(tmp_path)
+
+
+def test_a_study_has_one_driver(tmp_path: Path) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME)
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    folder = StudyFolder(tmp_path / "study")
+    with sole_driver(folder), pytest.raises(InputError, match="another process is working on this study"):
+        finish(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_studies_at_once_do_not_mix(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    with (
+        driver(tmp_path / "a", "local", "SlowTrainer", *ONE_AT_A_TIME) as a,
+        driver(tmp_path / "b", "local", "SlowTrainer", *ONE_AT_A_TIME, "seed=8") as b,
+    ):
+        for process in (a, b):
+            assert read_until(process, "stopped") == "stopped finished 6"
+    results = [same(read_results(tmp_path / name / "study/results.jsonl")) for name in ("a", "b")]
+    assert results[0] == undisturbed
+    assert all(left[2] != right[2] for left, right in zip(*results, strict=True))
+
+
+def test_a_full_disk_ends_the_search_with_what_to_do(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, hard))  # as on a full disk, no file grows beyond this
+    try:
+        with pytest.raises(EnvironmentProblem, match=r"File too large.*bnnsearch resume"):
+            run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert same(finish(tmp_path).results) == undisturbed

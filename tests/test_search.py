@@ -1,0 +1,250 @@
+"""One contract for both executors: what a search promises, on a study that takes no time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import search_fixtures as trainers
+from search_fixtures import TinyTrainer, tiny
+
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.search.executor import Executor
+from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.ray import RayExecutor
+from bnnsearch.search.study import StudyOutcome, resume_study, run_study
+from bnnsearch.search.worker import BuildTrainer
+
+
+@pytest.fixture(scope="session")
+def small_ray() -> Iterator[None]:
+    """One Ray of two cores for all tests; its workers find the fixtures."""
+    import ray
+
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    if request.param == "local":
+        return LocalExecutor()
+    request.getfixturevalue("small_ray")
+    return RayExecutor()
+
+
+class Diary:
+    """Writes down what an observer is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, int, Any]] = []
+
+    def trial_started(self, number: int, config: Any, params: Any) -> None:
+        self.events.append(("started", number, params))
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        self.events.append(("epoch", number, metrics.epoch))
+
+    def trial_finished(self, result: TrialResult) -> None:
+        self.events.append(("finished", result.number, result.state))
+
+    def of(self, number: int) -> list[tuple[str, Any]]:
+        return [(event, detail) for event, each, detail in self.events if each == number]
+
+
+def search(
+    folder: Path, executor: Executor, *overrides: str, build: BuildTrainer = TinyTrainer, diary: Diary | None = None
+) -> StudyOutcome:
+    space = tiny(folder, *overrides)
+    observers = [diary] if diary else []
+    return run_study(space, study_dir=folder / "study", executor=executor, observers=observers, build_trainer=build)
+
+
+def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(folder / "study/study.journal"))
+    )
+    return optuna.load_study(study_name="tiny", storage=storage).trials
+
+
+def test_the_budget_is_met_exactly_and_every_trial_is_told(tmp_path: Path, executor: Executor) -> None:
+    diary = Diary()
+    outcome = search(tmp_path, executor, "budget.trials=5", diary=diary)
+
+    assert outcome.stopped == "finished"
+    assert [(result.number, result.state, result.epochs) for result in outcome.results] == [
+        (number, TrialState.COMPLETE, 4) for number in range(5)
+    ]
+    for result in outcome.results:
+        x, neurons = result.config["optimizer"]["lr"], result.config["model"]["hidden"][0]
+        assert result.metrics["val_acc"] == pytest.approx(x * 15 / 16)
+        assert result.metrics["memory_bytes"] == 100 * neurons
+        started, *epochs, finished = diary.of(result.number)
+        assert started == ("started", result.params)
+        assert epochs == [("epoch", epoch) for epoch in (1, 2, 3, 4)]
+        assert finished == ("finished", TrialState.COMPLETE)
+    assert read_results(tmp_path / "study/results.jsonl") == list(outcome.results)
+    assert [trial.values for trial in optuna_trials(tmp_path)] == [
+        [result.metrics["val_acc"], result.metrics["memory_bytes"]] for result in outcome.results
+    ]
+    assert not list((tmp_path / "study/checkpoints").iterdir())
+
+
+def test_nan_fails_at_once_with_its_reason_and_is_not_retried(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(tmp_path, executor, "budget.trials=6", build=trainers.DivergingTrainer)
+
+    diverged = [result for result in outcome.results if result.config["optimizer"]["lr"] > 0.5]
+    assert 0 < len(diverged) < 6
+    for result in outcome.results:
+        if result in diverged:
+            assert (result.state, result.epochs) == (TrialState.FAILED, 2)
+            assert result.reason == "val_acc is nan after epoch 2"
+        else:
+            assert result.state is TrialState.COMPLETE
+    states = [trial.state.name for trial in optuna_trials(tmp_path)]
+    assert states == ["FAIL" if result in diverged else "COMPLETE" for result in outcome.results]
+
+
+@pytest.mark.parametrize("crash", ["CrashingTrainer", "DyingTrainer"])
+def test_a_crashed_trial_goes_on_from_its_checkpoint(tmp_path: Path, executor: Executor, crash: str) -> None:
+    if crash == "DyingTrainer" and isinstance(executor, LocalExecutor):
+        pytest.skip("the process that dies would be this one")
+    notes, diary = tmp_path / "notes", Diary()
+    notes.mkdir()
+    outcome = search(
+        tmp_path, executor, "budget.trials=2", build=partial(getattr(trainers, crash), notes=notes), diary=diary
+    )
+
+    assert [result.state for result in outcome.results] == [TrialState.COMPLETE] * 2
+    # the state of epoch 2 was saved, epoch 3 broke off and is trained again; observers see each epoch once
+    assert sorted(note.read_text() for note in notes.iterdir()) == ["12334", "12334"]
+    for number in range(2):
+        assert [detail for event, detail in diary.of(number) if event == "epoch"] == [1, 2, 3, 4]
+
+
+def test_a_trial_that_crashes_too_often_fails_with_the_error(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(tmp_path, executor, build=trainers.BrokenTrainer)
+
+    assert outcome.stopped == "finished"
+    assert [(result.state, result.reason) for result in outcome.results] == [
+        (TrialState.FAILED, "RuntimeError: out of order")
+    ] * 4
+
+
+def test_a_mistake_in_the_configuration_is_not_retried(tmp_path: Path, executor: Executor) -> None:
+    build = partial(trainers.WrongTrainer, notes=tmp_path)
+    outcome = search(tmp_path, executor, build=build)
+
+    assert {result.reason for result in outcome.results} == {"width must be odd, but got 2"}
+    assert (tmp_path / "attempts").read_text() == "...."
+
+
+def test_the_failure_cap_ends_the_search(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(
+        tmp_path,
+        executor,
+        "budget={trials: 50, max_failed_trials: 2}",
+        "resources.max_concurrent=1",
+        "retries=0",
+        build=trainers.BrokenTrainer,
+    )
+
+    assert outcome.stopped == "max_failed_trials"
+    assert [result.state for result in outcome.results] == [TrialState.FAILED] * 2
+
+
+def test_a_hung_trial_is_ended_by_its_timeout(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(tmp_path, executor, "resources.trial_timeout=1s", build=trainers.HangingTrainer)
+
+    hung = [result for result in outcome.results if result.config["optimizer"]["lr"] > 0.5]
+    assert 0 < len(hung) < 4
+    for result in outcome.results:
+        assert result.state is (TrialState.FAILED if result in hung else TrialState.COMPLETE)
+    assert {result.reason for result in hung} == {"the trial took longer than trial_timeout = 1 s"}
+
+
+def test_halving_stops_trials_and_tells_them_pruned(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(
+        tmp_path,
+        executor,
+        "objectives=[{metric: val_acc, mode: max}]",
+        "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}",
+        "budget.trials=10",
+        "resources.max_concurrent=1",
+    )
+
+    # by hand: in the order of arrival a trial goes on while it is in the better half of those seen at its rung
+    rungs: dict[int, list[float]] = {1: [], 2: []}
+    for result in outcome.results:
+        x, stopped = result.config["optimizer"]["lr"], None
+        for epoch in (1, 2):
+            rungs[epoch].append(x)
+            if sorted(rungs[epoch], reverse=True).index(x) >= -(-len(rungs[epoch]) // 2):
+                stopped = epoch
+                break
+        assert (result.state, result.epochs) == (
+            (TrialState.COMPLETE, 4) if stopped is None else (TrialState.PRUNED, stopped)
+        )
+    assert {result.state for result in outcome.results} == {TrialState.COMPLETE, TrialState.PRUNED}
+    states = [trial.state.name.lower() for trial in optuna_trials(tmp_path)]
+    assert states == ["complete" if result.state is TrialState.COMPLETE else "pruned" for result in outcome.results]
+
+
+def test_constraints_are_told_to_optuna_and_keep_trials_off_the_front(tmp_path: Path, executor: Executor) -> None:
+    outcome = search(tmp_path, executor, "constraints=[{metric: val_acc, min: 0.5}]", "budget.trials=6")
+
+    for result, trial in zip(outcome.results, optuna_trials(tmp_path), strict=True):
+        assert result.violations == {"val_acc": pytest.approx(0.5 - result.metrics["val_acc"])}
+        assert result.selectable == (result.metrics["val_acc"] >= 0.5)
+        assert trial.constraints == pytest.approx(result.violations)
+    assert len({result.selectable for result in outcome.results}) == 2
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_same_seed_one_worker_twice_is_the_same_search(tmp_path: Path, executor: Executor, sampler: str) -> None:
+    overrides = (f"sampler={{name: {sampler}}}", "budget.trials=14", "resources.max_concurrent=1")
+    first, second = (search(tmp_path / run, executor, *overrides).results for run in ("first", "second"))
+
+    assert [(each.params, each.metrics, each.config) for each in first] == [
+        (each.params, each.metrics, each.config) for each in second
+    ]
+    assert len({each.config["seed"] for each in first}) == 14
+
+
+def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executor) -> None:
+    overrides = ("sampler={name: tpe, startup_trials: 3}", "resources.max_concurrent=1")
+    whole = search(tmp_path / "whole", executor, *overrides, "budget.trials=8")
+    search(tmp_path / "parts", executor, *overrides, "budget.trials=3")
+    parts = resume_study(tmp_path / "parts/study", executor=executor, trials=8, build_trainer=TinyTrainer)
+
+    assert [(each.number, each.params, each.metrics) for each in parts.results] == [
+        (each.number, each.params, each.metrics) for each in whole.results
+    ]
+
+
+def test_a_folder_that_holds_a_study_is_not_searched_anew(tmp_path: Path) -> None:
+    search(tmp_path, LocalExecutor())
+    with pytest.raises(InputError, match="holds a study already; `bnnsearch resume"):
+        search(tmp_path, LocalExecutor())
+
+
+def test_more_than_the_machine_has_is_refused_before_the_start(tmp_path: Path, small_ray: None) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"per_trial\.gpu must be at most .* 0, but got 64"):
+        search(tmp_path, RayExecutor(), "resources.per_trial.gpu=64")
+    assert not (tmp_path / "study/results.jsonl").exists()
+
+
+def test_results_of_failed_trials_are_plain_json(tmp_path: Path) -> None:
+    search(tmp_path, LocalExecutor(), "budget.trials=6", build=trainers.DivergingTrainer)
+    for line in (tmp_path / "study/results.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
