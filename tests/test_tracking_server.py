@@ -72,6 +72,7 @@ def server(tmp_path, port, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, folder):
     study = make_study(tracking={"uri": server.uri})
     with Tracker(study, folder) as tracker:
@@ -102,6 +103,7 @@ def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, fold
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
     study = make_study(tracking={"uri": server.uri})
     with Tracker(study, folder) as tracker:
@@ -120,6 +122,7 @@ def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_ui_serves_the_store_and_ends_with_us(folder, port):
     study = make_study()
     with Tracker(study, folder) as tracker:

@@ -35,8 +35,11 @@ def pareto_figure(view: StudyView) -> go.Figure:
 
 
 def _scale(view: StudyView, metric: str) -> dict[str, Any]:
-    wide = bool(metric) and view.wide(metric)
-    return {"type": "log", "exponentformat": "SI"} if wide else {"exponentformat": "SI"}
+    """Axis settings: logarithmic where the values need it, with ticks at 1, 2, 5 over a few decades."""
+    if not metric or not view.wide(metric):
+        return {"exponentformat": "SI"}
+    values = view.column(view.complete, metric)
+    return {"type": "log", "exponentformat": "SI", "dtick": "D2" if max(values) < 300 * min(values) else 1}
 
 
 def _pareto_traces(view: StudyView, x: str, y: str) -> list[go.Scatter]:

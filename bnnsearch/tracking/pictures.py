@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from bnnsearch.results import TrialResult
@@ -15,7 +16,13 @@ from bnnsearch.tracking.view import MAX_AXES, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
-CURVES = {"complete": GREY, "pruned": "#d4a017", "failed": "#dc2626", "running": "#10b981", "front": FRONT}
+CURVES = {
+    "complete": ("complete", GREY),
+    "pruned": ("stopped early", "#d4a017"),
+    "failed": ("failed", "#dc2626"),
+    "running": ("not ended", "#10b981"),
+    "front": ("Pareto front", FRONT),
+}
 BANDS = ("#f1f5f9", "#e2e8f0", "#dbeafe", "#ede9fe")
 DPI = 110
 
@@ -131,9 +138,11 @@ def parallel_picture(view: StudyView) -> Figure | None:
     shown = [*view.parameters[:MAX_AXES], *metrics]
     figure, (axes,) = _axes(size=(1.5 * len(shown) + 1.5, 4.4))
     heights = np.array([_heights(axis) for axis in shown])  # (axes, trials), 0 to 1
-    colours = _colours(heights[len(shown) - len(metrics)])
-    for trial in np.argsort(heights[len(shown) - len(metrics)]):
-        axes.plot(range(len(shown)), heights[:, trial], color=colours[trial], linewidth=0.9, alpha=0.7)
+    first = heights[len(shown) - len(metrics)]
+    order = np.argsort(first)  # the best are drawn last, on top
+    lines = [np.column_stack([range(len(shown)), heights[:, trial]]) for trial in order]
+    axes.add_collection(LineCollection(lines, array=first[order], cmap="viridis", linewidths=0.9, alpha=0.7))
+    axes.autoscale_view()
     for place, axis in enumerate(shown):
         axes.axvline(place, color=INK, linewidth=0.8)
         for height, text in _ticks(axis):
@@ -163,40 +172,24 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
     return [*ticks, (-0.15, "none")] if np.isnan(axis.positions).any() else ticks
 
 
-def _colours(heights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> list[tuple[float, float, float, float]]:
-    from matplotlib import colormaps
-
-    return [tuple(colour) for colour in colormaps["viridis"](np.clip(heights, 0, 1))]
-
-
 def curves_picture(view: StudyView) -> Figure | None:
     """Validation accuracy over the epochs of every trial; where a trial was stopped early there is a cross."""
     curves = view.curves()
     if not curves:
         return None
     figure, (axes,) = _axes(size=(7.5, 4.2))
-    names = {
-        "complete": "complete",
-        "pruned": "stopped early",
-        "failed": "failed",
-        "running": "not ended",
-        "front": "Pareto front",
-    }
-    for kind, colour in CURVES.items():
+    for kind, (name, colour) in CURVES.items():
         chosen = [curve for curve in curves if curve[0] == kind]
-        for place, (_, _, epochs, values) in enumerate(chosen):
-            front = kind == "front"
-            axes.plot(
-                epochs,
-                values,
-                color=colour,
-                linewidth=1.8 if front else 0.9,
-                alpha=1.0 if front else 0.5,
-                label=names[kind] if place == 0 else None,
-            )
+        if not chosen:
+            continue
+        lines = [np.column_stack([epochs, values]) for _, _, epochs, values in chosen]
+        strong = kind == "front"
+        looks = {"linewidths": 1.8 if strong else 0.9, "alpha": 1.0 if strong else 0.5}
+        axes.add_collection(LineCollection(lines, colors=colour, label=name, **looks))
         if kind in ("pruned", "failed"):
-            ends = [(epochs[-1], values[-1]) for _, _, epochs, values in chosen]
-            axes.plot([x for x, _ in ends], [y for _, y in ends], "x", color=colour, markersize=5)
+            ends = np.array([line[-1] for line in lines])
+            axes.plot(ends[:, 0], ends[:, 1], "x", color=colour, markersize=5)
+    axes.autoscale_view()
     axes.set_xlabel("epoch")
     axes.set_ylabel(label("val_acc"))
     figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)

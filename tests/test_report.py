@@ -1,0 +1,261 @@
+"""The report: what it says about a study, that it needs no network and trusts no text, and its numbers."""
+
+import math
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.folder import StudyFolder
+from bnnsearch.results import TrialResult, TrialState, append_result
+from bnnsearch.tracking import figures
+from bnnsearch.tracking.history import EpochLog, read_history
+from bnnsearch.tracking.report import report_html, write_report
+from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text
+
+NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def make_study(*metrics, **settings):
+    objectives = [{"metric": name, "mode": "max" if name == "val_acc" else "min"} for name in metrics]
+    return StudyConfig.model_validate(
+        {"version": 1, "name": "shown", "objectives": objectives, "budget": {"trials": 9}, **settings}
+    )
+
+
+def make_result(number, accuracy, memory=100.0, state=TrialState.COMPLETE, **fields):
+    params = {"width": 64 * (1 + number % 3), "method": "bnew" if number % 2 else "ste", "note": NASTY}
+    if number % 2:
+        params["method.bnew.lambda_rate"] = 10.0 ** -(1 + number % 4)
+    metrics = {"val_acc": accuracy, "memory_bytes": memory, "train_bitops": memory * 1e6 + number}
+    return TrialResult(number, state, {"seed": number}, params, metrics, **{"epochs": 4, **fields})
+
+
+def make_epochs(number, epochs=4, accuracy=0.9):
+    return tuple(
+        EpochMetrics(
+            epoch,
+            4,
+            "pretrain" if epoch < 3 else "quantise",
+            {"val_acc": accuracy * epoch / 4, "lr": 0.1 / epoch, "bits": 3 + epoch % 2},
+            {"flip_rate": {"stem": 0.1 / epoch, f"<b>{number}</b>": 0.2 / epoch}},
+        )
+        for epoch in range(1, epochs + 1)
+    )
+
+
+RESULTS = (
+    make_result(0, 0.80, 100),
+    make_result(1, 0.90, 2000),
+    make_result(2, 0.85, 5000),
+    make_result(3, 0.95, 9000),
+    make_result(4, 0.99, 99000, violations={"memory_bytes": 9.0}),
+    make_result(5, 0.40, 100, TrialState.PRUNED, reason="stopped at the rung of epoch 1", epochs=1),
+    make_result(6, 0.10, 100, TrialState.FAILED, reason=f"train_loss is nan {NASTY}"),
+)
+HISTORY = {
+    number: make_epochs(number, 1 if number == 5 else 4, RESULTS[number].metrics["val_acc"]) for number in range(7)
+}
+HISTORY[7] = make_epochs(7, 2)
+
+
+@pytest.fixture
+def view():
+    return StudyView(make_study("val_acc", "memory_bytes", description=NASTY), RESULTS, HISTORY)
+
+
+class Page(HTMLParser):
+    """What a browser would load and run."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+
+
+def test_the_page_loads_nothing_and_runs_only_its_own_scripts(view):
+    page = Page(report_html(view, "20260101"))
+    assert page.links == []
+    assert "img" not in page.tags
+    assert "iframe" not in page.tags
+    assert page.tags.count("script") == 1 + 7  # plotly once, and one for each picture
+
+
+def test_the_page_says_what_happened(view):
+    text = re.sub(r"<script.*?</script>", "", report_html(view, "20260101"), flags=re.DOTALL)
+    facts = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
+    assert facts["7 / 9"] == "trials ended"
+    assert {"5": "complete", "3": "on the front"}.items() <= facts.items()
+    rows = re.findall(r"<tr><td class='n'>(\d+)( ★)?</td><td class='n'>([\d.]+)</td><td class='n'>([\d.k]+)</td>", text)
+    assert rows == [("3", "", "0.9500", "9k"), ("1", " ★", "0.9000", "2k"), ("0", "", "0.8000", "100")]
+    assert "train_loss is nan &lt;/script&gt;" in text
+
+
+def test_points_stand_in_their_groups(view):
+    traces = {trace.name: trace for trace in figures.pareto_figure(view).data if trace.mode == "markers"}
+    assert list(traces["Pareto front"].x) == [9000, 2000, 100]
+    assert list(traces["dominated"].y) == [0.85]
+    assert list(traces["outside a constraint"].x) == [99000]
+    assert traces["outside a constraint"].marker.symbol == "circle-open"
+    assert list(traces["knee"].x) == [2000]
+
+
+def test_the_front_line_bounds_what_is_dominated(view):
+    xs, ys = view.front_line("memory_bytes", "val_acc")
+    assert list(zip(xs, ys, strict=True)) == [(100, 0.8), (2000, 0.8), (2000, 0.9), (9000, 0.9), (9000, 0.95)]
+
+
+def test_learning_curves_know_how_trials_ended(view):
+    kinds = {number: kind for kind, number, _, _ in view.curves()}
+    assert kinds == {
+        0: "front",
+        1: "front",
+        2: "complete",
+        3: "front",
+        4: "complete",
+        5: "pruned",
+        6: "failed",
+        7: "running",
+    }
+    traces = {trace.name: trace for trace in figures.curves_figure(view).data if trace.name}
+    assert list(traces["stopped early"].x) == [1, None]
+
+
+def test_layers_and_schedules_show_the_knee_first(view):
+    heat = figures.layers_figure(view)
+    assert list(heat.data[0].y) == ["stem", "&lt;b&gt;1&lt;/b&gt;"]
+    assert heat.data[0].z[1] == pytest.approx([0.2, 0.1, 0.2 / 3, 0.05])
+    assert [button.label for button in heat.layout.updatemenus[0].buttons] == ["trial 1 (knee)", "trial 3", "trial 0"]
+    assert list(figures.schedules_figure(view).data[0].y) == [4, 3, 4, 3]
+    assert view.phases(1) == [("pretrain", 1, 2), ("quantise", 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "metrics", [("val_acc",), ("val_acc", "memory_bytes"), ("val_acc", "train_bitops", "memory_bytes")]
+)
+def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
+    folder = StudyFolder(tmp_path / "shown" / "1")
+    folder.path.mkdir(parents=True)
+    for result in RESULTS:
+        append_result(folder.results, result)
+    log = EpochLog(folder.epochs)
+    for number, epochs in HISTORY.items():
+        for metrics_of_epoch in epochs:
+            log.append(number, metrics_of_epoch)
+    report = write_report(folder, make_study(*metrics))
+    pictures = ("pareto", "hypervolume", "importance", "parallel", "learning_curves", "schedules", "flip_rate")
+    for name in pictures:
+        pixels = imread(report / f"{name}.png")
+        assert pixels[..., :3].std() > 0.02, f"{name} is blank"
+    pairs = len(metrics) * (len(metrics) - 1) // 2 or 1
+    figure = figures.pareto_figure(StudyView(make_study(*metrics), RESULTS, HISTORY))
+    assert len([trace for trace in figure.data if trace.name == "dominated"]) == pairs
+
+
+def test_a_study_without_a_finished_trial_has_a_report(tmp_path):
+    folder = StudyFolder(tmp_path / "shown" / "1")
+    folder.path.mkdir(parents=True)
+    log = EpochLog(folder.epochs)
+    for metrics in make_epochs(0, 2):
+        log.append(0, metrics)
+    report = write_report(folder, make_study("val_acc", "memory_bytes"))
+    text = (report / "report.html").read_text()
+    assert "No trial has run to its end yet" in text
+    assert "<h2>Learning curves</h2>" in text
+    assert not (report / "pareto.png").exists()
+
+
+def test_a_study_whose_trials_are_all_infeasible_has_a_report():
+    view = StudyView(make_study("val_acc", "memory_bytes"), (RESULTS[4],), {})
+    assert "No finished trial is within the constraints" in report_html(view, "1")
+
+
+def test_explained_share_by_hand():
+    # two groups with means 1 and 3, each +-1: within 4, total 8; corrected 1 - (4 / 2) / (8 / 3)
+    assert explained_share(Axis("a", ("x", "x", "y", "y")), [0, 2, 2, 4]) == pytest.approx(0.25)
+    assert explained_share(Axis("a", ("x", "x", "y", "y")), [1, 1, 3, 3]) == 1
+    assert explained_share(Axis("a", ("x", "x", "y", "y")), [1, 3, 1, 3]) == 0
+    assert explained_share(Axis("a", (1, None, 1, None)), [1, 3, 1, 3]) == 1  # absence is a group
+    assert explained_share(Axis("a", ("x", "y")), [1, 3]) == 0  # too few to tell
+
+
+def test_explained_share_finds_the_parameter_that_matters():
+    generator = np.random.default_rng(0)
+    useful, useless = generator.random(200), generator.random(200)
+    values = (10 * useful + generator.normal(size=200)).tolist()
+    assert explained_share(Axis("useful", tuple(useful)), values) > 0.7
+    assert explained_share(Axis("useless", tuple(useless)), values) < 0.05
+
+
+def test_axes_place_numbers_categories_and_absence():
+    wide = Axis("lr", (1e-4, 1e-1, None))
+    assert wide.logarithmic
+    assert wide.positions[:2] == pytest.approx([-4, -1])
+    assert math.isnan(wide.positions[2])
+    assert wide.ticks() == ([-4.0, -1.0], ["1e-4", "0.1"])
+    named = Axis("method", ("ste", "bnew", "ste"))
+    assert named.positions.tolist() == [1, 0, 1]
+    assert named.ticks() == ([0.0, 1.0], ["bnew", "ste"])
+    assert not Axis("flag", (True, False)).numeric
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.5, "0.5"), (1234, "1.23k"), (0.00012, "1e-4"), (3.2e15, "3.2P"), (999.6, "1e+03")]
+)
+def test_numbers_are_short(value, text):
+    assert number_text(value) == text
+
+
+def many(tmp_path, trials, epochs):
+    folder = StudyFolder(tmp_path / "shown" / "1")
+    folder.path.mkdir(parents=True)
+    generator, log = np.random.default_rng(0), EpochLog(folder.epochs)
+    for number in range(trials):
+        accuracy, memory = generator.random(), float(generator.integers(1000, 100000))
+        for epoch in range(1, epochs + 1):
+            values = {"val_acc": accuracy * epoch / epochs, "train_loss": 1 / epoch}
+            log.append(number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.1, "b": 0.2}}))
+        append_result(folder.results, make_result(number, accuracy, memory))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_thousand_trials_take_less_than_ten_seconds(tmp_path):
+    folder = many(tmp_path, 1000, 30)
+    began = time.process_time()
+    write_report(folder, make_study("val_acc", "memory_bytes", "train_bitops"))
+    assert time.process_time() - began < 10
+    assert len(read_history(folder.epochs)) == 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_a_browser_without_network_draws_every_picture(tmp_path, view):
+    page = tmp_path / "report.html"
+    page.write_text(report_html(view, "1"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]
+    drawn = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
+    text = re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
+    assert text.count('class="plotly-graph-div js-plotly-plot"') == 7
+    for words in (
+        "validation accuracy",
+        "weight memory (bytes)",
+        "hypervolume",
+        "share of variance explained",
+        "quantise",
+    ):
+        assert f">{words}</text>" in text, words
+    assert "<img" not in text
