@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import nn
 
 from bnnsearch.config.model import PlainSettings, XnornetConfig
@@ -12,8 +14,8 @@ from bnnsearch.core.models.blocks import make_activation, make_sign, named, scal
 def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes).
 
-    Every layer is sign, convolution, pooling, norm, activation; pooling comes before norm, where it is a maximum of
-    integers. The first layer has no sign and is real.
+    Every layer is sign, convolution, pooling, norm, activation, with norm after pooling as in the references. The first
+    layer has no sign and is real.
 
     Raises:
         ValueError: the images are too small for that many poolings.
@@ -54,30 +56,24 @@ def build_xnornet(config: XnornetConfig, *, shape: tuple[int, int, int], classes
         ValueError: the images are too small for its three poolings.
     """
     channels = [scaled(width, config.width) for width in config.channels]
-    large = config.stem == "imagenet"
-    kernel, stride, padding = (11, 4, 2) if large else (3, 1, 1)
-    pool = (3, 2) if large else (2, 2)
+    conv, pool = _STEMS[config.stem]
     stem: dict[str, nn.Module] = {
-        "conv": nn.Conv2d(shape[0], channels[0], kernel, stride, padding, bias=False),
+        "conv": nn.Conv2d(shape[0], channels[0], conv.kernel, conv.stride, conv.padding, bias=False),
         "norm": nn.BatchNorm2d(channels[0]),
         "act": nn.ReLU(),
-        "pool": nn.MaxPool2d(*pool),
+        "pool": nn.MaxPool2d(pool.kernel, pool.stride),
     }
     parts: dict[str, nn.Module] = {"layer1": named(stem)}
-    for number, size in enumerate((5, 3, 3, 3), start=2):
-        layer = _norm_sign_conv(config, channels[number - 2], channels[number - 1], kernel=size)
+    for number, kernel in enumerate((5, 3, 3, 3), start=2):
+        layer = _norm_sign_conv(config, channels[number - 2], channels[number - 1], kernel=kernel)
         if number in (2, 5):
-            layer["pool"] = nn.MaxPool2d(*pool)
+            layer["pool"] = nn.MaxPool2d(pool.kernel, pool.stride)
         parts[f"layer{number}"] = named(layer)
     parts["flatten"] = nn.Flatten()
-    features = channels[-1]
-    for image_side in shape[1:]:
-        side = (image_side + 2 * padding - kernel) // stride + 1
-        for _ in range(3):
-            side = (side - pool[0]) // pool[1] + 1
-        if side < 1:
-            raise ValueError(f"XNOR-Net with stem {config.stem} needs larger images than {shape[1]}x{shape[2]}")
-        features *= side
+    height, breadth = (pool(pool(pool(conv(side)))) for side in shape[1:])
+    if min(height, breadth) < 1:
+        raise ValueError(f"XNOR-Net with stem {config.stem} needs larger images than {shape[1]}x{shape[2]}")
+    features = channels[-1] * height * breadth
     for number, width in enumerate(config.hidden, start=6):
         out = scaled(width, config.width)
         parts[f"layer{number}"] = named(_norm_sign_linear(config, features, out))
@@ -86,6 +82,20 @@ def build_xnornet(config: XnornetConfig, *, shape: tuple[int, int, int], classes
     parts["dropout"] = nn.Dropout(config.dropout)
     parts["classifier"] = nn.Linear(features, classes)
     return named(parts)
+
+
+class _Window(NamedTuple):
+    """A convolution's or pooling's window; called with the side of an image, it gives the side of its output."""
+
+    kernel: int
+    stride: int
+    padding: int = 0
+
+    def __call__(self, side: int) -> int:
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+_STEMS = {"imagenet": (_Window(11, 4, 2), _Window(3, 2)), "small": (_Window(3, 1, 1), _Window(2, 2))}
 
 
 def _norm_sign_conv(config: XnornetConfig, width: int, out: int, *, kernel: int) -> dict[str, nn.Module]:
