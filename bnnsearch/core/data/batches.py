@@ -44,7 +44,7 @@ def train_batches(
     batch_size = min(batch_size, len(split))
     order = torch.randperm(len(split), generator=generator)
     batches = list(order[: steps_per_epoch(split, batch_size) * batch_size].view(-1, batch_size))
-    for index, images, labels in _images(split, batches, training=True, generator=generator):
+    for index, images, labels in _images(split, batches, crops=generator):
         augmented = augment_batch(images, augment, index=index, epoch=epoch, mean=split.mean, generator=generator)
         yield normalised(augmented, split), labels
 
@@ -57,7 +57,7 @@ def eval_batches(split: AnySplit, *, batch_size: int) -> Iterator[tuple[Tensor, 
     """
     starts = range(0, len(split), batch_size)
     batches = [torch.arange(start, min(start + batch_size, len(split))) for start in starts]
-    for _, images, labels in _images(split, batches, training=False, generator=torch.default_generator):
+    for _, images, labels in _images(split, batches, crops=None):
         yield normalised(images, split), labels
 
 
@@ -69,11 +69,11 @@ def normalised(images: Tensor, split: AnySplit) -> Tensor:
 
 
 def _images(
-    split: AnySplit, batches: Sequence[Tensor], *, training: bool, generator: torch.Generator
+    split: AnySplit, batches: Sequence[Tensor], *, crops: torch.Generator | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Index int64 (B,), images uint8 (B, C, H, W) and labels int64 (B,) of every batch."""
+    """Index int64 (B,), images uint8 (B, C, H, W) and labels int64 (B,) of every batch; `crops` of streamed images."""
     if not isinstance(split, Split):
-        yield from stream_images(split, batches, training=training, generator=generator)
+        yield from stream_images(split, batches, crops=crops)
         return
     for index in batches:
         place = index.to(split.images.device)

@@ -26,8 +26,6 @@ CLASSES, TRAIN_IMAGES, VAL_IMAGES = 1000, 1_281_167, 50_000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of its training images, as published with torchvision's models."""
 
-_EVAL_SEED = -1
-
 
 def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
     """The three splits as lists of files; its validation folder is the test split.
@@ -59,19 +57,25 @@ def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
 
 
 def stream_images(
-    split: StreamedSplit, batches: Sequence[Tensor], *, training: bool, generator: torch.Generator
+    split: StreamedSplit, batches: Sequence[Tensor], *, crops: torch.Generator | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Index int64 (B,), images uint8 (B, 3, S, S) and labels int64 (B,) of every batch, in order.
 
-    Each training image's crop has its own seed, drawn here: the images do not depend on the number of workers.
+    Args:
+        split: what to read.
+        batches: indices of every batch.
+        crops: draws a seed for the crop of each image, here and not in the workers, so that the images do not depend on
+            their number; None takes the centre.
     """
-    if training:
-        seeds = [torch.randint(2**62, (len(index),), generator=generator).tolist() for index in batches]
-    else:
-        seeds = [[_EVAL_SEED] * len(index) for index in batches]
+
+    def keys(index: Tensor) -> list[_Key]:
+        if crops is None:
+            return [(place, None) for place in index.tolist()]
+        return list(zip(index.tolist(), torch.randint(2**62, index.shape, generator=crops).tolist(), strict=True))
+
     loader = DataLoader(
         _Crops(split.files, split.image_size),
-        batch_sampler=[list(zip(index.tolist(), of, strict=True)) for index, of in zip(batches, seeds, strict=True)],
+        batch_sampler=[keys(index) for index in batches],
         num_workers=split.workers,
         generator=torch.Generator(),  # its base seed is of no use here, and must not be drawn from the global generator
         pin_memory=split.device.type == "cuda",
@@ -81,17 +85,20 @@ def stream_images(
         yield index, images.to(split.device, non_blocking=True), labels
 
 
+_Key = tuple[int, int | None]
+
+
 class _Crops(TorchDataset[Tensor]):
-    """Decodes and crops the file of an (index, seed) pair."""
+    """Decodes the file of an (index, seed) pair and crops it: at random, or the centre without a seed."""
 
     def __init__(self, files: tuple[str, ...], size: int) -> None:
         self.files = files
         self.size = size
 
-    def __getitem__(self, key: tuple[int, int]) -> Tensor:
+    def __getitem__(self, key: _Key) -> Tensor:
         index, seed = key
         picture = open_image(self.files[index], "RGB")
-        box = central_box(picture.size) if seed == _EVAL_SEED else random_box(picture.size, random.Random(seed))
+        box = central_box(picture.size) if seed is None else random_box(picture.size, random.Random(seed))
         cropped = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         return torch.from_numpy(np.asarray(cropped).transpose(2, 0, 1).copy())
 
