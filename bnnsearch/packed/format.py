@@ -12,7 +12,7 @@ import struct
 from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,7 +55,7 @@ def encode(graph: Graph, tensors: Mapping[str, Array], provenance: Provenance) -
     manifest = Manifest(graph=graph, digests=digests, provenance=dict(provenance))
     text = json.dumps(_brief(manifest), separators=(",", ":"))
     metadata = {"manifest": text, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return cast(bytes, save(dict(tensors), metadata=metadata))
+    return save(dict(tensors), metadata=metadata)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -1,8 +1,8 @@
 """How long a packed network takes on this machine: one call at a time, pinned to its cores, in several rounds.
 
 The median of single calls is what counts: a call is much shorter than the time slices in which a busy machine
-interrupts it, so few calls are hit. The rounds tell how steady it is: one that was slow as a whole moves the spread,
-not the result.
+interrupts it, so few calls are hit. Other work can slow whole rounds down and never speeds one up, so the fastest round
+is the result, and how far the others are from it is the spread.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Latency:
     """Time of one call.
 
     Attributes:
-        median_ms: median over the rounds of each round's median, milliseconds.
-        spread: (slowest round - fastest round) / median_ms.
+        median_ms: median of all calls in the fastest round, milliseconds.
+        spread: how much slower the round in the middle was, as a share of it.
     """
 
     median_ms: float
@@ -55,8 +55,7 @@ def measure_latency(model: PackedModel, *, batch: int = 1, threads: int = 1, sec
         for _ in range(WARM_UP_CALLS):
             call()
         medians = sorted(_round(call, seconds / ROUNDS) for _ in range(ROUNDS))
-    median = medians[ROUNDS // 2]
-    return Latency(median / 1e6, (medians[-1] - medians[0]) / median)
+    return Latency(medians[0] / 1e6, medians[ROUNDS // 2] / medians[0] - 1)
 
 
 def _round(call: Callable[[], int], seconds: float) -> float:

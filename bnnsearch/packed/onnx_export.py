@@ -1,0 +1,261 @@
+"""A packed network as ONNX, for ONNX Runtime and for compilers to hardware.
+
+`plain` has standard operators only: signs are comparisons, and binary weights int8 that are cast. `qonnx` marks what
+is binary with the operator BipolarQuant of https://github.com/fastmachinelearning/qonnx, as FINN and hls4ml read it.
+
+Both compute in float32 what the packed network computes. Sums of +-1 are exact; real layers are summed in an order of
+the runtime's own, so values can differ in their last bits, and labels where two classes all but tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.packed.graph import (
+    INPUT,
+    Affine,
+    Array,
+    Clamp,
+    Combine,
+    Concatenate,
+    Convolution,
+    Flatten,
+    Operation,
+    Pool,
+    Prelu,
+    Scale,
+    Shift,
+    Sigmoid,
+    Threshold,
+)
+from bnnsearch.packed.layout import filter_bits
+from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.prepare import real_weight
+
+if TYPE_CHECKING:
+    import onnx
+
+Dialect = Literal["plain", "qonnx"]
+
+QONNX_DOMAIN = "qonnx.custom_op.general"
+OPSET = 17
+
+
+def export_onnx(model: PackedModel, path: Path | str, *, dialect: Dialect = "plain") -> None:
+    """Write `model` as ONNX: `images`, uint8 (N, C, H, W), to `logits`, float32 (N, classes).
+
+    Raises:
+        EnvironmentProblem: the package onnx is missing, or the file cannot be written.
+    """
+    content = to_onnx(model, dialect=dialect).SerializeToString()
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def to_onnx(model: PackedModel, *, dialect: Dialect = "plain") -> onnx.ModelProto:
+    """`model` as an ONNX model, checked.
+
+    Raises:
+        EnvironmentProblem: the package onnx is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise EnvironmentProblem("ONNX export needs the package onnx: pip install 'bnnsearch[onnx]'") from error
+    builder = _Builder(model, dialect)
+    builder.add_images()
+    for operation in model.graph.operations:
+        builder.add(operation)
+    builder.node("Flatten", [model.graph.output], "logits", axis=1)
+    classes = builder.shapes[model.graph.output].channels
+    graph = onnx.helper.make_graph(
+        builder.nodes,
+        "packed",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *model.shape])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", classes])],
+        builder.initializers,
+    )
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    if dialect == "qonnx":
+        opsets.append(onnx.helper.make_opsetid(QONNX_DOMAIN, 1))
+    exported = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="bnnsearch")
+    onnx.checker.check_model(exported)
+    return exported
+
+
+class _Builder:
+    def __init__(self, model: PackedModel, dialect: Dialect) -> None:
+        self.model = model
+        self.dialect = dialect
+        self.shapes = model.graph.shapes()
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+
+    def node(self, kind: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> str:
+        """Append a node with one output, and return its name."""
+        import onnx
+
+        self.nodes.append(onnx.helper.make_node(kind, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, name: str, values: Array) -> str:
+        """Append an initializer."""
+        import onnx
+
+        self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def per_channel(self, name: str, values: Array) -> str:
+        """A constant that broadcasts over (N, C, H, W)."""
+        return self.constant(name, np.asarray(values, np.float32).reshape(1, -1, 1, 1))
+
+    def add_images(self) -> None:
+        """From octets to the normalised image."""
+        import onnx
+
+        images = self.model.graph.images
+        mean = np.array(images.mean, np.float32) * np.float32(255)
+        scale = np.float32(1) / (np.array(images.std, np.float32) * np.float32(255))
+        self.node("Cast", ["images"], "images.real", to=onnx.TensorProto.FLOAT)
+        self.node("Sub", ["images.real", self.per_channel("images.mean", mean)], "images.centred")
+        self.node("Mul", ["images.centred", self.per_channel("images.scale", scale)], INPUT)
+
+    def add(self, operation: Operation) -> None:
+        """Append what `operation` does."""
+        name, tensors = operation.name, self.model.tensors
+        match operation:
+            case Convolution():
+                self._convolution(operation)
+            case Affine():
+                scaled = self.node(
+                    "Mul", [operation.input, self.per_channel(f"{name}.a", tensors[name][0])], f"{name}.product"
+                )
+                self.node("Add", [scaled, self.per_channel(f"{name}.b", tensors[name][1])], name)
+            case Scale():
+                self.node("Mul", [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
+            case Shift():
+                self.node("Add", [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
+            case Prelu():
+                slope = np.broadcast_to(tensors[name], (self.shapes[name].channels,))
+                self.node("PRelu", [operation.input, self.constant(f"{name}.values", slope[:, None, None])], name)
+            case Clamp():
+                bounds = [
+                    "" if bound is None else self.constant(f"{name}.{side}", np.array(bound, np.float32))
+                    for side, bound in (("low", operation.low), ("high", operation.high))
+                ]
+                self.node("Clip", [operation.input, *bounds], name)
+            case Sigmoid():
+                self.node("Sigmoid", [operation.input], name)
+            case Threshold():
+                self._threshold(operation)
+            case Pool():
+                self._pool(operation)
+            case Flatten():
+                self.node("Reshape", [operation.input, self.constant(f"{name}.shape", np.array([0, -1, 1, 1]))], name)
+            case Combine():
+                self.node("Add" if operation.op == "add" else "Mul", operation.inputs, name)
+            case Concatenate():
+                self._concatenate(operation)
+
+    def _convolution(self, operation: Convolution) -> None:
+        (top, left), name = operation.padding, operation.name
+        self.node(
+            "Conv",
+            [operation.input, self._binary_weight(operation) if operation.binary else self._real_weight(operation)],
+            name,
+            kernel_shape=list(operation.kernel),
+            strides=list(operation.stride),
+            pads=[top, left, top, left],
+        )
+
+    def _real_weight(self, operation: Convolution) -> str:
+        weight = real_weight(operation, self.model.tensors).transpose(0, 3, 1, 2)
+        return self.constant(f"{operation.name}.weight", weight)
+
+    def _binary_weight(self, operation: Convolution) -> str:
+        import onnx
+
+        name = operation.name
+        bits = filter_bits(operation, self.model.tensors[name], self.shapes[operation.input].channels)
+        signs = np.where(bits, 1, -1).astype(np.int8).transpose(0, 3, 1, 2)
+        if self.dialect == "plain":
+            stored = self.constant(f"{name}.signs", signs)
+            return self.node("Cast", [stored], f"{name}.weight", to=onnx.TensorProto.FLOAT)
+        return self._bipolar(self.constant(f"{name}.signs", signs.astype(np.float32)), f"{name}.weight")
+
+    def _bipolar(self, source: str, name: str) -> str:
+        scale = self.constant(f"{name}.one", np.array(1.0, np.float32))
+        return self.node("BipolarQuant", [source, scale], name, domain=QONNX_DOMAIN)
+
+    def _threshold(self, operation: Threshold) -> None:
+        name, tensors = operation.name, self.model.tensors
+        channels = self.shapes[name].channels
+        level = np.array(operation.level) if operation.level is not None else tensors[name]
+        levels = np.broadcast_to(level.astype(np.float32), (channels,))
+        falling = np.zeros(channels, np.bool_)
+        if operation.reverses:
+            falling = tensors[operation.reversed_name].astype(np.bool_)
+        if self.dialect == "plain":
+            above = self.node(
+                "GreaterOrEqual", [operation.input, self.per_channel(f"{name}.level", levels)], f"{name}.above"
+            )
+            high = self.per_channel(f"{name}.high", np.where(falling, -1, 1))
+            low = self.per_channel(f"{name}.low", np.where(falling, 1, -1))
+            self.node("Where", [above, high, low], name)
+            return
+        below = np.nextafter(levels, np.float32(-np.inf))  # x < level is x <= the float before it
+        reached = self.per_channel(f"{name}.level", np.where(falling, below, levels))
+        direction = self.per_channel(f"{name}.direction", np.where(falling, -1, 1))
+        distance = self.node("Sub", [operation.input, reached], f"{name}.distance")
+        self._bipolar(self.node("Mul", [distance, direction], f"{name}.turned"), name)
+
+    def _pool(self, operation: Pool) -> None:
+        (top, left), shape = operation.padding, self.shapes[operation.input]
+        if operation.kind == "mean" and operation.kernel == (shape.height, shape.width) and (top, left) == (0, 0):
+            self.node("GlobalAveragePool", [operation.input], operation.name)
+            return
+        self.node(
+            "MaxPool" if operation.kind == "max" else "AveragePool",
+            [operation.input],
+            operation.name,
+            kernel_shape=list(operation.kernel),
+            strides=list(operation.stride),
+            pads=[top, left, top, left],
+            ceil_mode=int(operation.ceil),
+        )
+
+    def _concatenate(self, operation: Concatenate) -> None:
+        """Zeros become padding of the slice before them, or of the first one."""
+        pieces: list[tuple[str, int, int, list[int]]] = []
+        zeros = 0
+        for part in operation.parts:
+            if part.input is not None:
+                pieces.append((part.input, part.first, part.count, [zeros, 0]))
+                zeros = 0
+            elif pieces:
+                pieces[-1][3][1] += part.count
+            else:
+                zeros += part.count
+        names = [self._slice(f"{operation.name}.{place}", *piece) for place, piece in enumerate(pieces)]
+        self.node("Concat", names, operation.name, axis=1)
+
+    def _slice(self, name: str, source: str, first: int, count: int, padding: Sequence[int]) -> str:
+        if count < self.shapes[source].channels:
+            bounds = [
+                self.constant(f"{name}.{side}", np.array([value]))
+                for side, value in (("first", first), ("stop", first + count), ("axis", 1))
+            ]
+            source = self.node("Slice", [source, *bounds], f"{name}.slice")
+        if not any(padding):
+            return source
+        pads: NDArray[np.int64] = np.zeros(8, np.int64)
+        pads[[1, 5]] = padding
+        return self.node("Pad", [source, self.constant(f"{name}.pads", pads)], name)
