@@ -30,7 +30,7 @@ from bnnsearch.core.data import (
     train_batches,
 )
 from bnnsearch.core.data.dataset import channel_statistics, hold_out
-from bnnsearch.core.data.sources import MNIST_FILES, read_cifar, read_mnist
+from bnnsearch.core.data.sources import MNIST_FILES, read_cifar, read_digits, read_mnist
 
 SOURCE = np.random.default_rng(0)
 
@@ -107,6 +107,18 @@ def test_digits_are_split_normalised_and_read_once() -> None:
     other = load_data(DigitsConfig(seed=1))
     assert torch.equal(other.test.images, data.test.images)
     assert not torch.equal(other.val.images, data.val.images)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    train, test = read_digits(test_fraction=0.25)
+    images = torch.cat((train.images, test.images)).flatten(1)
+    labels = torch.cat((train.labels, test.labels))
+    ours = sorted(zip(images.tolist(), labels.tolist(), strict=True))
+    theirs = sorted(zip(np.rint(bunch.data * 255 / 16).astype(int).tolist(), bunch.target.tolist(), strict=True))
+    assert ours == theirs
 
 
 # --- batches
