@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -80,3 +81,9 @@ def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
     if not spaces:
         raise InputError(f"{runs}: holds no study yet; `bnnsearch run SPACE` makes one")
     return StudyFolder(spaces[-1].parent)
+
+
+def cache_folder() -> Path:
+    """What studies share, such as pretrained networks: BNNSEARCH_CACHE, else below the user's cache folder."""
+    own = os.environ.get("BNNSEARCH_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnnsearch"

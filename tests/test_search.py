@@ -107,7 +107,7 @@ def test_nan_fails_at_once_with_its_reason_and_is_not_retried(tmp_path: Path, ex
     assert 0 < len(diverged) < 6
     for result in outcome.results:
         if result in diverged:
-            assert (result.state, result.epochs) == (TrialState.FAILED, 2)
+            assert (result.state, result.epochs) == (TrialState.FAILED, 1)
             assert result.reason == "val_acc is nan after epoch 2"
         else:
             assert result.state is TrialState.COMPLETE

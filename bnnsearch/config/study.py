@@ -169,6 +169,10 @@ class StudyConfig(Settings):
 
     Attributes:
         retries: how often a trial that crashed is taken up again from its checkpoint.
+        share_pretraining: trials that agree in all that their pretraining depends on share it, and their seed.
+        skip: trials recorded as pruned instead of trained because of costs that are known before: `infeasible` ones
+            break a constraint; `dominated` ones as well, or would be dominated even if they equalled the best seen
+            so far in every other objective.
     """
 
     version: Literal[1]
@@ -183,6 +187,8 @@ class StudyConfig(Settings):
     resources: ResourcesConfig = ResourcesConfig()
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     checkpoint: CheckpointConfig = CheckpointConfig()
+    share_pretraining: bool = True
+    skip: Literal["none", "infeasible", "dominated"] = "infeasible"
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
 

@@ -18,7 +18,9 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState, append_result, by_number, read_results
 from bnnsearch.search.ledger import Ledger
+from bnnsearch.search.pretraining import pretrain_epochs
 from bnnsearch.search.schedulers import is_rung, survives
+from bnnsearch.search.skipping import reason_to_skip
 from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
 
 
@@ -30,6 +32,8 @@ class StopReason(StrEnum):
     FAILURES = "max_failed_trials"
     INTERRUPTED = "interrupted"
     TERMINATED = "terminated"
+    DETACHED = "detached"
+    """It has not: it goes on on a cluster, and only whoever watched it has left."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class _Running:
     params: Mapping[str, Any]
     started: float = field(default_factory=time.monotonic)
     epoch: int = 0
+    pretrain_epochs: int = 0
     costs: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
 
@@ -65,6 +70,7 @@ class Coordinator:
         self._job = job
         self._results_path = results
         self._observers = observers
+        self._modes = [objective.mode for objective in study.objectives]
         self._running: dict[int, _Running] = {}
         self._began = time.monotonic()
         self.results = by_number(read_results(results))
@@ -106,7 +112,8 @@ class Coordinator:
         else:
             return None
         params = self._ledger.params(assignment.number)
-        self._running[assignment.number] = _Running(assignment, params)
+        pretraining = pretrain_epochs(assignment.config)
+        self._running[assignment.number] = _Running(assignment, params, pretrain_epochs=pretraining)
         for observer in self._observers:
             observer.trial_started(assignment.number, assignment.config, params)
         return assignment
@@ -119,7 +126,9 @@ class Coordinator:
         match report:
             case Costs():
                 trial.costs = report.values
-                return True
+                if (reason := reason_to_skip(self._study, trial.costs, self.results.values())) is not None:
+                    self._end(trial, TrialState.PRUNED, reason)
+                return number in self._running
             case EpochMetrics():
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
                     self._epoch_finished(trial, report)
@@ -133,35 +142,24 @@ class Coordinator:
     def _epoch_finished(self, trial: _Running, metrics: EpochMetrics) -> None:
         number = trial.assignment.number
         trial.epoch, trial.values = metrics.epoch, metrics.values
-        broken = self._fault(trial)
-        if broken is not None:
-            self._end(trial, TrialState.FAILED, f"{broken} after epoch {metrics.epoch}")
-            return
         for observer in self._observers:
             observer.epoch_finished(number, metrics)
         values = self._projected(trial)
         self._ledger.report(number, metrics.epoch, values[0])
         if metrics.epoch >= metrics.epochs:
             self._end(trial, TrialState.COMPLETE)
-        elif is_rung(self._study.scheduler, metrics.epoch, metrics.epochs):
-            rung = self._ledger.enter_rung(number, metrics.epoch, values)
-            if not survives(self._study.scheduler, rung, number, [each.mode for each in self._study.objectives]):
+            return
+        # counted from the end of pretraining, which trials may share and which says nothing of the binary network
+        own_epoch, own_epochs = metrics.epoch - trial.pretrain_epochs, metrics.epochs - trial.pretrain_epochs
+        if is_rung(self._study.scheduler, own_epoch, own_epochs):
+            rung = self._ledger.enter_rung(number, own_epoch, values)
+            if not survives(self._study.scheduler, rung, number, self._modes):
                 self._end(trial, TrialState.PRUNED, f"stopped at the rung of epoch {metrics.epoch}")
 
     def _projected(self, trial: _Running) -> list[float]:
         """The objectives if the trial ended with its present accuracy; costs are those of the full plan."""
         known = {**trial.values, **trial.costs}
         return [known[objective.metric] for objective in self._study.objectives]
-
-    def _fault(self, trial: _Running) -> str | None:
-        known = {**trial.costs, **trial.values}
-        watched = [each.metric for each in self._study.objectives] + [each.metric for each in self._study.constraints]
-        for name in dict.fromkeys([*watched, *(name for name in trial.values if name.endswith("_loss"))]):
-            if name not in known:
-                return f"{name} was not measured (measured are {', '.join(sorted(known))})"
-            if not math.isfinite(known[name]):
-                return f"{name} is {known[name]}"
-        return None
 
     def _end(self, trial: _Running, state: TrialState, reason: str | None = None) -> None:
         number = trial.assignment.number

@@ -7,7 +7,6 @@ same number, so that nothing is repeated or counted twice.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,7 +18,9 @@ from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace
@@ -136,22 +137,20 @@ class Ledger:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _seed_sampler(self, number: int) -> None:
-        self._study.sampler = make_sampler(
-            self._config.sampler, seed=derived_seed(self._config.seed, number, "sampler")
-        )
+        seed = _seed(self._config.seed, number, "sampler")
+        self._study.sampler = make_sampler(self._config.sampler, seed=seed)
 
     def _resolve(self, trial: Trial) -> Assignment:
         config = self._space.sample(trial)
         if config.get("seed") is None:
-            config = {**config, "seed": derived_seed(self._config.seed, trial.number, "trial")}
+            shared = pretraining_key(config) if self._config.share_pretraining else None
+            config = {**config, "seed": _seed(self._config.seed, shared or trial.number, "trial")}
         self._open[trial.number] = trial
         return Assignment(trial.number, config)
 
 
-def derived_seed(study_seed: int, number: int, purpose: str) -> int:
-    """A seed in [0, 2^31) for one purpose of one trial, unrelated to those of its neighbours."""
-    digest = hashlib.sha256(f"{study_seed}/{number}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+def _seed(study_seed: int, *path: int | str) -> int:
+    return derived_seed(study_seed, *path) % 2**31  # what every generator takes
 
 
 def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[float, ...]]]:

@@ -18,7 +18,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import StudyFolder, find_study_folder
+from bnnsearch.folder import StudyFolder, cache_folder, find_study_folder
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
 from bnnsearch.search.executor import Executor
@@ -139,12 +139,15 @@ def _disk_room(folder: StudyFolder) -> Iterator[None]:
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
+    cache = cache_folder().absolute() if study.share_pretraining else None
     return Job(
         build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu"),
         folder.checkpoints.absolute(),
         checkpoint_interval=study.checkpoint.interval,
         threads=max(1, int(per_trial.cpu)),
         time_limit=study.resources.trial_timeout,
+        cache=cache,
+        watched=sorted({each.metric for each in study.objectives} | {each.metric for each in study.constraints}),
     )
 
 

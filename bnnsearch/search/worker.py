@@ -8,9 +8,10 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
+from bnnsearch.search.pretraining import SharedPretraining
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Job:
         checkpoint_interval: seconds between two saves.
         threads: torch threads of a trial.
         time_limit: seconds that an attempt at a trial may take; None is no limit.
+        cache: where pretraining is shared; None shares nothing.
+        watched: metrics that must be measured and finite; every loss must be finite anyway.
     """
 
     build_trainer: BuildTrainer
@@ -46,6 +50,8 @@ class Job:
     checkpoint_interval: float = 10.0
     threads: int = 1
     time_limit: float | None = None
+    cache: Path | None = None
+    watched: Collection[str] = ()
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
@@ -96,24 +102,62 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
         Exception: whatever the trainer raised, if another attempt may succeed.
     """
     limit = _TimeLimit(job.time_limit, own_process=own_process)
+    epoch = 0
     try:
         with limit.armed():
-            trainer = _start(job, assignment)
+            trainer, epoch = _start(job, assignment)
             costs = trainer.costs()
         yield Costs(costs)
-        epochs, saved = trainer.fit(), time.monotonic()
-        while True:
-            with limit.armed():
-                metrics = next(epochs, None)
-                if metrics is None:
-                    raise RuntimeError("training ended before the last epoch of its plan")
-                if metrics.epoch < metrics.epochs and time.monotonic() - saved >= job.checkpoint_interval:
-                    _save(job.checkpoint(assignment.number), trainer)
-                    saved = time.monotonic()
+        for metrics in _epochs(job, assignment, trainer, epoch=epoch, limit=limit):
+            epoch = metrics.epoch
+            _check({**costs, **metrics.values}, epoch, job.watched)
             yield metrics
-    # a mistake in the configuration, or a loss that is not finite, would come again at the next attempt
+    # a mistake in the configuration, or a number that is not finite, would come again at the next attempt
     except (TimeLimitError, ValueError, FloatingPointError) as error:
         yield Failure(one_line(error))
+
+
+def _epochs(
+    job: Job, assignment: Assignment, trainer: Trainer, *, epoch: int, limit: _TimeLimit
+) -> Iterator[EpochMetrics]:
+    """Every epoch from `epoch` on; those of a pretraining that another trial has computed are left out."""
+    shared = SharedPretraining.of(assignment.config, job.cache) if job.cache else None
+    path = job.checkpoint(assignment.number)
+    if shared is not None and epoch < shared.epochs:
+        with shared.held():
+            with limit.armed():
+                taken = shared.take(trainer)
+            if not taken:
+                yield from _train(trainer, path, interval=job.checkpoint_interval, limit=limit, until=shared.epochs)
+                shared.keep(trainer)
+    yield from _train(trainer, path, interval=job.checkpoint_interval, limit=limit)
+
+
+def _train(
+    trainer: Trainer, path: Path, *, interval: float, limit: _TimeLimit, until: int | None = None
+) -> Iterator[EpochMetrics]:
+    """Every epoch to the end of `until` or of the plan; the state is saved to `path` every `interval` seconds."""
+    epochs, saved = trainer.fit(), time.monotonic()
+    while True:
+        with limit.armed():
+            metrics = next(epochs, None)
+            if metrics is None:
+                raise RuntimeError("training ended before the last epoch of its plan")
+            if metrics.epoch < metrics.epochs and time.monotonic() - saved >= interval:
+                _save(path, trainer, metrics.epoch)
+                saved = time.monotonic()
+        yield metrics
+        if metrics.epoch == until:
+            return
+
+
+def _check(known: Mapping[str, float], epoch: int, watched: Collection[str]) -> None:
+    for name in watched:
+        if name not in known:
+            raise ValueError(f"{name} was not measured; measured are {', '.join(sorted(known))}")
+    for name in (*watched, *(name for name in known if name.endswith("_loss"))):
+        if not isfinite(known[name]):
+            raise FloatingPointError(f"{name} is {known[name]} after epoch {epoch}")
 
 
 def one_line(error: BaseException) -> str:
@@ -123,7 +167,8 @@ def one_line(error: BaseException) -> str:
     return (kind + (text[0] if text else type(error).__name__))[:500]
 
 
-def _start(job: Job, assignment: Assignment) -> Trainer:
+def _start(job: Job, assignment: Assignment) -> tuple[Trainer, int]:
+    """A trainer where the trial stands, and how many epochs it has behind it."""
     seed = int(assignment.config.get("seed") or 0)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # a reused worker must not hand one trial's state to the next
@@ -131,18 +176,20 @@ def _start(job: Job, assignment: Assignment) -> Trainer:
     torch.set_num_threads(job.threads)
     trainer = job.build_trainer(assignment.config)
     path = job.checkpoint(assignment.number)
-    if path.exists():
-        try:
-            trainer.load_state_dict(load_checkpoint(path))
-        except Exception as error:  # a damaged state costs a repetition, never the trial
-            logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
-            return job.build_trainer(assignment.config)
-    return trainer
-
-
-def _save(path: Path, trainer: Trainer) -> None:
+    if not path.exists():
+        return trainer, 0
     try:
-        save_checkpoint(path, trainer.state_dict())
+        saved = load_checkpoint(path)
+        trainer.load_state_dict(saved["trainer"])
+        return trainer, saved["epoch"]
+    except Exception as error:  # a damaged state costs a repetition, never the trial
+        logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
+        return job.build_trainer(assignment.config), 0
+
+
+def _save(path: Path, trainer: Trainer, epoch: int) -> None:
+    try:
+        save_checkpoint(path, {"epoch": epoch, "trainer": trainer.state_dict()})
     except OSError as error:  # an insurance: training goes on without it
         logger.warning("%s is not saved: %s", path, error)
 

@@ -1,0 +1,109 @@
+"""Pretraining that trials share: computed once, kept under the hash of everything it depends on.
+
+A method that pretrains spends its first epochs on a network that its own settings have no part in. Trials that agree in
+data, model, optimizer, plan, seed and the length of that phase would all train the same network, bit for bit; the first
+to need it trains it as its own first epochs and leaves the state in the cache, the others go on from there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bnnsearch import __version__
+from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.method import BnewConfig
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain_epochs(config: Mapping[str, Any]) -> int:
+    """How many epochs of a trial are pretraining; 0 also where the configuration is no valid one."""
+    try:
+        method = TrialConfig.model_validate(config).method
+    except ValueError:  # for the worker to report
+        return 0
+    return 0 if isinstance(method, EvolutionMethod) else method.pretrain_epochs
+
+
+def pretraining_of(config: Mapping[str, Any]) -> TrialConfig | None:
+    """The run whose first epochs are the pretraining of `config`, one for all trials that can share it.
+
+    None where there is no pretraining.
+    """
+    epochs = pretrain_epochs(config)
+    if not epochs:
+        return None
+    trial = TrialConfig.model_validate(config)
+    spans_run = trial.precision is not None or trial.recu is not None or not trial.plan.restart
+    plan = trial.plan if spans_run else trial.plan.model_copy(update={"epochs": epochs + 1})
+    method = BnewConfig(pretrain_epochs=epochs, finetune_epochs=0)
+    return trial.model_copy(update={"name": None, "method": method, "plan": plan})
+
+
+def pretraining_key(config: Mapping[str, Any]) -> str | None:
+    """What tells this pretraining from all others; None where there is none."""
+    run = pretraining_of(config)
+    if run is None:
+        return None
+    software = {"bnnsearch": __version__, "torch": torch.__version__}
+    text = json.dumps([run.model_dump(mode="json"), software], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPretraining:
+    """One pretraining in the cache, there already or not yet.
+
+    Attributes:
+        path: its state.
+        epochs: its length.
+    """
+
+    path: Path
+    epochs: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], cache: Path) -> SharedPretraining | None:
+        """That of a trial; None where it has none."""
+        key = pretraining_key(config)
+        return None if key is None else cls(cache / "pretrain" / f"{key}.pt", pretrain_epochs(config))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the pretraining while taking it or computing it; others wait. A process that dies lets go of it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def take(self, trainer: Trainer) -> bool:
+        """Bring a trainer to the end of the pretraining, if it has been computed; says whether it has."""
+        if not self.path.exists():
+            return False
+        try:
+            state = load_checkpoint(self.path)
+        except ValueError as error:
+            logger.warning("%s; computed anew", error)
+            return False
+        trainer.load_state_dict(state)
+        return True
+
+    def keep(self, trainer: Trainer) -> None:
+        """Leave the state of a trainer that has just ended its pretraining to the others."""
+        try:
+            save_checkpoint(self.path, trainer.state_dict())
+        except OSError as error:  # it costs the others their time, but nobody a result
+            logger.warning("%s is not kept: %s", self.path, error)
