@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bnnsearch.packed.xor import pack_xor_network
 def random_network(rng: np.random.Generator, sizes: tuple[int, ...], classes: int, binarizer: Binarizer) -> XorNetwork:
     layout = Layout(sizes)
     genome = np.zeros(layout.words, np.uint64)
-    for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         layout.layer(genome, index)[:outputs] = pack_rows(rng.random((outputs, inputs)) < 0.5)
     return XorNetwork(sizes, classes, genome, binarizer)
 

@@ -82,7 +82,7 @@ def _pixels_to_bits(binarizer: Binarizer, shape: tuple[int, int, int], tensors: 
 
 
 def _votes(network: XorNetwork, name: str, tensors: dict[str, Array]) -> list[Operation]:
-    """Ones where the dot product is at least 0, an integer: clamp(2 (x + 1/2), 0, 1); then their number in each group."""
+    """Ones where the dot product, an integer, is at least 0: clamp(2 (x + 1/2), 0, 1). Then their number per group."""
     tensors["half"], tensors["doubled"] = np.array([0.5], np.float32), np.array([2.0], np.float32)
     groups = np.eye(network.classes, dtype=np.int8).repeat(network.bits_per_label, axis=1)
     tensors["votes"] = groups.reshape(network.classes, 1, 1, -1)
