@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bnnsearch import __version__
+from bnnsearch.cli_cluster import COMMANDS
 from bnnsearch.errors import EnvironmentProblem, InputError
 
 OK, FAILED, BAD_INPUT, ENVIRONMENT = 0, 1, 2, 3
@@ -35,6 +36,12 @@ _EXECUTOR = click.option(
     default="ray",
     show_default=True,
     help="Ray Tune on this machine, or one trial after another in this process.",
+)
+_CLUSTER = click.option(
+    "--cluster",
+    type=_FILE,
+    metavar="FILE",
+    help="Search on a cluster: its file here or in clusters/, such as aws-spot.yaml.",
 )
 
 
@@ -77,10 +84,20 @@ def main() -> None:
 @_EXECUTOR
 @_RUNS
 @_JSON
+@_CLUSTER
 @click.option(
     "--dry-run", is_flag=True, help="Print the size of the space, one configuration and a cost bound; train nothing."
 )
-def run(*, space: Path, overrides: tuple[str, ...], executor: str, runs: Path, as_json: bool, dry_run: bool) -> int:
+def run(
+    *,
+    space: Path,
+    overrides: tuple[str, ...],
+    executor: str,
+    runs: Path,
+    as_json: bool,
+    cluster: Path | None,
+    dry_run: bool,
+) -> int:
     """Search SPACE.
 
     Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
@@ -89,6 +106,10 @@ def run(*, space: Path, overrides: tuple[str, ...], executor: str, runs: Path, a
 
     if dry_run:
         return commands.dry_run(space, overrides)
+    if cluster is not None:
+        from bnnsearch import commands_cluster
+
+        return commands_cluster.run(space, overrides, cluster_path=cluster, runs=runs, as_json=as_json)
     return commands.run(space, overrides, executor=executor, runs=runs, as_json=as_json)
 
 
@@ -98,14 +119,17 @@ def run(*, space: Path, overrides: tuple[str, ...], executor: str, runs: Path, a
 @_EXECUTOR
 @_RUNS
 @_JSON
-def resume(study: Path | None, trials: int | None, executor: str, runs: Path, as_json: bool) -> int:
+@_CLUSTER
+def resume(
+    *, study: Path | None, trials: int | None, executor: str, runs: Path, as_json: bool, cluster: Path | None
+) -> int:
     """Go on with a stopped search: STUDY is its folder, by default the newest.
 
     Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
     """
     from bnnsearch import commands
 
-    return commands.resume(study, runs=runs, trials=trials, executor=executor, as_json=as_json)
+    return commands.resume(study, runs=runs, trials=trials, executor=executor, cluster=cluster, as_json=as_json)
 
 
 @main.command()
@@ -216,6 +240,53 @@ def train(config: Path, out: Path, device: str | None, as_json: bool) -> int:
 
 
 @main.command()
+@click.argument("run", type=_DIRECTORY, default=Path("trained"))
+@click.option("-o", "--out", type=_FILE, default=Path("model.bnn"), show_default=True, help="The file to write.")
+@click.option(
+    "--edges",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="How the real layers, the first and the last, are stored.",
+)
+def pack(run: Path, out: Path, edges: str) -> int:
+    """Pack the network of a finished `train` folder to one bit per weight, and check it image by image.
+
+    Example: bnnsearch pack trained -o model.bnn
+    """
+    from bnnsearch import commands
+
+    return commands.pack(run, out=out, edges="int8" if edges == "int8" else "float32")
+
+
+@main.command()
+@click.argument("model", type=_FILE)
+@click.argument("images", type=_FILE, nargs=-1, required=True)
+def predict(model: Path, images: tuple[Path, ...]) -> int:
+    """Print the label of each image file, by the packed MODEL.
+
+    Example: bnnsearch predict model.bnn digit.png
+    """
+    from bnnsearch import commands
+
+    return commands.predict(model, images)
+
+
+@main.command()
+@click.argument("model", type=_FILE)
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images per call.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+def bench(model: Path, batch: int, threads: int) -> int:
+    """Measure how long the packed MODEL takes on this machine.
+
+    Example: bnnsearch bench model.bnn --batch 64
+    """
+    from bnnsearch import commands
+
+    return commands.bench(model, batch=batch, threads=threads)
+
+
+@main.command()
 @_STUDY
 @_RUNS
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -228,3 +299,7 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> int:
     from bnnsearch import commands
 
     return commands.ui(study, runs=runs, host=host, port=port)
+
+
+for command in COMMANDS:
+    main.add_command(command)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from bnnsearch.cluster.placement import is_remote
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
 from bnnsearch.pareto import ParetoFront
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 
+STOPPED = "Ctrl-C stops it, and it can be resumed"
+
 Search = Callable[[Sequence[StudyObserver]], "StudyOutcome"]
 
 
@@ -42,17 +45,23 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
 
     folder = new_study_folder(runs, space.study.name)
     search = partial(run_study, space, study_dir=folder.path, executor=_executor(executor))
-    return _search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
+    return follow_search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
 
 
-def resume(study: Path | None, *, runs: Path, trials: int | None, executor: str, as_json: bool) -> int:
+def resume(
+    study: Path | None, *, runs: Path, trials: int | None, executor: str, cluster: Path | None, as_json: bool
+) -> int:
     """Go on with a stopped search."""
     folder = find_study_folder(study, runs)
+    if cluster is not None or is_remote(folder):
+        from bnnsearch import commands_cluster
+
+        return commands_cluster.resume(folder, trials=trials, cluster_path=cluster, as_json=as_json)
     config = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",)).study
     from bnnsearch.search.study import resume_study
 
     search = partial(resume_study, folder.path, executor=_executor(executor), trials=trials)
-    return _search(config, folder, lambda observers: search(observers=observers), as_json=as_json)
+    return follow_search(config, folder, lambda observers: search(observers=observers), as_json=as_json)
 
 
 def _executor(name: str) -> Executor:
@@ -65,11 +74,14 @@ def _executor(name: str) -> Executor:
     return RayExecutor()
 
 
-def _search(study: StudyConfig, folder: StudyFolder, search: Search, *, as_json: bool) -> int:
+def follow_search(
+    study: StudyConfig, folder: StudyFolder, search: Search, *, as_json: bool, interrupting: str = STOPPED
+) -> int:
+    """Carry out a search, recorded and shown, to its exit code; `interrupting` says what Ctrl-C does to it."""
     from bnnsearch.tracking.tracker import Tracker
 
     console = Console(stderr=as_json)
-    print_lines(console, [f"searching {study.name} in {folder.path}; Ctrl-C stops it, and it can be resumed"])
+    print_lines(console, [f"searching {study.name} in {folder.path}; {interrupting}"])
     progress = StudyProgress(study, read_results(folder.results))
     with ExitStack() as watching:
         tracker = watching.enter_context(Tracker(study, folder))
@@ -92,6 +104,9 @@ def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, cons
         case StopReason.INTERRUPTED | StopReason.TERMINATED:
             print_lines(console, ["stopped; everything so far is saved. To go on:", f"  {resuming}"])
             return INTERRUPTED if outcome.stopped is StopReason.INTERRUPTED else TERMINATED
+        case StopReason.DETACHED:
+            print_lines(console, ["the search goes on without this terminal. To watch it again:", f"  {resuming}"])
+            return INTERRUPTED
         case StopReason.FAILURES:
             print_lines(
                 console, ["the search failed: budget.max_failed_trials was reached. To go on:", f"  {resuming}"]
@@ -150,6 +165,10 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
 def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
     """Say where a search stands."""
     folder = find_study_folder(study, runs)
+    if is_remote(folder):
+        from bnnsearch import commands_cluster
+
+        return commands_cluster.status(folder, as_json=as_json)
     config, results = load_space(folder.space).study, read_results(folder.results)
     front = ParetoFront.of(results, config.objectives)
     states = Counter(result.state.value for result in results)
@@ -222,6 +241,37 @@ def _trained_lines(trained: Trained, provenance: Provenance | None) -> list[str]
         + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained.test.items()),
         "costs: " + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained.costs.items()),
     ]
+
+
+def pack(run: Path, *, out: Path, edges: Literal["float32", "int8"]) -> int:
+    """Pack a trained network."""
+    from bnnsearch.deploy import pack_run
+
+    packed = pack_run(run, out, edges=edges)
+    told = f"; same labels as the trained network on {packed.checked} validation images" if packed.checked else ""
+    print_lines(Console(), [f"wrote {out}: {packed.bytes} bytes{told}"])
+    return OK
+
+
+def predict(model: Path, images: Sequence[Path]) -> int:
+    """Print the label of each image file."""
+    from bnnsearch.deploy import predict_files
+    from bnnsearch.packed.model import PackedModel
+
+    labels = predict_files(PackedModel.load(model), images)
+    print_lines(Console(), [f"{image}: {label}" for image, label in zip(images, labels, strict=True)])
+    return OK
+
+
+def bench(model: Path, *, batch: int, threads: int) -> int:
+    """Measure a packed network's latency."""
+    from bnnsearch.packed.latency import measure_latency
+    from bnnsearch.packed.model import PackedModel
+
+    latency = measure_latency(PackedModel.load(model), batch=batch, threads=threads)
+    told = f"{latency.median_ms:.4f} ms per call of {batch} images on {threads} threads"
+    print_lines(Console(), [f"{told}, spread {latency.spread:.0%} between rounds"])
+    return OK
 
 
 def ui(study: Path | None, *, runs: Path, host: str, port: int) -> int:

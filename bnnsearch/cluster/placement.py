@@ -1,0 +1,82 @@
+"""Where a study runs: kept beside it on this machine, so that any later command finds it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from typing import Self
+
+from bnnsearch.cluster.files import ClusterFile, load_cluster
+from bnnsearch.errors import InputError
+from bnnsearch.folder import StudyFolder
+
+PLACEMENT = "cluster.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A study's place.
+
+    Attributes:
+        folder: the study's folder on this machine, where its results come back to.
+        cluster: name of the copy of its cluster file in that folder.
+        study: its place on the cluster.
+        job: the job that runs it, or ran it last; None before the first.
+    """
+
+    folder: StudyFolder
+    cluster: str
+    study: str
+    job: str | None = None
+
+    @classmethod
+    def new(cls, folder: StudyFolder, cluster: ClusterFile, *, study: str) -> Self:
+        """Note the place of a study before it is submitted, with a copy of the cluster's file."""
+        copy = f"cluster{cluster.path.suffix}"
+        shutil.copyfile(cluster.path, folder.path / copy)
+        placement = cls(folder, copy, study)
+        placement._write()
+        return placement
+
+    @classmethod
+    def of(cls, folder: StudyFolder) -> Self:
+        """The place of the study in `folder`.
+
+        Raises:
+            InputError: it runs on this machine.
+        """
+        path = folder.path / PLACEMENT
+        if not path.exists():
+            raise InputError(f"{folder.path}: this study runs on this machine; it was not started with --cluster")
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return cls(folder, fields["cluster"], fields["study"], fields["job"])
+
+    def file(self) -> ClusterFile:
+        """The cluster."""
+        return load_cluster(self.folder.path / self.cluster)
+
+    def moved(self, cluster: ClusterFile) -> Self:
+        """The place on another cluster, which sees the same storage, noted."""
+        copy = f"cluster{cluster.path.suffix}"
+        shutil.copyfile(cluster.path, self.folder.path / copy)
+        placement = replace(self, cluster=copy, job=None)
+        placement._write()
+        return placement
+
+    def submitted(self, job: str) -> Self:
+        """The place with its newest job, noted."""
+        placement = replace(self, job=job)
+        placement._write()
+        return placement
+
+    def _write(self) -> None:
+        fields = {key: value for key, value in asdict(self).items() if key != "folder"}
+        draft = self.folder.path / f"{PLACEMENT}.draft"
+        draft.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        draft.replace(self.folder.path / PLACEMENT)
+
+
+def is_remote(folder: StudyFolder) -> bool:
+    """Whether the study runs on a cluster."""
+    return (folder.path / PLACEMENT).exists()
