@@ -137,3 +137,13 @@ class SlowTrainer(TinyTrainer):
         for metrics in super().fit():
             time.sleep(0.1)
             yield metrics
+
+
+class CountingTrainer(TinyTrainer):
+    """Notes every epoch it trains, whichever process it is in."""
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        for metrics in super().fit():
+            with (self.notes / "epochs").open("a") as notes:
+                notes.write(f"{self.name}:{metrics.epoch}\n")
+            yield metrics
