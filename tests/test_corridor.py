@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bnnsearch.packed.model import PackedModel
 from bnnsearch.pareto import nondominated_ranks
 from bnnsearch.results import TrialState, read_results
 
@@ -120,6 +121,11 @@ def test_train_repeats_the_trial_and_reads_the_test_set_once(searched: tuple[Pat
     expected = max(each.metrics["val_acc"] for each in results_in(searched[0]) if each.selectable)
     assert result["metrics"]["val_acc"] == expected  # same seed, same machine
     assert result["test"]["test_acc"] >= 0.85
+    model = tmp_path / "model.bnn"
+    packed = bnnsearch("pack", str(out), "-o", str(model), cwd=searched[0])
+    assert packed.returncode == 0, packed.stderr
+    assert re.search(r"same labels as the trained network on \d{3} validation images", packed.stdout)
+    assert PackedModel.load(model).shape == (1, 8, 8)
     again = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", cwd=searched[0])
     assert json.loads((out / "result.json").read_text()) == result
     assert "already" in again.stdout

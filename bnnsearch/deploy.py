@@ -1,0 +1,133 @@
+"""From a trained run to a 1-bit model file, checked image by image; and from the file to labels and latencies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bnnsearch import __version__
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import load_checkpoint
+from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
+from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
+from bnnsearch.core.trainer import Trainer
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.evolve.trainer import EvolutionTrainer
+from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.xor import pack_xor_network
+from bnnsearch.train import CHECKPOINT, RESULT, TRIAL
+from bnnsearch.trial import build_trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A packed run.
+
+    Attributes:
+        bytes: size of the file.
+        checked: validation images on which it gave the same labels as the network it was packed from.
+    """
+
+    bytes: int
+    checked: int
+
+
+def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "float32") -> Packed:
+    """Pack the network of a finished production run into the file `path`.
+
+    Args:
+        run: a folder that `bnnsearch train` made.
+        path: the file to write.
+        edges: how the real layers, the first and the last, are stored; int8 rounds their weights, so labels may differ.
+
+    Raises:
+        InputError: the folder holds no finished run.
+        EnvironmentProblem: a file is damaged, or the packed network would not predict what the trained one does.
+    """
+    if not (run / RESULT).exists():
+        raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
+    config = TrialConfig.model_validate(json.loads((run / TRIAL).read_text()))
+    trainer = build_trainer(config)
+    try:
+        trainer.load_state_dict(load_checkpoint(run / CHECKPOINT)["trainer"])
+    except ValueError as error:
+        raise EnvironmentProblem(str(error)) from error
+    data = load_data(config.data)
+    model = _packed(trainer, data, edges)
+    checked = _check(model, trainer, data.val) if edges == "float32" else 0
+    model.save(path)
+    return Packed(path.stat().st_size, checked)
+
+
+def _packed(trainer: Trainer, data: Dataset, edges: Literal["float32", "int8"]) -> PackedModel:
+    provenance = {"bnnsearch": __version__}
+    match trainer:
+        case GradientTrainer():
+            return PackedModel.from_module(
+                trainer.sign_network(),
+                shape=data.shape,
+                mean=data.mean,
+                std=data.std,
+                edges=edges,
+                provenance=provenance,
+            )
+        case EvolutionTrainer():
+            return pack_xor_network(trainer.network(), shape=data.shape, provenance=provenance)
+        case _:
+            raise AssertionError(f"no packed form of what {type(trainer).__name__} trains")
+
+
+def _check(model: PackedModel, trainer: Trainer, images: AnySplit) -> int:
+    """Compare labels image by image; how many were compared.
+
+    Raises:
+        EnvironmentProblem: some differ.
+    """
+    if isinstance(images, StreamedSplit):
+        return 0  # no uint8 images to pack
+    pixels = images.images.cpu().numpy()
+    differ = int((model.predict(pixels) != _labels(trainer, images)).sum())
+    if differ:
+        raise EnvironmentProblem(f"the packed network differs from the trained one on {differ} of {len(pixels)} images")
+    return len(pixels)
+
+
+def _labels(trainer: Trainer, images: Split) -> NDArray[np.int64]:
+    match trainer:
+        case EvolutionTrainer():
+            return trainer.network().predict(images.images.numpy())
+        case GradientTrainer():
+            network = trainer.sign_network().eval()
+            with torch.no_grad():
+                labels = [network(batch).argmax(1) for batch, _ in eval_batches(images, batch_size=EVAL_BATCH)]
+            return torch.cat(labels).cpu().numpy()
+        case _:
+            raise AssertionError(f"no network of {type(trainer).__name__}")
+
+
+def predict_files(model: PackedModel, paths: Sequence[Path]) -> list[int]:
+    """The label of each image file, scaled to the model's size.
+
+    Raises:
+        InputError: a file is not an image.
+    """
+    return [int(label) for label in model.predict(np.stack([_read_image(path, model.shape) for path in paths]))]
+
+
+def _read_image(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: not an image that can be read ({error})") from error
+    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
