@@ -20,7 +20,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Generations = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class _Perturbing(Settings):
+class PerturbingConfig(Settings):
     """What the methods that score random flips have.
 
     Attributes:
@@ -44,13 +44,13 @@ class _Perturbing(Settings):
     evaluation: Literal["incremental", "plain"] = "incremental"
 
 
-class NaiveConfig(_Perturbing):
+class NaiveConfig(PerturbingConfig):
     """Naive perturbation (appendix .1): a flipped copy replaces the network unless it is worse."""
 
     name: Literal["naive"] = "naive"
 
 
-class ElitistConfig(_Perturbing):
+class ElitistConfig(PerturbingConfig):
     """Evolution of an elite (appendix .2): every member has flipped children; the best by score are the next elite.
 
     Attributes:
@@ -83,8 +83,9 @@ class CountingConfig(Settings):
         share: share of the batch that marks a weight, for `votes`.
         flip_probability: chance of a marked weight to flip in a child.
         flip_decay: factor on the flip probability after each epoch.
-        children: children per batch; the best by the next batch's fitness goes on.
+        children: children per batch; the best on the batch goes on.
         keep_parent: let the parent compete with its children.
+        fitness: as in the perturbing methods, on the batch.
         margin: lead of the true label that is asked for, in votes.
         gate: distance from the majority up to which a neuron is asked to change.
         error_threshold: errors up to this size ask for nothing.
@@ -97,6 +98,7 @@ class CountingConfig(Settings):
     flip_decay: Share = 1.0
     children: Annotated[int, Field(ge=1, le=4096)] = 6
     keep_parent: bool = False
+    fitness: Literal["hits", "margin"] = "margin"
     margin: Margin = 32
     gate: Annotated[int, Field(ge=0, le=65536)] = 30
     error_threshold: Annotated[int, Field(ge=0, le=65536)] = 3

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 
-from bnnsearch.config.evolution import EvolutionMethod, InertiaConfig
+from bnnsearch.config.evolution import CountingConfig, ElitistConfig, EvolutionMethod, InertiaConfig, NaiveConfig
 from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.evolve.algorithm import Algorithm, Problem
+from bnnsearch.evolve.counting import Counting
+from bnnsearch.evolve.elitist import Elitist
 from bnnsearch.evolve.inertia import Inertia
 from bnnsearch.evolve.layout import Layout
+from bnnsearch.evolve.naive import Naive
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.evolve.parallel import Threads
 from bnnsearch.evolve.samples import pack_data
@@ -43,5 +48,15 @@ def build_evolution_trainer(config: TrialConfig, *, data: Dataset) -> EvolutionT
 def _build_algorithm(method: EvolutionMethod, problem: Problem, generator: np.random.Generator) -> Algorithm:
     genome = problem.layout.random(generator)
     match method:
+        case NaiveConfig():
+            return Naive(method, problem, genome=genome)
+        case ElitistConfig():
+            return Elitist(
+                method, problem, genomes=[problem.layout.random(generator) for _ in range(method.elite_size)]
+            )
+        case CountingConfig():
+            return Counting(method, problem, genome=genome)
         case InertiaConfig():
             return Inertia(method, problem, genome=genome, generator=generator)
+        case _:
+            assert_never(method)

@@ -22,9 +22,17 @@ from bnnsearch.evolve.layout import (
     OUTPUTS,
     Layout,
 )
+from bnnsearch.kernels.bits import lowest_one
 from bnnsearch.kernels.jit import compiled
 from bnnsearch.kernels.popcount import Words, padded, unpack_rows
 from bnnsearch.kernels.popcount_tile import COLUMNS, ROWS, Where, tile_votes
+
+
+def no_counters(layout: Layout) -> NDArray[np.int16]:
+    """Zero counters, laid out as `start_counters` has them."""
+    return np.zeros(
+        sum(padded(inputs, 8) * padded(outputs, 16) for inputs, outputs in pairwise(layout.sizes)), np.int16
+    )
 
 
 def start_counters(layout: Layout, genome: Words, generator: np.random.Generator, magnitude: int) -> NDArray[np.int16]:
@@ -91,3 +99,21 @@ def move_counters(
                             genome[target] ^= np.uint64(1) << np.uint64(i & 63)
                             flips += 1
     return flips
+
+
+@compiled
+def transpose_changes(genomes: tuple[Words, Words], table: NDArray[np.int64], back: Words) -> None:
+    """Turn the transpose of the first genome, `back`, into that of the second, which differs in few weights."""
+    old, new = genomes
+    for row in table:
+        words, output_words = row[INPUT_WORDS], (row[OUTPUTS] + 63) // 64
+        for neuron in range(row[OUTPUTS]):
+            for word in range(words):
+                place = row[OFFSET] + neuron * words + word
+                differ = old[place] ^ new[place]
+                while differ:
+                    source = word * 64 + lowest_one(differ)
+                    back[row[BACK_OFFSET] + source * output_words + (neuron >> 6)] ^= np.uint64(1) << np.uint64(
+                        neuron & 63
+                    )
+                    differ &= differ - np.uint64(1)

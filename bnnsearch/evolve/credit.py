@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import count_groups, gather, group_mask, layer_rows, popcount
+from bnnsearch.evolve.forward import count_groups, gather, group_mask, layer_rows
 from bnnsearch.evolve.layout import BACK_OFFSET, INPUT_PLACE, INPUTS, OUTPUT_PLACE, OUTPUTS
+from bnnsearch.kernels.bits import count_ones
 from bnnsearch.kernels.jit import compiled
 from bnnsearch.kernels.popcount import Words, gated_layer, transpose
 
@@ -179,7 +180,7 @@ def propagate(back: Words, table: NDArray[np.int64], threshold: int, block: Plan
         totals = np.zeros(mask.shape[1], np.int64)
         for word in range(words):
             for sample in range(mask.shape[1]):
-                totals[sample] += np.int64(popcount(mask[word, sample]))
+                totals[sample] += count_ones(mask[word, sample])
         out = (block.up[after:at], block.asked[after:at])
         gated_layer((block.up[at:behind], weights, mask), row[INPUTS], (totals, threshold), out)
         near, asked = block.near[after:at], block.asked[after:at]
@@ -216,9 +217,9 @@ def close_gaps(out: Errors, starts: NDArray[np.int64], lengths: NDArray[np.int64
                 out.asked[words] = out.asked[word]
             words += 1
     for place in range(out.total.size):
-        total = np.uint64(0)
+        total = 0
         for word in range(words):
-            total += popcount(out.asked[word, place])
+            total += count_ones(out.asked[word, place])
         out.total[place] = np.int16(total)
     return words
 

@@ -6,17 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.evolve.layout import INPUT_WORDS, INPUTS, OFFSET, OUTPUTS
+from bnnsearch.kernels.bits import count_ones
 from bnnsearch.kernels.jit import compiled
 from bnnsearch.kernels.popcount import Words, majority_layer
-
-
-@compiled
-def popcount(word: np.uint64) -> np.uint64:
-    """Number of ones."""
-    word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @compiled
@@ -51,7 +43,7 @@ def count_groups(plane: Words, classes: int, group: int, votes: NDArray[np.int16
         for word in range(label * group // 64, (label * group + group - 1) // 64 + 1):
             mask = group_mask(word, label * group, label * group + group)
             for column in range(plane.shape[1]):
-                counts[column] += np.int16(popcount(plane[word, column] & mask))
+                counts[column] += np.int16(count_ones(plane[word, column] & mask))
 
 
 @compiled
@@ -79,15 +71,14 @@ def decide(votes: NDArray[np.int16]) -> NDArray[np.int64]:
 
 
 @compiled
-def judge(votes: NDArray[np.int16], column: int, label: int) -> tuple[int, int]:
-    """Whether a column of (classes, n) is decided for `label` (1 or 0), and the label's lead over the best other."""
-    before = after = -1
-    for other in range(label):
-        before = max(before, votes[other, column])
-    for other in range(label + 1, votes.shape[0]):
-        after = max(after, votes[other, column])
-    own = votes[label, column]
-    return int(own > before and own >= after), own - max(before, after)
+def judge(votes: NDArray[np.int16], label: int) -> tuple[int, int]:
+    """Whether one sample's votes (classes,) decide for `label` (1 or 0), and the label's lead over the best other."""
+    # twice the votes, plus one where a tie is lost: labels below this one
+    strongest = -1
+    for other in range(votes.size):
+        rival = 2 * votes[other] + (1 if other < label else 0)
+        strongest = max(strongest, rival if other != label else -1)
+    return int(2 * votes[label] >= strongest), votes[label] - (strongest >> 1)
 
 
 @compiled
@@ -109,7 +100,27 @@ def score_blocks(
         votes = count_votes(genome, table, columns[block], classes)
         for column in range(labels.shape[1]):
             if labels[block, column] >= 0:
-                hit, lead = judge(votes, column, labels[block, column])
+                hit, lead = judge(votes[:, column], labels[block, column])
                 hits += hit
                 leads += max(-margin, min(margin, lead))
     return hits, leads
+
+
+@compiled
+def score_all(
+    genomes: Words, table: NDArray[np.int64], columns: Words, labels: NDArray[np.int64], rule: tuple[int, int]
+) -> NDArray[np.int64]:
+    """`score_blocks` of every genome of (genomes, words): (genomes, 2)."""
+    scores = np.empty((genomes.shape[0], 2), np.int64)
+    for k in range(genomes.shape[0]):
+        scores[k, 0], scores[k, 1] = score_blocks(genomes[k], table, columns, labels, rule)
+    return scores
+
+
+@compiled
+def popcount_all(words: Words) -> int:
+    """Number of ones in all words."""
+    total = 0
+    for word in words:
+        total += count_ones(word)
+    return total

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from deap import base
+from numpy.typing import NDArray
 
 from bnnsearch.kernels.popcount import Words
+
+NO_FLIPS = np.zeros(0, np.int64)
 
 
 class Fitness(base.Fitness):  # type: ignore[misc]
@@ -22,34 +25,53 @@ class Fitness(base.Fitness):  # type: ignore[misc]
 
 
 class Individual:
-    """A genome, its fitness, and what its ancestors reached.
+    """A parent's genome and the flips that make this individual of it; both are shared and never changed in place.
 
     Attributes:
-        genome: packed weights; an individual owns its array.
+        parent: packed weights before the flips.
+        flips: bits of the genome that flip, all different, int64.
         fitness: score of this genome, invalid until it is evaluated.
-        ancestors: accumulated score of the line it comes from.
+        hits: training images this genome classified correctly when it was evaluated.
+        ancestors: score of the line it comes from, None where it has none.
     """
 
-    __slots__ = ("ancestors", "fitness", "genome")
+    __slots__ = ("ancestors", "fitness", "flips", "hits", "parent")
 
-    def __init__(self, genome: Words, *, score: int | None = None, ancestors: int = 0) -> None:
-        self.genome = genome
-        self.ancestors = ancestors
+    def __init__(self, parent: Words, flips: NDArray[np.int64] = NO_FLIPS, *, score: int | None = None) -> None:
+        self.parent, self.flips = parent, flips
         self.fitness = Fitness() if score is None else Fitness((score,))
+        self.hits = 0
+        self.ancestors: int | None = None
 
     @property
     def score(self) -> int | None:
         """The fitness, None where there is none."""
         return self.fitness.score if self.fitness.valid else None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    @property
+    def genome(self) -> Words:
+        """Packed weights, flips done."""
+        if len(self.flips) == 0:
+            return self.parent
+        genome = self.parent.copy()
+        np.bitwise_xor.at(genome, self.flips >> 6, np.left_shift(np.uint64(1), (self.flips & 63).astype(np.uint64)))
+        return genome
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Individual:
         """DEAP's hall of fame copies so, whatever `toolbox.clone` is."""
-        return type(self)(self.genome.copy(), score=self.score, ancestors=self.ancestors)
+        return clone(self)
 
 
 def clone(individual: Individual) -> Individual:
-    """A copy that shares nothing."""
-    return Individual(individual.genome.copy(), score=individual.score, ancestors=individual.ancestors)
+    """An individual that changes apart from this one."""
+    copy = Individual(individual.parent, individual.flips, score=individual.score)
+    copy.hits, copy.ancestors = individual.hits, individual.ancestors
+    return copy
+
+
+def settle(individual: Individual) -> None:
+    """Do the flips, so that the individual is nobody's child any more."""
+    individual.parent, individual.flips = individual.genome, NO_FLIPS
 
 
 def same_genome(one: Individual, other: Individual) -> bool:

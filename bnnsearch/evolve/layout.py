@@ -50,7 +50,7 @@ class Layout:
         return sum(inputs * outputs for inputs, outputs in pairwise(self.sizes))
 
     @cached_property
-    def places(self) -> int:
+    def neuron_words(self) -> int:
         """Words of 64 neurons that all layers take, inputs included."""
         return sum(padded(size, 64) // 64 for size in self.sizes)
 
@@ -70,6 +70,16 @@ class Layout:
         row = self.table[index]
         rows, words = padded(int(row[OUTPUTS]), 8), int(row[INPUT_WORDS])
         return genome[int(row[OFFSET]) : int(row[OFFSET]) + rows * words].reshape(rows, words)
+
+    def places(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bits of the genome where weights lie that are numbered layer by layer, neuron by neuron."""
+        inputs, outputs = self.table[:, INPUTS], self.table[:, OUTPUTS]
+        ends = np.cumsum(inputs * outputs)
+        layer = np.searchsorted(ends, weights, side="right")
+        neuron, source = np.divmod(weights - (ends - inputs * outputs)[layer], inputs[layer])
+        word = self.table[layer, OFFSET] + neuron * self.table[layer, INPUT_WORDS] + (source >> 6)
+        places: NDArray[np.int64] = word * 64 + (source & 63)
+        return places
 
     def transposed(self, genome: Words) -> Words:
         """The weights of every layer transposed, (inputs rounded up to 8, output words), one after the other."""

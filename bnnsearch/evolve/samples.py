@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,12 @@ class Samples:
         """Every training image once, in random order, each as a random one of its versions: indices of `rows`."""
         order = generator.permutation(self.count)
         return order + self.count * generator.integers(0, self.shifts, self.count)
+
+    def mini_batches(self, size: int, generator: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+        """One pass in mini-batches, indices of `rows`; what does not fill the last one is left out."""
+        order = self.draw(generator)
+        for first in range(0, len(order) - size + 1, size):
+            yield order[first : first + size]
 
     def blocks(self, picks: NDArray[np.int64]) -> Blocks:
         """The training images at `picks`, indices of `rows`."""

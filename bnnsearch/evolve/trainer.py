@@ -103,7 +103,8 @@ class EvolutionTrainer:
         """Validate a network; it enters the hall of fame if it is better, or if the last one counts."""
         if not self._elitist:
             self._hall.clear()
-        self._hall.update([Individual(genome, score=self._hits(genome, self._problem.samples.val))])
+        frozen = genome.copy()  # an algorithm may go on changing its own array
+        self._hall.update([Individual(frozen, score=self._hits(frozen, self._problem.samples.val))])
 
     def _hits(self, genome: Words, blocks: Blocks) -> int:
         threads, table = self._problem.threads, self._problem.layout.table

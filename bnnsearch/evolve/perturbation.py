@@ -1,0 +1,68 @@
+"""What methods share that score random flips: images per epoch, the toolbox, the counts of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from deap import base
+
+from bnnsearch.config.evolution import PerturbingConfig
+from bnnsearch.evolve.algorithm import EpochTally, Problem
+from bnnsearch.evolve.forward import popcount_all
+from bnnsearch.evolve.individual import Individual, clone
+from bnnsearch.evolve.scoring import Scorer, hand_over
+from bnnsearch.evolve.variation import Mask, as_probability, decayed, flip_sparse, swap_neurons
+from bnnsearch.kernels.popcount import Words
+
+
+class Perturbation:
+    """Registers DEAP's tools for an epoch and counts what they do."""
+
+    def __init__(self, config: PerturbingConfig, problem: Problem) -> None:
+        self._config, self._problem = config, problem
+        self._scorer = Scorer(config, problem)
+        self._spent = self._scored = 0
+
+    def start_epoch(self, epoch: int, generator: np.random.Generator, population: Sequence[Individual]) -> base.Toolbox:
+        """Draw the epoch's images, on which the population is to be judged anew, and register the tools."""
+        config, layout = self._config, self._problem.layout
+        self._spent, self._scored = self._scorer.bit_operations, 0
+        self._scorer.take(self._problem.samples.draw(generator)[: config.samples])
+        toolbox = base.Toolbox()
+        toolbox.register("clone", clone)
+        probability = decayed(as_probability(config.flip_probability), as_probability(config.flip_decay), epoch)
+        mask = Mask(layout.weights, layout.places)
+        toolbox.register("mutate", flip_sparse, mask=mask, probability=probability, generator=generator)
+        toolbox.register("mate", swap_neurons, layout=layout, generator=generator)
+        toolbox.register("evaluate", self._scorer.evaluate)
+        toolbox.register("map", hand_over)
+        self._toolbox = toolbox
+        for individual in population:
+            del individual.fitness.values
+        return toolbox
+
+    def evaluate(self, individuals: Sequence[Individual]) -> None:
+        """Give every individual without a fitness its own."""
+        invalid = [individual for individual in individuals if not individual.fitness.valid]
+        if invalid:
+            for individual, score in zip(invalid, self._toolbox.map(self._toolbox.evaluate, invalid), strict=True):
+                individual.fitness.values = (score,)
+            self._scored += len(invalid)
+
+    def tally(self, best: Individual, before: Words, *, generations: int) -> EpochTally:
+        """Counts of the epoch that ends with `best`, which began at the genome `before`."""
+        scored, images = self._scored, self._scorer.images
+        return EpochTally(
+            hits=best.hits,
+            judged=images,
+            images=images * scored,
+            flips=popcount_all(best.genome ^ before),
+            bit_operations=self._scorer.bit_operations - self._spent,
+            more={"generations": generations, "candidates": scored},
+        )
+
+    def planned_bit_operations(self, *, networks: int) -> int:
+        """Of all epochs, each scoring so many networks by forward passes."""
+        images = min(self._config.samples or self._problem.samples.count, self._problem.samples.count)
+        return self._problem.epochs * networks * images * self._problem.layout.weights

@@ -1,0 +1,115 @@
+"""The fitness of whole lists of networks on the same images, every thread taking its part of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnnsearch.config.evolution import PerturbingConfig
+from bnnsearch.evolve.algorithm import Problem
+from bnnsearch.evolve.forward import popcount_all, score_all
+from bnnsearch.evolve.incremental import UPDATES, Kept, adopt_child, keep, rebuild, score_children
+from bnnsearch.evolve.individual import Individual
+from bnnsearch.evolve.samples import BLOCK, Blocks
+from bnnsearch.evolve.variation import ones_of
+from bnnsearch.kernels.popcount import Words
+
+COUNT_BITS = 16
+"""Width of a kept count: what an update of one counts for in bit-operations."""
+
+FAR = 48
+"""Flips from which a forward pass is cheaper than as many updates there and back."""
+
+
+class Scorer:
+    """Scores networks on images that `take` sets.
+
+    Args:
+        config: fitness and way of evaluation.
+        problem: images and layout.
+    """
+
+    def __init__(self, config: PerturbingConfig, problem: Problem) -> None:
+        self._config, self._problem = config, problem
+        self._parts: list[Blocks] = []
+        self._kept: list[Kept] = []
+        self._parent: Words | None = None
+        self._spent = 0
+
+    @property
+    def images(self) -> int:
+        """Number of images a network is scored on."""
+        return sum(part.count for part in self._parts)
+
+    @property
+    def bit_operations(self) -> int:
+        """Spent so far."""
+        return self._spent + COUNT_BITS * sum(int(kept.totals[:, UPDATES].sum()) for kept in self._kept)
+
+    def take(self, picks: NDArray[np.int64]) -> None:
+        """Score on these training images from now on."""
+        self._spent, self._kept, self._parent = self.bit_operations, [], None
+        samples, layout = self._problem.samples, self._problem.layout
+        spans = [(first, last) for first, last in self._problem.threads.spans(len(picks), BLOCK) if last > first]
+        self._parts = [samples.blocks(picks[first:last]) for first, last in spans]
+        if self._config.evaluation == "incremental":
+            self._kept = [keep(layout, part.columns, part.labels, samples.classes) for part in self._parts]
+
+    def evaluate(self, individuals: Sequence[Individual]) -> list[int]:
+        """Fitness of each individual, in units of the setting `fitness`; remembers its hits."""
+        scores: list[tuple[int, int]] = []
+        for _, family in groupby(individuals, key=lambda individual: id(individual.parent)):
+            scores.extend(self._score_family(list(family)).tolist())
+        for individual, (hits, _) in zip(individuals, scores, strict=True):
+            individual.hits = hits
+        return [hits if self._config.fitness == "hits" else leads for hits, leads in scores]
+
+    def _score_family(self, family: list[Individual]) -> NDArray[np.int64]:
+        """Correct images and summed leads, (n, 2), of individuals that have one parent."""
+        if self._kept and max(len(child.flips) for child in family) < FAR:
+            self._adopt(family[0].parent)
+            return self._score_children(family)
+        genomes = np.stack([child.genome for child in family])
+        table, rule = self._problem.layout.table, (self._problem.samples.classes, self._config.margin)
+        self._spent += len(genomes) * self.images * self._problem.layout.weights
+        shares = [(genomes, table, part.columns, part.labels, rule) for part in self._parts]
+        return sum_up(self._problem.threads.run(score_all, shares))
+
+    def _score_children(self, family: list[Individual]) -> NDArray[np.int64]:
+        starts = np.cumsum([0, *(len(child.flips) for child in family)], dtype=np.int64)
+        children = np.concatenate([child.flips for child in family]), starts
+        shares = [
+            (kept, self._problem.layout.table, family[0].parent, children, self._config.margin) for kept in self._kept
+        ]
+        return sum_up(self._problem.threads.run(score_children, shares))
+
+    def _adopt(self, genome: Words) -> None:
+        """Make a genome the kept parent: by its differences from the present one, or anew where they are many."""
+        if genome is self._parent:
+            return
+        layout, margin, threads = self._problem.layout, self._config.margin, self._problem.threads
+        differ = self._parent is not None and popcount_all(self._parent ^ genome)
+        if self._parent is not None and differ < FAR:
+            places = ones_of(self._parent ^ genome)
+            threads.run(adopt_child, [(kept, layout.table, self._parent, places, margin) for kept in self._kept])
+        else:
+            parts = zip(self._kept, self._parts, strict=True)
+            threads.run(rebuild, [(kept, layout, part.columns, genome, margin) for kept, part in parts])
+            self._spent += self.images * layout.weights
+        self._parent = genome
+
+
+def sum_up(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The sum of integer arrays of one shape."""
+    total = np.zeros_like(parts[0])
+    for part in parts:
+        total += part
+    return total
+
+
+def hand_over(evaluate: Callable[[Sequence[Individual]], list[int]], individuals: Sequence[Individual]) -> list[int]:
+    """DEAP's `map` for an evaluation that takes the whole list at once."""
+    return evaluate(individuals)
