@@ -1,8 +1,8 @@
 """How long a packed network takes on this machine: one call at a time, pinned to its cores, in several rounds.
 
-The median of single calls is what counts: a call is much shorter than the time slices in which a busy machine
-interrupts it, so few calls are hit. Other work can slow whole rounds down and never speeds one up, so the fastest round
-is the result, and how far the others are from it is the spread.
+With one thread its own processor time counts, so that what else runs on the machine takes no time of the clock; with
+several threads the clock does. Other work can still slow a round down, by the caches it shares, and never speeds one
+up: the median of the fastest round is the result, and how much slower the round in the middle was is the spread.
 """
 
 from __future__ import annotations
@@ -46,24 +46,26 @@ def measure_latency(model: PackedModel, *, batch: int = 1, threads: int = 1, sec
     """
     images = np.random.default_rng(0).integers(0, 256, (batch, *model.shape), dtype=np.uint8)
 
-    def call() -> int:
-        start = time.perf_counter_ns()
-        model.logits(images, threads=threads)
-        return time.perf_counter_ns() - start
-
+    clock = time.thread_time_ns if threads == 1 else time.perf_counter_ns
     with _pinned(threads):
         for _ in range(WARM_UP_CALLS):
-            call()
-        medians = sorted(_round(call, seconds / ROUNDS) for _ in range(ROUNDS))
-    return Latency(medians[0] / 1e6, medians[ROUNDS // 2] / medians[0] - 1)
+            model.logits(images, threads=threads)
+        rounds = sorted(
+            median_ms(lambda: model.logits(images, threads=threads), seconds=seconds / ROUNDS, clock=clock)
+            for _ in range(ROUNDS)
+        )
+    return Latency(rounds[0], rounds[ROUNDS // 2] / rounds[0] - 1)
 
 
-def _round(call: Callable[[], int], seconds: float) -> float:
+def median_ms(call: Callable[[], object], *, seconds: float, clock: Callable[[], int]) -> float:
+    """Median milliseconds of `call`, made for `seconds` and at least five times; `clock` tells nanoseconds."""
     times: list[int] = []
     end = time.perf_counter() + seconds
     while len(times) < FEWEST_CALLS or time.perf_counter() < end:
-        times.append(call())
-    return float(np.median(times))
+        start = clock()
+        call()
+        times.append(clock() - start)
+    return float(np.median(times)) / 1e6
 
 
 @contextmanager

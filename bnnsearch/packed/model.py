@@ -128,9 +128,13 @@ class PackedModel:
         Returns:
             Each value, (N, channels, height, width).
         """
-        plan = Plan(prepare(self.graph, self.tensors, keep=names), len(images))
+        plan = self.plan(len(images), keep=names)
         plan.run(self._checked(images))
         return {name: plan.values(name) for name in names}
+
+    def plan(self, images: int, *, keep: Sequence[str] = ()) -> Plan:
+        """The network ready for batches of `images` images, with memory of its own; the real values `keep` stay."""
+        return Plan(prepare(self.graph, self.tensors, keep=keep) if keep else self._prepared, images)
 
     def _encoded(self) -> bytes:
         return file_format.encode(self.graph, self.tensors, self.provenance)

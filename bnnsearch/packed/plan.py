@@ -50,8 +50,10 @@ class Plan:
         self._tables: dict[str, int] = {}
         self._rows: list[list[int]] = []
         self._steps: list[list[int]] = []
+        self._ends: list[int] = []
         for place, stage in enumerate(prepared.schedule.stages):
             self._add(place, stage)
+            self._ends.append(len(self._rows))
         self._stages = np.array(self._rows, np.int64)
         self._step_table = np.array(self._steps or [[0] * 5], np.int64)
         self._inputs = [i for i, row in enumerate(self._rows) if row[0] == conv.Stage.INPUT]
@@ -62,6 +64,16 @@ class Plan:
             self._stages[place, conv.CopyColumn.SOURCE] = images.ctypes.data
         conv.run_stages(self._stages, self._step_table)
         return self.values(self._prepared.graph.output)[:, :, 0, 0]
+
+    @property
+    def stages(self) -> list[str]:
+        """What each stage starts with: the name of a value."""
+        return [stage.source.name for stage in self._prepared.schedule.stages]
+
+    def run_stage(self, place: int) -> None:
+        """Run one stage again, on what the stages before it left."""
+        first = self._ends[place - 1] if place else 0
+        conv.run_stages(self._stages[first : self._ends[place]], self._step_table)
 
     def values(self, name: str) -> NDArray[np.float32]:
         """A kept value of the last run, (N, channels, height, width)."""
