@@ -13,14 +13,19 @@ from matplotlib.image import imread
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import TrialResult, TrialState, append_result
 from bnnsearch.tracking import figures
+from bnnsearch.tracking.comparison import compare, write_comparison
 from bnnsearch.tracking.history import EpochLog, read_history
 from bnnsearch.tracking.report import report_html, write_report
 from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+OTHER_NAME = "a.b-c_1"
 
 
 def make_study(*metrics, **settings):
@@ -97,7 +102,7 @@ def test_the_page_says_what_happened(view):
     facts = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
     assert facts["7 / 9"] == "trials ended"
     assert {"5": "complete", "3": "on the front"}.items() <= facts.items()
-    rows = re.findall(r"<tr><td class='n'>(\d+)( ★)?</td><td class='n'>([\d.]+)</td><td class='n'>([\d.k]+)</td>", text)
+    rows = re.findall(r"<tr><td>(\d+)( ★)?</td><td>([\d.]+)</td><td>([\d.k]+)</td>", text)
     assert rows == [("3", "", "0.9500", "9k"), ("1", " ★", "0.9000", "2k"), ("0", "", "0.8000", "100")]
     assert "train_loss is nan &lt;/script&gt;" in text
 
@@ -228,6 +233,42 @@ def many(tmp_path, trials, epochs):
             log.append(number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.1, "b": 0.2}}))
         append_result(folder.results, make_result(number, accuracy, memory))
     return folder
+
+
+def make_folder(tmp_path, name, results):
+    folder = StudyFolder(tmp_path / name / "20260101")
+    folder.path.mkdir(parents=True)
+    for result in results:
+        append_result(folder.results, result)
+    return folder
+
+
+def test_studies_are_compared_in_the_objectives_they_share(tmp_path):
+    first = make_folder(tmp_path, "a", RESULTS[:2]), make_study("val_acc", "memory_bytes", name=OTHER_NAME)
+    second = make_folder(tmp_path, "b", RESULTS[2:]), make_study("val_acc", "memory_bytes", "train_bitops")
+    path = tmp_path / "comparison.html"
+    compared = {each.name: each for each in write_comparison([first, second], path)}
+    assert [each.front.numbers for each in compared.values()] == [{0, 1}, {2, 3}]
+    # together: accuracy .80 to .95, memory 100 to 9000; reference .785 and 9890, a box of .165 x 9790
+    assert compared[f"{OTHER_NAME} 20260101"].hypervolume == pytest.approx(
+        ((0.80 - 0.785) * 9790 + (0.90 - 0.80) * 7890) / (0.165 * 9790)
+    )
+    page = Page(path.read_text())
+    assert page.links == []
+    assert page.tags.count("script") == 2
+    assert page.tags.count("tr") == 3
+
+
+def test_studies_that_cannot_be_compared_are_refused(tmp_path):
+    accuracy = make_folder(tmp_path, "a", RESULTS), make_study("val_acc")
+    memory = make_folder(tmp_path, "b", RESULTS), make_study("memory_bytes")
+    empty = make_folder(tmp_path, "c", []), make_study("val_acc")
+    with pytest.raises(InputError, match="takes two studies or more, but got 1"):
+        compare([accuracy])
+    with pytest.raises(InputError, match="must share an objective, but have shown: val_acc; shown: memory_bytes"):
+        compare([accuracy, memory])
+    with pytest.raises(InputError, match="there is nothing to compare"):
+        compare([empty, empty])
 
 
 @pytest.mark.slow

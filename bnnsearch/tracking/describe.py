@@ -86,7 +86,7 @@ class Describer:
             if front.results:
                 best = max if objective.mode == "max" else min
                 values[f"best_{objective.metric}"] = float(best(front.values[:, column]))
-        return Update(REPORT, metrics=_metrics(values, ended))
+        return Update(REPORT, metrics=as_metrics(values, ended))
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> Update:
         """A trial's run begins, or goes on; every leaf of its configuration is a parameter, named as in the YAML."""
@@ -105,7 +105,7 @@ class Describer:
 
     def epoch(self, number: int, metrics: EpochMetrics) -> Update:
         """The epoch's values; per-layer ones stay in `epochs.jsonl`, for there are thousands."""
-        return Update(str(number), metrics=_metrics(metrics.values, metrics.epoch))
+        return Update(str(number), metrics=as_metrics(metrics.values, metrics.epoch))
 
     def trial_ended(self, result: TrialResult, *, on_front: bool, known: Mapping[str, float]) -> Update:
         """A trial's run ends; `known` are the values that its last epoch recorded already."""
@@ -134,7 +134,7 @@ class Describer:
             tags["retry_of"] = str(result.retry_of)
         return Update(
             str(result.number),
-            metrics=_metrics(values, result.epochs),
+            metrics=as_metrics(values, result.epochs),
             tags=tags,
             ended=(STATUS[result.state], now_ms()),
         )
@@ -159,7 +159,7 @@ class Describer:
         }
 
 
-def _metrics(values: Mapping[str, float], step: int) -> tuple[tuple[str, float, int, int], ...]:
+def as_metrics(values: Mapping[str, float], step: int) -> tuple[tuple[str, float, int, int], ...]:
     """Finite values as metrics; MLflow would turn an infinite one into 1.8e308."""
     at = now_ms()
     return tuple((name, float(value), step, at) for name, value in values.items() if math.isfinite(value))

@@ -31,7 +31,7 @@ def pareto_figure(view: StudyView) -> go.Figure:
             figure.add_trace(trace.update(showlegend=place == 0 and trace.mode == "markers"), row=row, col=column)
         figure.update_xaxes(title=label(x) if x else "trial", row=row, col=column, **_scale(view, x))
         figure.update_yaxes(title=label(y), row=row, col=column, **_scale(view, y))
-    return _styled(figure, height=430 if rows == 1 else 330 * rows)
+    return styled(figure, height=430 if rows == 1 else 330 * rows)
 
 
 def _scale(view: StudyView, metric: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def hypervolume_figure(view: StudyView) -> go.Figure:
     )
     figure.update_xaxes(title="trial")
     figure.update_yaxes(title="hypervolume", rangemode="tozero")
-    return _styled(figure, height=330)
+    return styled(figure, height=330)
 
 
 def parallel_figure(view: StudyView) -> go.Figure | None:
@@ -127,7 +127,7 @@ def parallel_figure(view: StudyView) -> go.Figure | None:
             labelfont={"size": 11, "color": INK},
         )
     )
-    return _styled(figure, height=430, margin={"l": 70, "r": 30, "t": 90, "b": 30})
+    return styled(figure, height=430, margin={"l": 70, "r": 30, "t": 90, "b": 30})
 
 
 def _dimension(axis: Axis) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def importance_figure(view: StudyView) -> go.Figure | None:
     figure.update_layout(barmode="group", legend_traceorder="reversed", bargap=0.3)
     figure.update_xaxes(title="share of variance explained", tickformat=".0%", range=[0, 1])
     figure.update_yaxes(automargin=True)
-    return _styled(figure, height=130 + len(names) * (16 + 16 * len(view.metrics)))
+    return styled(figure, height=130 + len(names) * (16 + 16 * len(view.metrics)))
 
 
 def curves_figure(view: StudyView) -> go.Figure | None:
@@ -222,7 +222,7 @@ def curves_figure(view: StudyView) -> go.Figure | None:
             )
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title=label("val_acc"))
-    return _styled(figure, height=400)
+    return styled(figure, height=400)
 
 
 def layers_figure(view: StudyView) -> go.Figure | None:
@@ -246,7 +246,7 @@ def layers_figure(view: StudyView) -> go.Figure | None:
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(autorange="reversed", automargin=True)
     tallest = max(len(layers) for _, layers, _ in maps.values())
-    return _with_menu(_styled(figure, height=max(260, 110 + 18 * tallest)), view, list(maps), per_trial=1)
+    return _with_menu(styled(figure, height=max(260, 110 + 18 * tallest)), view, list(maps), per_trial=1)
 
 
 def schedules_figure(view: StudyView) -> go.Figure | None:
@@ -270,7 +270,7 @@ def schedules_figure(view: StudyView) -> go.Figure | None:
             x=(first + last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False, text=escape(name)
         )
     figure.update_xaxes(title="epoch", row=len(schedules), col=1)
-    return _styled(figure, height=90 + 140 * len(schedules), legend=False)
+    return styled(figure, height=90 + 140 * len(schedules), legend=False)
 
 
 def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int], *, per_trial: int) -> go.Figure:
@@ -290,7 +290,8 @@ def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int], *, per_tr
     return figure.update_layout(updatemenus=[menu])
 
 
-def _styled(figure: go.Figure, *, height: int, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
+def styled(figure: go.Figure, *, height: int, legend: bool = True, margin: dict[str, int] | None = None) -> go.Figure:
+    """The look that all pictures share."""
     figure.update_layout(
         template="plotly_white",
         height=height,

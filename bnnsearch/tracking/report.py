@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bnnsearch import __version__
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import TrialState, read_results
 from bnnsearch.tracking.front import write_front
 from bnnsearch.tracking.history import read_history
-from bnnsearch.tracking.view import StudyView, label, number_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from bnnsearch.tracking.page import facts, page, paragraph, picture, section, table
+from bnnsearch.tracking.view import StudyView, label, number_text, value_text
 
 PAGE = "report.html"
 
@@ -42,90 +36,53 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
 
 def report_html(view: StudyView, search_id: str) -> str:
     """The page."""
-    from plotly.offline import get_plotlyjs
-
     study = view.study
-    sections = "\n".join(_sections(view))
-    description = f"<p class='lead'>{escape(study.description)}</p>" if study.description else ""
-    written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(study.name)}: search report</title>
-<style>{_STYLE}</style>
-<script>{get_plotlyjs()}</script>
-</head><body><main>
-<h1>{escape(study.name)}</h1>
-<p class="sub">search {escape(search_id)} · {escape(study.sampler.name)} sampler · seed {study.seed} ·
-written {written} by bnnsearch {__version__}</p>
-{description}
-{_facts(view)}
-{sections}
-</main></body></html>
-"""
+    about = f"search {search_id} · {study.sampler.name} sampler · seed {study.seed}"
+    return page(study.name, about, [paragraph(study.description, "lead"), _facts(view), *_sections(view)])
 
 
 def _facts(view: StudyView) -> str:
-    counts = view.counts()
-    facts = [
-        (f"{len(view.results)} / {view.study.budget.trials}", "trials ended"),
-        *((str(count), state) for state, count in counts.items() if count),
-        (str(len(view.front.results)), "on the front"),
-        (f"{view.front.hypervolume:.3f}", "hypervolume"),
-    ]
-    cells = "".join(f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts)
-    return f"<div class='facts'>{cells}</div>"
+    return facts(
+        [
+            (f"{len(view.results)} / {view.study.budget.trials}", "trials ended"),
+            *((str(count), state) for state, count in view.counts().items() if count),
+            (str(len(view.front.results)), "on the front"),
+            (f"{view.front.hypervolume:.3f}", "hypervolume"),
+        ]
+    )
 
 
 def _sections(view: StudyView) -> Iterator[str]:
     from bnnsearch.tracking import figures
 
     if not view.complete:
-        yield "<p class='empty'>No trial has run to its end yet: there is no front to show.</p>"
+        yield paragraph("No trial has run to its end yet: there is no front to show.", "empty")
     else:
-        yield _picture("Pareto front", _CAPTIONS["pareto"], figures.pareto_figure(view))
+        yield picture("Pareto front", _CAPTIONS["pareto"], figures.pareto_figure(view))
         yield _front_table(view)
-        yield _picture("Hypervolume", _CAPTIONS["hypervolume"], figures.hypervolume_figure(view))
-        yield _picture("Importance", _CAPTIONS["importance"], figures.importance_figure(view))
-        yield _picture("Parameters", _CAPTIONS["parallel"], figures.parallel_figure(view))
-    yield _picture("Learning curves", _CAPTIONS["curves"], figures.curves_figure(view))
-    yield _picture("Schedules", _CAPTIONS["schedules"], figures.schedules_figure(view))
-    yield _picture("Weight flips", _CAPTIONS["layers"], figures.layers_figure(view))
+        yield picture("Hypervolume", _CAPTIONS["hypervolume"], figures.hypervolume_figure(view))
+        yield picture("Importance", _CAPTIONS["importance"], figures.importance_figure(view))
+        yield picture("Parameters", _CAPTIONS["parallel"], figures.parallel_figure(view))
+    yield picture("Learning curves", _CAPTIONS["curves"], figures.curves_figure(view))
+    yield picture("Schedules", _CAPTIONS["schedules"], figures.schedules_figure(view))
+    yield picture("Weight flips", _CAPTIONS["layers"], figures.layers_figure(view))
     yield _failures(view)
 
 
-def _picture(title: str, caption: str, figure: Figure | None) -> str:
-    if figure is None:
-        return ""
-    drawn = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}, default_width="100%"
-    )
-    return f"<section><h2>{title}</h2><p class='caption'>{caption}</p>{drawn}</section>"
-
-
 def _front_table(view: StudyView) -> str:
-    if not view.front.results:
-        return "<p class='empty'>No finished trial is within the constraints: the front is empty.</p>"
-    names = list(dict.fromkeys(name for result in view.front.results for name in result.params))
-    head = "".join(f"<th>{escape(text)}</th>" for text in ["trial", *map(label, view.metrics), *names])
-    rows = []
-    for result in view.front.results:
-        goals = [f"<td class='n'>{_value(name, result.metrics[name])}</td>" for name in view.metrics]
-        params = [
-            f"<td>{escape(_param(result.params[name]))}</td>" if name in result.params else "<td></td>"
-            for name in names
+    front = view.front
+    if not front.results:
+        return paragraph("No finished trial is within the constraints: the front is empty.", "empty")
+    names = list(dict.fromkeys(name for result in front.results for name in result.params))
+    rows = [
+        [
+            f"{result.number} ★" if result is front.knee else str(result.number),
+            *(value_text(name, result.metrics[name]) for name in view.metrics),
+            *(_param(result.params[name]) if name in result.params else "" for name in names),
         ]
-        star = " ★" if result is view.front.knee else ""
-        rows.append(f"<tr><td class='n'>{result.number}{star}</td>{''.join(goals)}{''.join(params)}</tr>")
-    return (
-        "<section><h2>Trials on the front</h2><p class='caption'>The best of the first objective first; ★ is the knee. "
-        "<code>bnnsearch export --trial N</code> writes one of them as a file that <code>bnnsearch train</code> takes."
-        f"</p><div class='scroll'>{_table(head, rows)}</div></section>"
-    )
-
-
-def _value(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric.endswith("_acc") else number_text(value)
+        for result in front.results
+    ]
+    return section("Trials on the front", _CAPTIONS["front"], table(["trial", *map(label, view.metrics), *names], rows))
 
 
 def _param(value: object) -> str:
@@ -140,18 +97,15 @@ def _failures(view: StudyView) -> str:
     if not causes:
         return ""
     rows = [
-        f"<tr><td>{len(numbers)}</td><td>{escape(reason)}</td><td>{', '.join(map(str, numbers[:20]))}</td></tr>"
+        [str(len(numbers)), reason, ", ".join(map(str, numbers[:20]))]
         for reason, numbers in sorted(causes.items(), key=lambda cause: -len(cause[1]))
     ]
-    head = "<th>count</th><th>reason</th><th>trials</th>"
-    return f"<section><h2>Failed trials</h2>{_table(head, rows)}</section>"
-
-
-def _table(head: str, rows: list[str]) -> str:
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return section("Failed trials", "Grouped by cause.", table(["count", "reason", "trials"], rows))
 
 
 _CAPTIONS = {
+    "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "
+    "of them as a file that <code>bnnsearch train</code> takes.",
     "pareto": "Each point is a trial that ran to its end. Nothing found is better than a point of the front in every "
     "objective at once. The star is the knee, the best compromise.",
     "hypervolume": "How much of the objective space the front dominates, after each finished trial. A curve that has "
@@ -164,20 +118,3 @@ _CAPTIONS = {
     "schedules": "What changed while the knee was trained; the shading shows the method's phases.",
     "layers": "Share of a layer's weights that changed sign in an epoch. Training has settled where it fades.",
 }
-
-_STYLE = """
-:root { color: #1f2937; background: #f8fafc; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
-body { margin: 0 } main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 60px }
-h1 { margin: 0; font-size: 30px } h2 { margin: 0 0 2px; font-size: 19px }
-.sub, .caption { color: #6b7280; margin: 2px 0 10px; font-size: 14px } .lead { font-size: 16px }
-.facts { display: flex; flex-wrap: wrap; gap: 10px; margin: 18px 0 }
-.facts div, section { background: white; border: 1px solid #e5e7eb; border-radius: 10px }
-.facts div { padding: 10px 18px; min-width: 84px } .facts b { display: block; font-size: 21px }
-.facts span { color: #6b7280; font-size: 13px }
-section { padding: 18px 20px; margin: 16px 0 } .scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: 13.5px; width: 100% }
-th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid #e5e7eb; white-space: nowrap }
-th { font-weight: 600; color: #6b7280 } .n { font-variant-numeric: tabular-nums }
-.empty { background: white; border: 1px dashed #cbd5e1; border-radius: 10px; padding: 20px }
-code { background: #f1f5f9; padding: 1px 5px; border-radius: 4px }
-"""

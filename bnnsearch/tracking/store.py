@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 PROBE_SECONDS = 2.0
 
-_QUIET = ("mlflow", "alembic")
+_QUIET = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.utils.environment": logging.ERROR}
 _PROMPT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we retry ourselves, off the training path
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
@@ -133,15 +133,20 @@ def open_client(store: Store) -> MlflowClient:
     import_mlflow()
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=store.uri)
+    return MlflowClient(tracking_uri=store.uri, registry_uri=store.uri if store.database else None)
 
 
-def import_mlflow() -> None:
-    """MLflow's slow import, with its logs and its own packages' deprecations kept from the terminal."""
+def import_mlflow(module: str = "mlflow.store.tracking.sqlalchemy_store") -> None:
+    """MLflow's slow import, its logs and its own packages' deprecations kept from the terminal.
+
+    Args:
+        module: which part, with everything that it needs; by default what a SQLite store would otherwise import later
+            in the writer's thread.
+    """
     for name, value in _PROMPT.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import_module("mlflow.store.tracking.sqlalchemy_store")  # SQLite's, not left to the writer's thread
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        import_module(module)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)

@@ -124,6 +124,11 @@ def number_text(value: float) -> str:
     return f"{value / 1000**power:.3g}{' kMGTPE'[power].strip()}"
 
 
+def value_text(metric: str, value: float) -> str:
+    """A metric's value as a person reads it: accuracies with four digits."""
+    return f"{value:.4f}" if metric.endswith("_acc") else number_text(value)
+
+
 @dataclass(frozen=True)
 class StudyView:
     """A study as the pictures show it.

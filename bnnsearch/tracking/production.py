@@ -1,0 +1,169 @@
+"""A production training in MLflow: its run, its packed network as a model that predicts, its place in the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from bnnsearch import __version__
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.export import Provenance
+from bnnsearch.tracking.describe import as_metrics, flattened
+from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+ALIAS = "champion"
+"""The registry's alias of the version that was registered last, unless another is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """A finished production training.
+
+    Attributes:
+        config: what was trained.
+        epochs: its history.
+        metrics: values to record at the end: test metrics, costs.
+        files: what to keep with the run: the checkpoint, the result.
+        packed: the packed network, logged as a model where there is one.
+        provenance: of the configuration, where it was exported from a study.
+    """
+
+    config: TrialConfig
+    epochs: Sequence[EpochMetrics]
+    metrics: Mapping[str, float]
+    files: Sequence[Path] = ()
+    packed: Path | None = None
+    provenance: Provenance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """Where it went: the run, the model's URI for `mlflow.pyfunc.load_model`, the version in the registry."""
+
+    run_id: str
+    model_uri: str | None = None
+    version: str | None = None
+
+
+def log_production(
+    production: Production, store: Store, *, register_as: str | None = None, alias: str = ALIAS
+) -> Logged:
+    """Record a production training as one run of the store's experiment.
+
+    Args:
+        production: what was trained.
+        store: where to.
+        register_as: name in the model registry for the packed network; None registers nothing.
+        alias: alias that the new version takes over.
+
+    Raises:
+        EnvironmentProblem: the store cannot be used.
+        ValueError: there is nothing packed to register.
+    """
+    if register_as is not None and production.packed is None:
+        raise ValueError(f"register_as={register_as!r} needs a packed network, but there is none")
+    check_store(store)
+    import_mlflow()
+    client, experiment_id = connect(store)
+    run = client.create_run(experiment_id, tags=_tags(production), run_name=_name(production))
+    status = "FAILED"
+    try:
+        _log_values(client, run.info.run_id, production)
+        logged = Logged(run.info.run_id)
+        if production.packed is not None:
+            model = _log_model(client, run.info.run_id, production.packed)
+            version = _register(client, model, register_as, alias) if register_as is not None else None
+            logged = Logged(run.info.run_id, model.model_uri, version)
+        status = "FINISHED"
+        return logged
+    finally:
+        client.set_terminated(run.info.run_id, status)
+
+
+def _name(production: Production) -> str:
+    origin = production.provenance
+    return f"production of trial {origin.trial}" if origin else "production"
+
+
+def _tags(production: Production) -> dict[str, str]:
+    tags = {"kind": "production", "bnnsearch.version": __version__, "mlflow.source.name": "bnnsearch train"}
+    origin = production.provenance
+    if origin is None:
+        return tags
+    note = (
+        f"Trial {origin.trial} of the study {origin.study} ({origin.search_id}), {origin.selected}, trained to its end."
+    )
+    tags |= {
+        "search_id": origin.search_id,
+        "study": origin.study,
+        "trial": str(origin.trial),
+        "mlflow.note.content": note,
+    }
+    return tags | ({"trial_run_id": origin.run_id} if origin.run_id else {})
+
+
+def _log_values(client: MlflowClient, run_id: str, production: Production) -> None:
+    from mlflow.entities import Metric, Param
+
+    params = flattened(production.config.model_dump(mode="json"))
+    client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+    rows = [row for each in production.epochs for row in as_metrics(each.values, each.epoch)]
+    rows += as_metrics(production.metrics, production.epochs[-1].epoch if production.epochs else 0)
+    metrics = [Metric(name, value, at, step) for name, value, step, at in rows]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    for file in production.files:
+        client.log_artifact(run_id, str(file))
+
+
+def _log_model(client: MlflowClient, run_id: str, packed: Path) -> LoggedModel:
+    """The packed network as an MLflow model of the run."""
+    import_mlflow("mlflow.pyfunc")
+    import numpy as np
+    from mlflow import pyfunc
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from bnnsearch.packed.model import PackedModel
+
+    shape = PackedModel.load(packed).shape
+    images = TensorSpec(np.dtype(np.uint8), (-1, *shape))
+    labels = TensorSpec(np.dtype(np.int64), (-1,))
+    run = client.get_run(run_id)
+    model = client.create_logged_model(run.info.experiment_id, name="packed", source_run_id=run_id)
+    with TemporaryDirectory() as home:
+        place = Path(home) / "model"
+        pyfunc.save_model(
+            place,
+            loader_module="bnnsearch.tracking.pyfunc",
+            data_path=str(packed),
+            input_example=np.zeros((1, *shape), dtype=np.uint8),
+            signature=ModelSignature(inputs=Schema([images]), outputs=Schema([labels])),
+            pip_requirements=[f"bnnsearch=={__version__}"],
+        )
+        client.log_model_artifacts(model.model_id, str(place))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+
+def _register(client: MlflowClient, model: LoggedModel, name: str, alias: str) -> str:
+    """A new version of the registered model `name`, which takes over the alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, model.model_uri, model.source_run_id, model_id=model.model_id)
+    client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
