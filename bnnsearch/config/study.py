@@ -81,13 +81,48 @@ class Nsga2Config(Settings):
     population: Annotated[int, Field(ge=2)] = 50
 
 
+class Nsga3Config(Settings):
+    """NSGA-III: reference directions keep a front of three and more objectives spread."""
+
+    name: Literal["nsga3"] = "nsga3"
+    population: Annotated[int, Field(ge=2)] = 50
+
+
+class GpConfig(Settings):
+    """Gaussian process: few trials, some seconds per suggestion; parameters of a branch are drawn at random."""
+
+    name: Literal["gp"] = "gp"
+    startup_trials: Annotated[int, Field(ge=0)] = 10
+
+
+class CmaesConfig(Settings):
+    """CMA-ES: one objective; values of choices and parameters of a branch are drawn at random."""
+
+    name: Literal["cmaes"] = "cmaes"
+    startup_trials: Annotated[int, Field(ge=0)] = 1
+
+
 class RandomConfig(Settings):
     """Independent random draws."""
 
     name: Literal["random"] = "random"
 
 
-SamplerConfig = Annotated[TpeConfig | Nsga2Config | RandomConfig, Field(discriminator="name")]
+class GridConfig(Settings):
+    """Every configuration once, in an order that the seed decides; the search ends with the last.
+
+    Attributes:
+        points: values of a number without step, from its minimum to its maximum.
+    """
+
+    name: Literal["grid"] = "grid"
+    points: Annotated[int, Field(ge=2, le=1000)] = 3
+
+
+SamplerConfig = Annotated[
+    TpeConfig | Nsga2Config | Nsga3Config | GpConfig | CmaesConfig | RandomConfig | GridConfig,
+    Field(discriminator="name"),
+]
 
 
 class AshaConfig(Settings):
@@ -101,13 +136,54 @@ class AshaConfig(Settings):
     grace_epochs: Count = 1
 
 
+class HyperbandConfig(Settings):
+    """Asynchronous HyperBand: trials take turns in brackets of successive halving, each with a longer grace.
+
+    Attributes:
+        reduction_factor: as in successive halving.
+        grace_epochs: of the first bracket; each next one has `reduction_factor` times as many.
+        brackets: how many.
+    """
+
+    name: Literal["hyperband"] = "hyperband"
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    grace_epochs: Count = 1
+    brackets: Annotated[int, Field(ge=1, le=10)] = 3
+
+
+class MedianConfig(Settings):
+    """After every epoch from `grace_epochs` on, only the better half of the trials that came so far goes on.
+
+    Attributes:
+        grace_epochs: no trial stops before.
+        min_trials: nor before so many trials came as far.
+    """
+
+    name: Literal["median"] = "median"
+    grace_epochs: Count = 1
+    min_trials: Count = 5
+
+
 class NoSchedulerConfig(Settings):
     """Every trial runs to its end."""
 
     name: Literal["none"] = "none"
 
 
-SchedulerConfig = Annotated[AshaConfig | NoSchedulerConfig, Field(discriminator="name")]
+def _refuse_pbt(value: Any) -> Any:
+    if isinstance(value, dict) and value.get("name") == "pbt":
+        raise ValueError(
+            "scheduler.name pbt is refused: its trials take over one another's weights and settings half-way, "
+            "so that no configuration trains again to what was found; allowed: asha, hyperband, median, none"
+        )
+    return value
+
+
+SchedulerConfig = Annotated[
+    AshaConfig | HyperbandConfig | MedianConfig | NoSchedulerConfig,
+    Field(discriminator="name"),
+    BeforeValidator(_refuse_pbt),
+]
 
 
 class BudgetConfig(Settings):
@@ -173,6 +249,8 @@ class StudyConfig(Settings):
         skip: trials recorded as pruned instead of trained because of costs that are known before: `infeasible` ones
             break a constraint; `dominated` ones as well, or would be dominated even if they equalled the best seen
             so far in every other objective.
+        warm_start: what to try first: paths of configurations such as best.yaml, or of earlier studies' folders, or
+            `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as it lies in this space.
     """
 
     version: Literal[1]
@@ -191,6 +269,7 @@ class StudyConfig(Settings):
     skip: Literal["none", "infeasible", "dominated"] = "infeasible"
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
+    warm_start: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _metrics_differ(self) -> Self:
@@ -213,12 +292,21 @@ class StudyConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _sampler_fits(self) -> Self:
+        if isinstance(self.sampler, CmaesConfig) and len(self.objectives) > 1:
+            got = len(self.objectives)
+            raise ValueError(f"sampler.name cmaes takes one objective, but got {got}; allowed: tpe, nsga2, nsga3, gp")
+        if isinstance(self.sampler, GridConfig) and self.warm_start:
+            raise ValueError("warm_start has no sense with sampler.name grid, which tries every configuration")
+        return self
+
+    @model_validator(mode="after")
     def _scheduler_fits(self) -> Self:
-        """ASHA compares trials at rungs; costs known before training would decide there without any training seen."""
+        """A scheduler compares trials as they train; costs alone would decide without any training seen."""
         objectives = [objective.metric for objective in self.objectives]
-        if isinstance(self.scheduler, AshaConfig) and "val_acc" not in objectives:
+        if not isinstance(self.scheduler, NoSchedulerConfig) and "val_acc" not in objectives:
             raise ValueError(
-                "scheduler.name asha needs an objective that training improves, val_acc, "
+                f"scheduler.name {self.scheduler.name} needs an objective that training improves, val_acc, "
                 f"but got {', '.join(objectives)}; allowed: none"
             )
         return self

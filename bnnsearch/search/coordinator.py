@@ -151,7 +151,7 @@ class Coordinator:
             return
         # counted from the end of pretraining, which trials may share and which says nothing of the binary network
         own_epoch, own_epochs = metrics.epoch - trial.pretrain_epochs, metrics.epochs - trial.pretrain_epochs
-        if is_rung(self._study.scheduler, own_epoch, own_epochs):
+        if is_rung(self._study.scheduler, number, epoch=own_epoch, epochs=own_epochs):
             rung = self._ledger.enter_rung(number, own_epoch, values)
             if not survives(self._study.scheduler, rung, number, self._modes):
                 self._end(trial, TrialState.PRUNED, f"stopped at the rung of epoch {metrics.epoch}")
@@ -195,4 +195,4 @@ class Coordinator:
         return violations
 
     def _budget_spent(self) -> bool:
-        return len(self._ledger) >= self._study.budget.trials
+        return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)

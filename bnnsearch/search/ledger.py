@@ -7,6 +7,7 @@ same number, so that nothing is repeated or counted twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,9 +18,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from bnnsearch.config.study import StudyConfig
+from bnnsearch.config.study import GridConfig, StudyConfig
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.search.grid import grid_points
 from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
 from bnnsearch.search.worker import Assignment
@@ -48,6 +50,9 @@ class Ledger:
             sampler=make_sampler(study.sampler, seed=study.seed),
             load_if_exists=True,
         )
+        self._grid: list[dict[str, Any]] | None = None
+        if isinstance(study.sampler, GridConfig):
+            self._grid = grid_points(space, points=study.sampler.points, seed=study.seed)
         self._open: dict[int, Trial] = {}
         self._rungs = _recorded_rungs(self._trials())
 
@@ -55,12 +60,19 @@ class Ledger:
         """Trials asked for so far, in whatever state."""
         return sum(trial.state is not OptunaState.WAITING for trial in self._trials())
 
-    def ask(self) -> Assignment:
-        """A new trial.
+    @property
+    def capacity(self) -> float:
+        """How many trials there can be at all: a grid has an end."""
+        return math.inf if self._grid is None else len(self._grid)
 
-        Raises:
-            ValueError: the space holds a configuration that cannot be.
-        """
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Let these parameters, dotted name to value, be those of the next trial that has none yet."""
+        self._study.enqueue_trial(dict(params))
+
+    def ask(self) -> Assignment:
+        """A new trial: what was enqueued, else what the sampler suggests."""
+        if self._grid is not None and not self._trials(OptunaState.WAITING):
+            self.enqueue(self._grid[len(self)])
         waiting = self._trials(OptunaState.WAITING)
         self._seed_sampler(waiting[0].number if waiting else len(self._trials()))
         return self._resolve(self._study.ask())

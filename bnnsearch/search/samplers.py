@@ -6,9 +6,26 @@ import warnings
 from typing import assert_never
 
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 
-from bnnsearch.config.study import Nsga2Config, RandomConfig, SamplerConfig, TpeConfig
+from bnnsearch.config.study import (
+    CmaesConfig,
+    GpConfig,
+    GridConfig,
+    Nsga2Config,
+    Nsga3Config,
+    RandomConfig,
+    SamplerConfig,
+    TpeConfig,
+)
 
 
 def make_sampler(config: SamplerConfig, *, seed: int) -> BaseSampler:
@@ -18,7 +35,7 @@ def make_sampler(config: SamplerConfig, *, seed: int) -> BaseSampler:
     recorded and on nothing else, so that a search that was interrupted goes on as if it had not been.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # multivariate and grouped TPE have been so for years
+        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for what has been in use for years
         return _make_sampler(config, seed)
 
 
@@ -30,7 +47,13 @@ def _make_sampler(config: SamplerConfig, seed: int) -> BaseSampler:
             )
         case Nsga2Config():
             return NSGAIISampler(population_size=config.population, seed=seed)
-        case RandomConfig():
+        case Nsga3Config():
+            return NSGAIIISampler(population_size=config.population, seed=seed)
+        case GpConfig():
+            return GPSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
+        case CmaesConfig():
+            return CmaEsSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
+        case RandomConfig() | GridConfig():  # the ledger enqueues the grid's points
             return RandomSampler(seed=seed)
         case _:
             assert_never(config)

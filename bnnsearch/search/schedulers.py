@@ -4,7 +4,8 @@ Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyp
 stopping form: rungs lie at epochs grace, grace * factor, grace * factor^2, ...; a trial that reaches a rung goes on
 only if it is among the best 1/factor of all trials that have reached it so far. With several objectives "best" is the
 smaller non-dominated rank, then the greater spread (Schmucker et al., "Multi-objective Asynchronous Successive
-Halving", 2021).
+Halving", 2021). HyperBand is the same in brackets of different grace (Li et al., 2018); the median rule has a rung
+after every epoch and keeps the better half.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from typing import assert_never
 
 import numpy as np
 
-from bnnsearch.config.study import AshaConfig, Mode, NoSchedulerConfig, SchedulerConfig
+from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, Mode, NoSchedulerConfig, SchedulerConfig
 from bnnsearch.pareto import crowding_distance, losses, nondominated_ranks
 
 Rung = Mapping[int, Sequence[float]]
 """Trial number to the objective values it reached the rung with, in the order of arrival."""
 
 
-def is_rung(config: SchedulerConfig, epoch: int, epochs: int) -> bool:
-    """Whether trials of `epochs` epochs are compared after `epoch`; never after the last one."""
+def is_rung(config: SchedulerConfig, number: int, *, epoch: int, epochs: int) -> bool:
+    """Whether trial `number`, of `epochs` epochs, is compared with others after `epoch`; never after the last one."""
     match config:
         case AshaConfig():
-            rung = config.grace_epochs
-            while rung < epoch:
-                rung *= config.reduction_factor
-            return rung == epoch < epochs
+            return epoch < epochs and _is_power(epoch, config.grace_epochs, config.reduction_factor)
+        case HyperbandConfig():
+            grace = config.grace_epochs * config.reduction_factor ** _bracket(config, number)
+            return epoch < epochs and _is_power(epoch, grace, config.reduction_factor)
+        case MedianConfig():
+            return config.grace_epochs <= epoch < epochs
         case NoSchedulerConfig():
             return False
         case _:
@@ -47,12 +50,34 @@ def survives(config: SchedulerConfig, rung: Rung, number: int, modes: Sequence[M
     """
     match config:
         case AshaConfig():
-            places = math.ceil(len(rung) / config.reduction_factor)
-            return number in ranking(rung, modes)[:places]
+            return _among_best(rung, number, modes, factor=config.reduction_factor)
+        case HyperbandConfig():
+            bracket = _bracket(config, number)
+            rivals = {rival: values for rival, values in rung.items() if _bracket(config, rival) == bracket}
+            return _among_best(rivals, number, modes, factor=config.reduction_factor)
+        case MedianConfig():
+            return len(rung) <= config.min_trials or _among_best(rung, number, modes, factor=2)
         case NoSchedulerConfig():
             return True
         case _:
             assert_never(config)
+
+
+def _among_best(rung: Rung, number: int, modes: Sequence[Mode], *, factor: int) -> bool:
+    """Whether `number` is among the best 1/factor, rounded up."""
+    return number in ranking(rung, modes)[: math.ceil(len(rung) / factor)]
+
+
+def _is_power(epoch: int, grace: int, factor: int) -> bool:
+    """Whether epoch = grace * factor^k for a whole k >= 0."""
+    rung = grace
+    while rung < epoch:
+        rung *= factor
+    return rung == epoch
+
+
+def _bracket(config: HyperbandConfig, number: int) -> int:
+    return number % config.brackets
 
 
 def ranking(rung: Rung, modes: Sequence[Mode]) -> list[int]:

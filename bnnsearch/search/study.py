@@ -7,7 +7,7 @@ opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoint
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from bnnsearch.search.coordinator import Coordinator, StopReason
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.session import logging_to, sole_driver, stop_signals
 from bnnsearch.search.storage import open_ledger
+from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job
 from bnnsearch.space import Space, load_space
 
@@ -70,8 +71,9 @@ def run_study(
     folder.path.mkdir(parents=True, exist_ok=True)
     if folder.space.exists():
         raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
+    points = starting_points(space)
     folder.space.write_text(space.text, encoding="utf-8")
-    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer)
+    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer, first=points)
 
 
 def resume_study(
@@ -108,6 +110,7 @@ def _search(
     executor: Executor,
     observers: Sequence[StudyObserver],
     build_trainer: BuildTrainer | None,
+    first: Sequence[Mapping[str, Any]] = (),
 ) -> StudyOutcome:
     study = space.study
     with ExitStack() as session:
@@ -116,6 +119,8 @@ def _search(
         session.enter_context(logging_to(folder.log))
         job = _job(study, folder, build_trainer)
         ledger = open_ledger(folder, space)
+        for params in first:
+            ledger.enqueue(params)
         coordinator = Coordinator(study, ledger, job=job, results=folder.results, observers=observers)
         session.enter_context(stop_signals(coordinator))
         executor.run(coordinator, study, job)

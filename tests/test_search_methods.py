@@ -1,0 +1,253 @@
+"""Samplers, schedulers, the grid, skipping and warm starts."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from search_fixtures import TinyTrainer, tiny
+
+from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, Mode, NoSchedulerConfig, StudyConfig
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.errors import InputError
+from bnnsearch.pareto import ParetoFront
+from bnnsearch.results import TrialResult, TrialState
+from bnnsearch.search.grid import grid_points
+from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.schedulers import is_rung, ranking, survives
+from bnnsearch.search.skipping import reason_to_skip
+from bnnsearch.search.study import StudyOutcome, run_study
+
+CONDITIONAL = (
+    "trial.method={type: choice, branches: {ste: {}, bop: {gamma: {type: loguniform, min: 1.0e-5, max: 1.0e-2}}}}",
+    "trial.optimizer={type: choice, branches: {adam: {lr: {type: uniform, min: 0.001, max: 1.0}}, "
+    "sgd: {lr: {type: uniform, min: 0.001, max: 0.5}, momentum: {type: uniform, min: 0.0, max: 0.9, step: 0.3}}}}",
+)
+
+
+def search(folder: Path, *overrides: str) -> StudyOutcome:
+    return run_study(
+        tiny(folder, "share_pretraining=false", *overrides),
+        study_dir=folder / "study",
+        executor=LocalExecutor(),
+        build_trainer=TinyTrainer,
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "random", "cmaes", "gp"])
+def test_every_sampler_draws_valid_configurations_again_alike(tmp_path: Path, sampler: str) -> None:
+    one = ("objectives=[{metric: val_acc, mode: max}]",) if sampler == "cmaes" else ()
+    overrides = (*CONDITIONAL, *one, f"sampler.name={sampler}", "budget.trials=14")
+    first, second = (search(tmp_path / run, *overrides).results for run in "ab")
+
+    for result in first:
+        config = TrialConfig.model_validate(result.config)
+        assert result.state is TrialState.COMPLETE
+        assert ("optimizer.sgd.momentum" in result.params) == (config.optimizer.name == "sgd")
+        assert ("method.bop.gamma" in result.params) == (config.method.name == "bop")
+    assert [result.params for result in first] == [result.params for result in second]
+    assert {result.config["optimizer"]["name"] for result in first} == {"adam", "sgd"}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "gp"])
+def test_what_learns_beats_chance(tmp_path: Path, sampler: str) -> None:
+    overrides = ("objectives=[{metric: val_acc, mode: max}]", "budget.trials=25", "trial.plan.epochs=1")
+    learned = search(tmp_path / "a", *overrides, f"sampler.name={sampler}").results
+    drawn = search(tmp_path / "b", *overrides, "sampler.name=random").results
+
+    def mean_of_last(results: tuple[TrialResult, ...]) -> float:
+        return sum(result.config["optimizer"]["lr"] for result in results[15:]) / 10
+
+    assert mean_of_last(learned) > mean_of_last(drawn) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("sampler.name=cmaes",), "sampler.name cmaes takes one objective, but got 2"),
+        (("scheduler={name: pbt}",), "scheduler.name pbt is refused: its trials take over"),
+        (("sampler.name=grid", "warm_start=[best.yaml]"), "warm_start has no sense with sampler.name grid"),
+        (
+            ("objectives=[{metric: bops, mode: min}]", "scheduler={name: median}"),
+            "scheduler.name median needs an objective that training improves",
+        ),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(tmp_path: Path, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny(tmp_path, *overrides)
+
+
+def test_the_grid_holds_every_configuration_once(tmp_path: Path) -> None:
+    space = tiny(tmp_path, *CONDITIONAL, "trial.model.hidden=[1]").trial
+    points = grid_points(space, points=2, seed=0)
+
+    bop = [{"method": "bop", "method.bop.gamma": gamma} for gamma in (1e-5, 1e-2)]
+    adam = [{"optimizer": "adam", "optimizer.adam.lr": lr} for lr in (1e-3, 1.0)]
+    sgd = [
+        {"optimizer": "sgd", "optimizer.sgd.lr": lr, "optimizer.sgd.momentum": pytest.approx(momentum)}
+        for lr in (1e-3, 0.5)
+        for momentum in (0.0, 0.3, 0.6, 0.9)
+    ]
+    expected = [a | b for a, b in itertools.product([{"method": "ste"}, *bop], adam + sgd)]
+    assert len(points) == len(expected) == 30
+    assert all(points.count(point) == 1 for point in expected)
+
+
+def test_a_range_counts_its_unordered_pairs_once(tmp_path: Path) -> None:
+    space = tiny(tmp_path, "trial.optimizer.lr=0.1", "trial.model.hidden=[1]",
+                 "trial.precision={bits: {type: range, min: 3, max: 5, step: 1}}").trial  # fmt: skip
+    pairs = [space.config_of(point)["precision"]["bits"] for point in grid_points(space, points=2, seed=1)]
+    assert sorted(map(tuple, pairs)) == [(3, 3), (3, 4), (3, 5), (4, 4), (4, 5), (5, 5)]
+
+
+def test_a_grid_search_ends_with_the_grid(tmp_path: Path) -> None:
+    outcome = search(tmp_path, "sampler={name: grid, points: 4}", "budget.trials=50")
+
+    assert outcome.stopped == "finished"
+    tried = sorted(
+        (result.config["model"]["hidden"][0], result.config["optimizer"]["lr"]) for result in outcome.results
+    )
+    assert tried == [(n, pytest.approx(lr)) for n in (1, 2, 3) for lr in (0.001, 0.334, 0.667, 1.0)]
+
+
+def test_the_rungs_of_each_scheduler() -> None:
+    def rungs(config: Any, number: int = 0) -> list[int]:
+        return [epoch for epoch in range(-5, 101) if is_rung(config, number, epoch=epoch, epochs=81)]
+
+    assert rungs(AshaConfig(grace_epochs=1, reduction_factor=3)) == [1, 3, 9, 27]
+    assert rungs(AshaConfig(grace_epochs=10, reduction_factor=2)) == [10, 20, 40, 80]
+    brackets = HyperbandConfig(grace_epochs=1, reduction_factor=3, brackets=3)
+    assert [rungs(brackets, number) for number in range(4)] == [[1, 3, 9, 27], [3, 9, 27], [9, 27], [1, 3, 9, 27]]
+    assert rungs(MedianConfig(grace_epochs=78)) == [78, 79, 80]
+    assert rungs(NoSchedulerConfig()) == []
+
+
+def test_several_objectives_are_ranked_by_front_then_spread() -> None:
+    """Accuracy up, memory down. Front 0: 0, 1, 2, 3; its ends 0 and 3 are loneliest, 2 has more room than 1."""
+    rung = {4: (0.5, 60), 1: (0.6, 20), 2: (0.8, 40), 0: (0.5, 10), 3: (0.9, 90), 5: (0.4, 95)}
+    # neighbours of 1: (0.8 - 0.5) / 0.4 + (40 - 10) / 80 = 1.125; of 2: (0.9 - 0.6) / 0.4 + (90 - 20) / 80 = 1.625
+    assert ranking(rung, ["max", "min"]) == [3, 0, 2, 1, 4, 5]
+
+
+@given(st.lists(st.floats(0, 1, width=16), min_size=1, max_size=30), st.integers(2, 4))
+def test_with_one_objective_the_best_share_goes_on(values: list[float], factor: int) -> None:
+    rung = {number: (value,) for number, value in enumerate(values)}
+    modes: list[Mode] = ["max"]
+    kept = [n for n in rung if survives(AshaConfig(reduction_factor=factor), rung, n, modes)]
+    assert len(kept) == -(-len(values) // factor)
+    stopped = set(rung) - set(kept)
+    assert all(values[keep] >= values[stop] for keep in kept for stop in stopped)
+
+
+def test_hyperband_compares_within_brackets() -> None:
+    rung = {0: (0.1,), 1: (0.9,), 2: (0.2,), 4: (0.8,)}
+    config = HyperbandConfig(brackets=2, reduction_factor=3)
+    assert [survives(config, rung, number, ["max"]) for number in rung] == [False, True, False, True]
+
+
+def test_the_median_rule_waits_for_enough_trials() -> None:
+    config = MedianConfig(min_trials=3)
+    rung = {number: (value,) for number, value in enumerate([0.9, 0.8, 0.1])}
+    assert survives(config, rung, 2, ["max"])
+    assert not survives(config, rung | {3: (0.2,)}, 3, ["max"])
+    assert survives(config, rung | {3: (0.85,)}, 3, ["max"])
+
+
+def study(**settings: Any) -> StudyConfig:
+    objectives = [{"metric": "val_acc", "mode": "max"}, {"metric": "memory_bytes", "mode": "min"}]
+    return StudyConfig.model_validate(
+        {"version": 1, "name": "s", "objectives": objectives, "budget": {"trials": 1}} | settings
+    )
+
+
+def finished(number: int, val_acc: float, memory_bytes: float) -> TrialResult:
+    metrics = {"val_acc": val_acc, "memory_bytes": memory_bytes}
+    return TrialResult(number, TrialState.COMPLETE, config={}, params={}, metrics=metrics)
+
+
+def test_what_breaks_a_constraint_is_not_trained() -> None:
+    limited = study(constraints=[{"metric": "memory_bytes", "max": 100}, {"metric": "val_acc", "min": 0.5}])
+    assert reason_to_skip(limited, {"memory_bytes": 130.0}, []) == (
+        "not trained: memory_bytes is 130, 30 beyond its bound"
+    )
+    assert reason_to_skip(limited, {"memory_bytes": 100.0}, []) is None
+    off = limited.model_copy(update={"skip": "none"})
+    assert reason_to_skip(off, {"memory_bytes": 130.0}, []) is None
+
+
+def test_what_a_better_trial_dominates_at_any_hope_is_not_trained() -> None:
+    results = [finished(0, 0.9, 50), finished(1, 0.7, 20)]
+    greedy = study(skip="dominated")
+    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, results) == (
+        "not trained: trial 0 would dominate it even if it equalled the best values seen so far"
+    )
+    assert reason_to_skip(greedy, {"memory_bytes": 40.0}, results) is None
+    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, []) is None
+    assert reason_to_skip(study(), {"memory_bytes": 60.0}, results) is None
+
+
+def test_a_search_records_what_it_skips(tmp_path: Path) -> None:
+    outcome = search(tmp_path, "constraints=[{metric: memory_bytes, max: 150}]", "budget.trials=12")
+
+    skipped = [result for result in outcome.results if result.config["model"]["hidden"][0] > 1]
+    assert 0 < len(skipped) < 12
+    for result in outcome.results:
+        if result in skipped:
+            assert (result.state, result.epochs, result.selectable) == (TrialState.PRUNED, 0, False)
+            assert result.reason is not None and result.reason.startswith("not trained: memory_bytes is ")
+        else:
+            assert result.state is TrialState.COMPLETE
+
+
+def test_rungs_are_counted_from_the_end_of_pretraining(tmp_path: Path) -> None:
+    outcome = search(
+        tmp_path,
+        "trial.method={name: ste, pretrain_epochs: 3}",
+        "trial.plan.epochs=7",
+        "objectives=[{metric: val_acc, mode: max}]",
+        "scheduler={name: asha, grace_epochs: 2}",
+        "budget.trials=6",
+    )
+    assert {result.epochs for result in outcome.results} == {3 + 2, 7}
+
+
+def test_a_warm_start_tries_the_front_of_an_earlier_study_first(tmp_path: Path) -> None:
+    earlier = search(tmp_path / "earlier", "budget.trials=12")
+    front = [result.params for result in ParetoFront.of(earlier.results, earlier.study.objectives).results]
+    later = search(tmp_path / "later", f"warm_start=['{tmp_path / 'earlier/study'}']", "budget.trials=12", "seed=9")
+    assert [result.params for result in later.results[: len(front)]] == front
+    assert len(later.results) == 12
+
+    narrow = search(
+        tmp_path / "narrow", f"warm_start=['{tmp_path / 'earlier/study'}']", "budget.trials=3",
+        "trial.model.hidden={type: choice, values: [[7], [8]]}",
+    )  # fmt: skip
+    assert len(narrow.results) == 3
+
+
+def test_a_warm_start_takes_a_configuration_of_the_space(tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    best.write_text(
+        "data: {name: digits}\nmodel: {name: mlp, hidden: [2]}\nmethod: {name: ste}\n"
+        "optimizer: {name: adam, lr: 0.25}\nplan: {epochs: 4}\nseed: 3\n"
+    )
+    outcome = search(tmp_path / "a", f"warm_start=['{best}']")
+    first = outcome.results[0].config
+    assert (first["model"]["hidden"], first["optimizer"]["lr"]) == ([2], 0.25)
+
+    best.write_text(best.read_text().replace("0.25", "2.5"))
+    with pytest.raises(InputError, match=r"best\.yaml: warm_start must name configurations of this space: .*lr"):
+        search(tmp_path / "b", f"warm_start=['{best}']")
+    with pytest.raises(InputError):
+        search(tmp_path / "c", f"warm_start=['{tmp_path / 'nowhere'}']")
+
+
+def test_wrong_settings_name_what_is_allowed() -> None:
+    with pytest.raises(ValidationError, match="nsga3"):
+        study(sampler={"name": "bohb"})
