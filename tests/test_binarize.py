@@ -124,3 +124,22 @@ def test_tau_changes_gradients_only(seed: int, tau: float) -> None:
 def test_standardising_forgets_scale_and_offset_of_a_filter(seed: int, scale: float, offset: float) -> None:
     weight = torch.randn(2, 50, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     torch.testing.assert_close(standardise(scale * weight + offset), standardise(weight), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_standardised_derivative_is_that_of_autograd(gradient: Gradient, layout: torch.memory_format) -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([0.1, 1, 3, 10], dtype=torch.float64).view(4, 1, 1, 1)
+    x = (torch.randn(4, 3, 5, 5, dtype=torch.float64, generator=generator) * spread + 0.7).to(memory_format=layout)
+    x.requires_grad_()
+    upstream = torch.randn(4, 3, 5, 5, dtype=torch.float64, generator=generator)
+    composed = binarise(x * (x.var(dim=(1, 2, 3), keepdim=True) + 1e-5).rsqrt(), gradient)
+    fused = binarise(x, gradient, standardised=True)
+    assert torch.equal(fused, composed)
+    torch.testing.assert_close(gradient_of(fused, x, upstream), gradient_of(composed, x, upstream))
+
+
+def test_gradient_of_standardise_is_the_numerical_one() -> None:
+    weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(standardise, weight.requires_grad_())

@@ -137,9 +137,7 @@ class Sign(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.shift != 0:
             x = x - self.shift
-        if self.standardise and self.training:
-            x = x * (x.var(dim=tuple(range(1, x.ndim)), keepdim=True) + 1e-5).rsqrt()
-        return binarise(x, self.gradient)
+        return binarise(x, self.gradient, standardised=self.standardise)
 
 
 class RSign(nn.Module):

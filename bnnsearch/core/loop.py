@@ -82,7 +82,8 @@ class GradientTrainer:
         self._data = data
         self._device = torch.device(device)
         self._sign_network = deepcopy(model).to(self._device)
-        self._model = model.to(self._device)
+        # the layout in which oneDNN and cuDNN convolve fastest
+        self._model = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layers = binary_layers(model)
         self._weights = [layer.weight for layer in self._layers.values()]
         self._phases = build_phases(config.method, config.optimizer, epochs=config.plan.epochs)
