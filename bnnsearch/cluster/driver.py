@@ -127,6 +127,7 @@ def _await_nodes(count: int) -> None:
     deadline, pause = time.monotonic() + PATIENCE, threading.Event()
     while len(_alive()) < count and time.monotonic() < deadline:
         pause.wait(1.0)
+    sys.stderr.write(f"{len(_alive())} of {count} nodes are here\n")
 
 
 def _check_shared(folder: Path) -> None:
