@@ -126,7 +126,7 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 
 def test_too_many_poolings_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"pool_after .* has too many for 8x8 pixels"):
-        build_model(CnnConfig(pool_after=(1, 2, 3, 4)), shape=(1, 8, 8), classes=10)
+        build_model(CnnConfig(channels=(8, 8, 8, 8), pool_after=(1, 2, 3, 4)), shape=(1, 8, 8), classes=10)
     with pytest.raises(ValueError, match="larger images than 32x32"):
         build_model(XnornetConfig(), shape=SMALL, classes=10)
 
@@ -137,7 +137,7 @@ def test_a_network_without_binary_layers_is_an_error() -> None:
 
 
 def test_pools_follow_convolutions_that_are_there() -> None:
-    with pytest.raises(ValueError, match=re.escape("of which there are 5, but got (1, 6)")):
+    with pytest.raises(ValueError, match=re.escape("of which there are 3, but got (1, 6)")):
         CnnConfig(pool_after=(1, 6))
 
 

@@ -83,8 +83,8 @@ class PlainSettings(ActivatedSettings):
         width: factor on all channels.
     """
 
-    channels: Widths = (32, 64, 64, 128, 128)
-    pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 3, 5)
+    channels: Widths = (32, 64, 128)
+    pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3)
     kernel: Kernel = 3
     width: PositiveFloat = 1.0
 
