@@ -3,7 +3,7 @@
 A stage is a row of int64: what it reads, how much of it, and which steps follow (rows of the step table). All places
 are byte addresses, so the caller keeps the arrays alive and has checked their sizes; `bnnsearch.packed.plan` does.
 
-Tensors lie as (image, row, column, channel), channels padded to whole vectors of 16 reals or words of 32 bits, with a
+Tensors lie as (image, row, column, channel), channels padded to whole vectors of 16 reals or to 8 or 16 bits, with a
 border as wide as their readers' padding. A table of int32 offsets says where each pixel starts; it ends with a spare
 pixel that the rest of the last block of 8 goes to.
 """
@@ -16,33 +16,26 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.conv_block import (
-    PIXELS,
-    block_of_16,
-    block_of_32,
-    read_int32,
-    read_octet,
-    read_real,
-    write_real,
-)
+from bnnsearch.kernels.conv_block import block_of_16, block_of_32, read_int32, read_octet, read_real, write_real
+from bnnsearch.kernels.conv_emit import PIXELS
 from bnnsearch.kernels.jit import compiled
 
 
 class Stage(IntEnum):
-    """Sources of stages beyond those of a block: `conv_block.Source` holds 0 to 3."""
+    """Sources of stages beyond those of a block: `conv_source.Source` holds 0 to 4."""
 
-    INPUT = 4
-    COPY = 5
-    SIGMOID = 6
+    INPUT = 5
+    COPY = 6
+    SIGMOID = 7
 
 
 class Column(IntEnum):
     """Columns of the stage table.
 
     A convolution reads, for each of ROWS kernel rows ROW_STRIDE bytes apart, RUN neighbouring elements (words of 32
-    bits or float32); its weights lie as (group, row, element, 16 channels). BASE holds a row of float32 per kind of
-    border, which BASE_OFFSETS chooses by pixel. A pool reads ROWS source pixels per window, whose offset tables are
-    ROW_STRIDE bytes apart.
+    bits or float32); its weights lie as (group, row, element, 16 channels). Of bits, MASKS says for each word of a row
+    which count, and BASE holds a row of float32 per kind of border, which BASE_OFFSETS chooses by pixel. A pool reads
+    ROWS source pixels per window, whose offset tables are ROW_STRIDE bytes apart.
     """
 
     KIND = 0
@@ -54,10 +47,11 @@ class Column(IntEnum):
     ROW_STRIDE = 6
     BASE = 7
     BASE_OFFSETS = 8
-    PIXELS = 9
-    GROUPS = 10
-    FIRST_STEP = 11
-    LAST_STEP = 12
+    MASKS = 9
+    PIXELS = 10
+    GROUPS = 11
+    FIRST_STEP = 12
+    LAST_STEP = 13
 
 
 class CopyColumn(IntEnum):
@@ -80,7 +74,7 @@ class CopyColumn(IntEnum):
     IMAGES = 9
 
 
-COLUMNS = 13
+COLUMNS = 14
 
 _INPUT, _COPY, _SIGMOID = int(Stage.INPUT), int(Stage.COPY), int(Stage.SIGMOID)
 _LANES_32 = 2
@@ -120,8 +114,8 @@ def run_stages(stages: Table, steps: Table) -> None:
     """Run the stages in order.
 
     Args:
-        stages: (n, 13), see `Column` and `CopyColumn`.
-        steps: (m, 5): kind, a, b, map, offsets of each step, see `conv_block.Step`.
+        stages: (n, 14), see `Column` and `CopyColumn`.
+        steps: (m, 5): kind, a, b, map, offsets of each step, see `conv_step.Step`.
     """
     table = np.int64(steps.ctypes.data)
     for number in range(stages.shape[0]):
@@ -134,8 +128,8 @@ def run_stages(stages: Table, steps: Table) -> None:
             continue
         kind, source, offsets, weights = stage[0], stage[1], stage[2], stage[3]
         rows, run, row_stride, base, base_offsets = stage[4], stage[5], stage[6], stage[7], stage[8]
-        pixels, groups, first, last = stage[9], stage[10], stage[11], stage[12]
-        where = (kind, source, offsets, weights, rows, run, row_stride, base, base_offsets)
+        masks, pixels, groups, first, last = stage[9], stage[10], stage[11], stage[12], stage[13]
+        where = (kind, source, offsets, weights, rows, run, row_stride, base, base_offsets, masks)
         group = 0
         while group + _LANES_32 <= groups:
             for pixel in range(0, pixels, PIXELS):

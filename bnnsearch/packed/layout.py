@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.conv_block import LANES, PIXELS
+from bnnsearch.kernels.conv_emit import LANES, PIXELS
 from bnnsearch.kernels.popcount import padded, unpack_rows
 from bnnsearch.packed.graph import Array, Convolution, Normalisation, Shape
 
-WORD_BITS = 32
+WORD_BYTES = 4
 
 Offsets = NDArray[np.int32]
 
@@ -64,8 +64,12 @@ def real_bytes(channels: int) -> int:
 
 
 def bits_bytes(channels: int) -> int:
-    """Bytes of a pixel of bits, whole words."""
-    return padded(channels, WORD_BITS) // 8
+    """Bytes of a pixel of bits: one, or two for every 16.
+
+    Bits are written 16 at a time and pixels in order, so that the second byte written of a single one, zeros, is
+    overwritten by the next pixel or falls on the border.
+    """
+    return 1 if channels <= 8 else padded(channels, LANES) // 8
 
 
 def offset_table(places: NDArray[np.int64], rest: int) -> Offsets:
@@ -97,12 +101,23 @@ def filter_bits(operation: Convolution, words: NDArray[np.uint64], channels: int
 
 
 def binary_lanes(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Filters (out, height, width, in) as words (group, height, width, word, 16 output channels)."""
+    """Filters (out, height, width, in) as words (group, height, word of the row, 16 output channels)."""
     out, height, width, channels = bits.shape
-    filled = np.zeros((padded(out, LANES), height, width, padded(channels, WORD_BITS)), np.bool_)
+    pixel_bytes = bits_bytes(channels)
+    filled = np.zeros((padded(out, LANES), height, width, 8 * pixel_bytes), np.bool_)
     filled[:out, ..., :channels] = bits
-    words = np.packbits(filled, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
-    return _lanes_last(words)
+    octets = np.zeros((len(filled), height, padded(width * pixel_bytes, WORD_BYTES)), np.uint8)
+    octets[..., : width * pixel_bytes] = np.packbits(filled, axis=-1, bitorder="little").reshape(
+        len(filled), height, -1
+    )
+    return _lanes_last(octets.view("<u4").astype(np.uint32, copy=False))
+
+
+def row_masks(width: int, channels: int) -> NDArray[np.uint32]:
+    """Which bits of each word of a kernel row belong to the row: the last word may reach into the next pixel."""
+    octets = np.zeros(padded(width * bits_bytes(channels), WORD_BYTES), np.uint8)
+    octets[: width * bits_bytes(channels)] = 255
+    return octets.view(np.uint32)
 
 
 def real_lanes(weight: NDArray[np.float32], in_lanes: int) -> NDArray[np.float32]:

@@ -96,7 +96,8 @@ def lay_out(prepared: Prepared, images: int) -> Memory:
 
 
 def _bytes(layout: Layout) -> int:
-    return padded(layout.images * layout.image_bytes, LINE)
+    """Whole lines, and something to spare: a word read, or a byte written, may reach over the end."""
+    return padded(layout.images * layout.image_bytes + 4, LINE)
 
 
 def _reusable(prepared: Prepared, layout: Layout, name: str) -> bool:

@@ -20,7 +20,7 @@ from bnnsearch.packed.prepare import prepare
 if TYPE_CHECKING:
     from torch import nn
 
-CACHE_BYTES = 2**20
+CACHE_BYTES = 2**19
 
 
 class PackedModel:

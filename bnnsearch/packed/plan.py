@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.kernels import conv
-from bnnsearch.kernels.conv_block import LANES, Step
-from bnnsearch.kernels.conv_block import Source as Fill
+from bnnsearch.kernels.conv_emit import LANES
+from bnnsearch.kernels.conv_source import Source as Fill
+from bnnsearch.kernels.conv_step import Step
 from bnnsearch.kernels.popcount import padded
 from bnnsearch.packed.graph import (
     Affine,
@@ -37,6 +38,8 @@ from bnnsearch.packed.layout import Layout, offset_table, per_channel, reversed_
 from bnnsearch.packed.memory import lay_out
 from bnnsearch.packed.prepare import Prepared
 from bnnsearch.packed.schedule import Change, Image, Load, Stage
+
+ALL_BITS = 2**32 - 1
 
 
 class Plan:
@@ -242,17 +245,20 @@ class Plan:
         )
         starts = layout.place(rows, columns)
         row = {
-            conv.Column.KIND: Fill.BITS if operation.binary else Fill.REAL,
+            conv.Column.KIND: Fill.REAL,
             conv.Column.SOURCE: self._memory.address(name),
             conv.Column.OFFSETS: self._keep(offset_table(starts.ravel(), 0)),
             conv.Column.WEIGHTS: self._prepared.weights[operation.name].ctypes.data,
             conv.Column.ROWS: operation.kernel[0],
-            conv.Column.RUN: operation.kernel[1] * layout.pixel_bytes // 4,
+            conv.Column.RUN: -(-operation.kernel[1] * layout.pixel_bytes // 4),
             conv.Column.ROW_STRIDE: layout.row_bytes,
         }
         if operation.binary:
             bases, kinds = self._prepared.bases[operation.name]
             kind_of_pixel = np.broadcast_to(kinds * bases.strides[0], starts.shape).ravel()
+            masks = self._prepared.masks[operation.name]
+            row[conv.Column.KIND] = Fill.BITS if (masks == ALL_BITS).all() else Fill.MASKED_BITS
+            row[conv.Column.MASKS] = masks.ctypes.data
             row[conv.Column.BASE] = bases.ctypes.data
             row[conv.Column.BASE_OFFSETS] = self._keep(offset_table(kind_of_pixel, 0))
         return row

@@ -8,10 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.conv_block import LANES
+from bnnsearch.kernels.conv_emit import LANES
 from bnnsearch.kernels.popcount import padded
 from bnnsearch.packed.graph import INPUT, Array, Convolution, Flatten, Graph, Shape
-from bnnsearch.packed.layout import binary_lanes, border_bases, filter_bits, octet_table, real_bytes, real_lanes
+from bnnsearch.packed.layout import (
+    binary_lanes,
+    border_bases,
+    filter_bits,
+    octet_table,
+    real_bytes,
+    real_lanes,
+    row_masks,
+)
 from bnnsearch.packed.schedule import Schedule, schedule
 
 
@@ -24,6 +32,7 @@ class Prepared:
         octets: what each octet of the image becomes, (C, 256).
         weights: filters of each convolution, lanes last.
         bases: of each binary convolution, see `layout.border_bases`.
+        masks: of each binary convolution, see `layout.row_masks`.
         kept: values whose place in memory is not used again.
     """
 
@@ -36,6 +45,7 @@ class Prepared:
     kept: frozenset[str]
     weights: dict[str, Array] = field(default_factory=dict)
     bases: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = field(default_factory=dict)
+    masks: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
 
     @property
     def image_bytes(self) -> int:
@@ -76,3 +86,4 @@ def _add_weights(prepared: Prepared, operation: Convolution) -> None:
     bits = filter_bits(operation, prepared.tensors[operation.name].astype(np.uint64), source.channels)
     prepared.weights[operation.name] = binary_lanes(bits)
     prepared.bases[operation.name] = border_bases(operation, bits, source, out)
+    prepared.masks[operation.name] = row_masks(operation.kernel[1], source.channels)
