@@ -41,8 +41,11 @@ Search = Callable[[Sequence[StudyObserver]], "StudyOutcome"]
 def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path, as_json: bool) -> int:
     """Search a space in a new folder below `runs`."""
     space = load_space(space_path, overrides=overrides)
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.core.data import check_data
     from bnnsearch.search.study import run_study
 
+    check_data(TrialConfig.model_validate(space.trial.defaults()).data)
     folder = new_study_folder(runs, space.study.name)
     search = partial(run_study, space, study_dir=folder.path, executor=_executor(executor))
     return follow_search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
