@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from bnnsearch import __version__
@@ -40,8 +41,10 @@ class Provenance(Settings):
         search_id: its folder's name and its runs' tag in MLflow.
         trial: number of the trial.
         selected: how it was chosen, in words.
-        expected: what the trial measured: metric to value; `val_acc` is on the validation split.
-        deviation: standard deviation of those metrics over repeated seeds, where the trial was repeated.
+        expected: metric to value; `val_acc` is on the validation split. What the trial measured, or, where it was
+            repeated, the mean over the repeats: the best of many trials owes part of its value to luck.
+        deviation: standard deviation over the repeats, where there were two or more.
+        repeats: how often the trial was repeated with other seeds.
         run_id: the trial's run in MLflow, where it was tracked.
         versions: package to version, those the export ran with.
         exported: when, UTC.
@@ -53,6 +56,7 @@ class Provenance(Settings):
     selected: str = ""
     expected: Mapping[str, float] = {}
     deviation: Mapping[str, float] = {}
+    repeats: int = 0
     run_id: str | None = None
     versions: Mapping[str, str] = {}
     exported: str = ""
@@ -122,7 +126,8 @@ def export_best(
         results: ended trials of one study.
         objectives: its objectives.
         selection: which trial.
-        provenance: `study` and `search_id`, and where they are known `deviation` and `run_id`; the rest is filled in.
+        provenance: `study` and `search_id`, and where they are known `run_id` and what `repeated` found; the rest is
+            filled in.
         path: the YAML file to write; its folder is made where missing.
 
     Returns:
@@ -137,7 +142,7 @@ def export_best(
         update={
             "trial": result.number,
             "selected": selection.describe(objectives),
-            "expected": dict(result.metrics),
+            "expected": {**result.metrics, **provenance.expected},
             "versions": installed_versions(),
             "exported": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -145,6 +150,29 @@ def export_best(
     shown = dict.fromkeys([*(objective.metric for objective in objectives), *sorted(result.metrics)])
     _replace(path, trial_yaml(TrialConfig.model_validate(result.config), whole, metrics=list(shown)))
     return result
+
+
+def repeated(
+    provenance: Provenance, config: TrialConfig, *, repeats: int, train: Callable[[TrialConfig], Mapping[str, float]]
+) -> Provenance:
+    """`provenance` with what the configuration comes to on other seeds: those that follow its own.
+
+    Args:
+        provenance: of the selected trial.
+        config: what is trained; its seed must be set.
+        repeats: how often, at least once.
+        train: trains to the end and returns the last epoch's metrics.
+    """
+    assert config.seed is not None, "a trial's seed is set before it starts"
+    runs = [train(config.model_copy(update={"seed": config.seed + repeat})) for repeat in range(1, repeats + 1)]
+    columns = {name: [run[name] for run in runs] for name in runs[0]}
+    return provenance.model_copy(
+        update={
+            "repeats": repeats,
+            "expected": {name: fmean(values) for name, values in columns.items()},
+            "deviation": {name: stdev(values) for name, values in columns.items()} if repeats > 1 else {},
+        }
+    )
 
 
 def installed_versions() -> dict[str, str]:

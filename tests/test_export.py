@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 from bnnsearch.config.study import Objective
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.export import Provenance, Selection, export_best, load_trial, select_trial
+from bnnsearch.export import Provenance, Selection, export_best, load_trial, repeated, select_trial
 from bnnsearch.results import TrialResult, TrialState
 
 OBJECTIVES = (Objective(metric="val_acc", mode="max"), Objective(metric="memory_bytes", mode="min"))
@@ -80,6 +80,29 @@ def test_exported_file_is_the_trial(best):
     assert provenance.expected == {"val_acc": 0.95, "memory_bytes": 40, "latency_ms": 9.0}
     assert provenance.selected == "knee of the front"
     assert {"bnnsearch", "python", "torch", "numpy"} <= provenance.versions.keys()
+
+
+def test_repeats_replace_what_luck_measured():
+    seeds = []
+
+    def train(config):
+        seeds.append(config.seed)
+        return {"val_acc": [0.90, 0.92][len(seeds) - 1]}
+
+    origin = Provenance(study="a", search_id="b", trial=0)
+    found = repeated(origin, TrialConfig.model_validate(CONFIG), repeats=2, train=train)
+    assert seeds == [1234568, 1234569]
+    assert found.expected == {"val_acc": pytest.approx(0.91)}
+    assert found.deviation == {"val_acc": pytest.approx(0.01 * 2**0.5)}
+    assert found.repeats == 2
+
+
+def test_repeats_are_written_beside_what_they_do_not_measure(tmp_path):
+    path = tmp_path / "best.yaml"
+    provenance = Provenance(study="a", search_id="b", trial=0, expected={"val_acc": 0.91}, repeats=1)
+    export_best(RESULTS, OBJECTIVES, selection=Selection(), provenance=provenance, path=path)
+    _, read = load_trial(path)
+    assert (read.expected["val_acc"], read.expected["memory_bytes"], read.repeats) == (0.91, 40, 1)
 
 
 def test_exported_file_leaves_nothing_implied(best):

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import threading
 
 import pytest
 from mlflow import MlflowClient
@@ -13,9 +14,12 @@ from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState, append_result, read_results
+from bnnsearch.tracking import live
 from bnnsearch.tracking.describe import flattened
 from bnnsearch.tracking.history import EpochLog, read_history
+from bnnsearch.tracking.ids import trial_run_id
 from bnnsearch.tracking.readback import read_trials
+from bnnsearch.tracking.report import write_report
 from bnnsearch.tracking.spool import Spool, Update, merged
 from bnnsearch.tracking.store import check_store, store_of
 from bnnsearch.tracking.tracker import SPOOL, Tracker, deliver_spool
@@ -54,6 +58,22 @@ def test_each_trial_is_a_flat_run_with_all_its_parameters(recorded):
     assert run.inputs.dataset_inputs[0].dataset.name == "digits"
     history = client.get_metric_history(run.info.run_id, "val_acc")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.95 / 3), (2, 0.95 / 2), (3, 0.95)]
+
+
+def test_the_run_of_a_trial_is_known_without_asking(recorded):
+    study, folder, client = recorded
+    assert trial_run_id(folder, store_of(study), 3) == runs_by_trial(client)["3"].info.run_id
+    assert trial_run_id(folder, store_of(study), 99) is None
+
+
+def test_the_report_is_there_while_the_search_runs(folder, monkeypatch):
+    monkeypatch.setattr(live, "SHORTEST_PAUSE", 0.05)
+    written = threading.Event()
+    monkeypatch.setattr(live, "write_report", lambda *study: (write_report(*study), written.set())[0])
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0])
+        assert written.wait(60)
+        assert json.loads((folder.report / "front.json").read_text())["knee"] == 0
 
 
 def test_tags_tell_state_front_and_reason(recorded):

@@ -2,6 +2,8 @@
 """Against real MLflow servers on loopback ports: one that dies in the middle of a search, and the one `ui` starts."""
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -148,6 +150,41 @@ def test_ui_serves_the_store_and_ends_with_us(folder, port):
     assert (ui.returncode, errors) == (0, "")
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", port))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_a_browser_shows_trials_charts_and_report(folder, server):
+    study = make_study(tracking={"uri": server.uri})
+    with Tracker(study, folder) as tracker:
+        play(tracker, folder, range(7))
+    assert tracker.undelivered == 0
+    lines = []
+    serve(study, announce=lines.append)
+    link = lines[0].rpartition(" ")[2]
+    table = browse(link, folder.path)
+    assert all(f">trial {number}<" in table for number in range(7))
+    assert ">val_acc<" in browse(f"{link}&compareRunsMode=CHART", folder.path)
+    report = runs_by_trial(MlflowClient(server.uri))["report"].info
+    artifacts = f"{server.uri}/#/experiments/{report.experiment_id}/runs/{report.run_id}/artifacts/report.html"
+    pane = browse(f"{artifacts}?workflowType=machine_learning", folder.path)
+    assert ">pareto.png<" in pane
+    assert re.search(
+        r'<iframe[^>]*src="blob:[^>]*sandbox="allow-scripts"|<iframe[^>]*sandbox="allow-scripts"[^>]*src="blob:', pane
+    )
+
+
+def browse(url, home):
+    """The page as a browser has built it, scripts run."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += [
+        "--window-size=1600,1200",
+        f"--user-data-dir={home / 'profile'}",
+        "--virtual-time-budget=60000",
+        "--dump-dom",
+    ]
+    return subprocess.run(["chromium", *flags, url], capture_output=True, text=True, timeout=240, check=True).stdout
 
 
 def test_ui_refuses_a_port_that_is_taken(folder):

@@ -11,6 +11,11 @@ from bnnsearch.tracking.store import Store
 FILE = "mlflow-runs.json"
 
 
+def trial_run_id(folder: StudyFolder, store: Store, number: int) -> str | None:
+    """MLflow's run id of a trial, known without asking MLflow; None where it was not tracked there."""
+    return RunIds(folder, store).get(str(number))
+
+
 class RunIds:
     """Run ids of a study in one store, by `report` or trial number.
 
@@ -35,7 +40,7 @@ class RunIds:
         self.save()
 
     def save(self) -> None:
-        """Write the file in one step."""
+        """Write the file in one step; before the first run is made, so that its identity is never lost."""
         draft = self._path.with_suffix(".draft")
         draft.write_text(json.dumps({"identity": self.identity, "stores": self._stores}, indent=1), encoding="utf-8")
         draft.replace(self._path)

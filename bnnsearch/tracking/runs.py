@@ -30,6 +30,7 @@ class StudyRuns:
         self._client = client
         self._experiment_id = experiment_id
         self._ids = ids
+        ids.save()
 
     def find(self, condition: str) -> list[str]:
         """`report` and the trials whose runs fulfil a condition in MLflow's search language."""

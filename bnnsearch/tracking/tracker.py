@@ -124,7 +124,7 @@ class Tracker:
         self._report.refresh()
 
     def _attach_report(self, report: Path) -> None:
-        self._writer.put(Update(REPORT, artifacts=tuple(str(file) for file in sorted(report.iterdir()))))
+        self._writer.put(Update(REPORT, artifacts=tuple(str(file.absolute()) for file in sorted(report.iterdir()))))
 
     def _open_runs(self) -> StudyRuns:
         from bnnsearch.tracking.runs import StudyRuns

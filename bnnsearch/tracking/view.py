@@ -34,7 +34,7 @@ LABELS = {
     "flip_rate": "flip rate",
     "lr": "learning rate",
     "bits": "bit width",
-    "binary_fraction": "share of weights at +-1",
+    "binary_fraction": "binary share",
 }
 
 WIDE = 20.0
