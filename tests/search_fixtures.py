@@ -147,3 +147,17 @@ class CountingTrainer(TinyTrainer):
             with (self.notes / "epochs").open("a") as notes:
                 notes.write(f"{self.name}:{metrics.epoch}\n")
             yield metrics
+
+
+class HungryTrainer(TinyTrainer):
+    """Trials with x above a half do not fit into memory with a batch above 40."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.batch = config["data"]["batch_size"]
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        for metrics in super().fit():
+            if metrics.epoch == 2 and self.x > 0.5 and self.batch > 40:
+                raise MemoryError("no room for a batch")
+            yield metrics

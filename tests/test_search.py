@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,20 @@ def test_a_mistake_in_the_configuration_is_not_retried(tmp_path: Path, executor:
     assert (tmp_path / "attempts").read_text() == "...."
 
 
+def test_a_trial_out_of_memory_is_repeated_once_with_half_the_batch(tmp_path: Path, executor: Executor) -> None:
+    overrides = ("trial.data.batch_size=64", "budget.trials=6", "resources.max_concurrent=1")
+    outcome = search(tmp_path, executor, *overrides, build=trainers.HungryTrainer)
+
+    failed = [result for result in outcome.results if result.state is TrialState.FAILED]
+    repeated = [result for result in outcome.results if result.retry_of is not None]
+    assert 0 < len(failed) < 6
+    assert len(outcome.results) == 6 + len(repeated)
+    assert {result.reason for result in failed} == {"MemoryError: no room for a batch"}
+    assert [(each.retry_of, each.params, each.config["data"]["batch_size"], each.state) for each in repeated] == [
+        (each.number, each.params, 32, TrialState.COMPLETE) for each in failed
+    ]
+
+
 def test_the_failure_cap_ends_the_search(tmp_path: Path, executor: Executor) -> None:
     outcome = search(
         tmp_path,
@@ -210,6 +225,24 @@ def test_constraints_are_told_to_optuna_and_keep_trials_off_the_front(tmp_path: 
     assert len({result.selectable for result in outcome.results}) == 2
 
 
+def test_on_ray_a_search_is_the_same_search(tmp_path: Path, small_ray: None) -> None:
+    """What the contract tests find of the local executor, in one go for every day: the rest of them on Ray is slow."""
+    overrides = (
+        "scheduler={name: asha}",
+        "constraints=[{metric: val_acc, min: 0.3}]",
+        "resources={max_concurrent: 1, trial_timeout: 60s}",
+        "budget.trials=12",
+    )
+    runs = [
+        search(tmp_path / name, executor, *overrides, build=trainers.DivergingTrainer, diary=Diary())
+        for name, executor in (("local", LocalExecutor()), ("ray", RayExecutor()))
+    ]
+
+    local, on_ray = ([replace(result, seconds=0.0) for result in outcome.results] for outcome in runs)
+    assert on_ray == local
+    assert {result.state for result in on_ray} == set(TrialState)
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
 def test_same_seed_one_worker_twice_is_the_same_search(tmp_path: Path, executor: Executor, sampler: str) -> None:
     overrides = (f"sampler={{name: {sampler}}}", "budget.trials=14", "resources.max_concurrent=1")
@@ -230,6 +263,26 @@ def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executo
     assert [(each.number, each.params, each.metrics) for each in parts.results] == [
         (each.number, each.params, each.metrics) for each in whole.results
     ]
+
+
+def test_the_ledger_may_lie_in_a_database(tmp_path: Path) -> None:
+    database = ("storage.uri=sqlite:///" + str(tmp_path / "optuna.db"), "budget.trials=3")
+    for name in ("a", "b"):
+        run_study(
+            tiny(tmp_path, *database), study_dir=tmp_path / name, executor=LocalExecutor(), build_trainer=TinyTrainer
+        )
+    resumed = resume_study(tmp_path / "a", executor=LocalExecutor(), trials=5, build_trainer=TinyTrainer)
+
+    assert [result.number for result in resumed.results] == [0, 1, 2, 3, 4]
+    assert not list(tmp_path.rglob("study.journal"))
+    names = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'optuna.db'}")
+    assert names == ["tiny/a", "tiny/b"]
+
+
+@pytest.mark.parametrize("uri", ["postgresql+nodriver://db/optuna", "sqlite:////no/such/folder/optuna.db", "nonsense"])
+def test_a_database_that_cannot_be_used_is_named(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"storage\.uri: the database cannot be used"):
+        search(tmp_path, LocalExecutor(), f"storage.uri={uri}")
 
 
 def test_a_folder_that_holds_a_study_is_not_searched_anew(tmp_path: Path) -> None:

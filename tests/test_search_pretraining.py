@@ -15,8 +15,9 @@ from search_fixtures import CountingTrainer, TinyTrainer, tiny
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import TrialState
+from bnnsearch.search.cache import cache_entries, clear_cache
 from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.pretraining import pretrain_epochs, pretraining_key
+from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs, pretraining_key
 from bnnsearch.search.study import run_study
 from bnnsearch.search.worker import Assignment, Job, run_trial
 from bnnsearch.trial import build_trainer
@@ -169,3 +170,20 @@ def test_a_search_gives_trials_that_share_their_pretraining_one_seed(
     assert len(networks) == len({neurons for neurons, _ in networks}) < 8  # one seed per network
     lines = (tmp_path / "epochs").read_text().split()
     assert len(lines) == 2 * len(networks) + 2 * 8  # two of the four epochs are shared
+
+
+def test_the_cache_is_listed_and_cleared_but_for_what_is_in_use(tmp_path: Path) -> None:
+    job = Job(TinyTrainer, tmp_path, cache=tmp_path / "cache")
+    epochs_of(job, 0, BNEW)
+    epochs_of(job, 1, changed("optimizer.lr", 0.02))
+    entries = cache_entries(tmp_path / "cache")
+    assert [entry.kind for entry in entries] == ["pretrain", "pretrain"]
+
+    in_use = SharedPretraining.of(BNEW, tmp_path / "cache")
+    assert in_use is not None
+    with in_use.held():
+        assert [entry.path for entry in clear_cache(tmp_path / "cache")] != [in_use.path]
+        assert [entry.path for entry in cache_entries(tmp_path / "cache")] == [in_use.path]
+    clear_cache(tmp_path / "cache")
+    assert cache_entries(tmp_path / "cache") == []
+    assert cache_entries(tmp_path / "nowhere") == []

@@ -215,6 +215,12 @@ class CheckpointConfig(Settings):
     interval: Seconds = 10.0
 
 
+class StorageConfig(Settings):
+    """Where the ledger lies: None is `study.journal` in the study's folder, else the URI of a database for Optuna."""
+
+    uri: str | None = None
+
+
 class TrackingConfig(Settings):
     """Where MLflow records: None is MLFLOW_TRACKING_URI, else the embedded SQLite store."""
 
@@ -265,6 +271,7 @@ class StudyConfig(Settings):
     resources: ResourcesConfig = ResourcesConfig()
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     checkpoint: CheckpointConfig = CheckpointConfig()
+    storage: StorageConfig = StorageConfig()
     share_pretraining: bool = True
     skip: Literal["none", "infeasible", "dominated"] = "infeasible"
     tracking: TrackingConfig = TrackingConfig()

@@ -95,7 +95,8 @@ class Coordinator:
     @property
     def exhausted(self) -> bool:
         """Whether `next_trial` will never again give one."""
-        return self.stopping or (not self._running and not self._unfinished and self._budget_spent())
+        left = self._running or self._unfinished or self._ledger.retries_waiting or not self._budget_spent()
+        return self.stopping or not left
 
     def stop(self, reason: StopReason) -> None:
         """End the search; the first reason given stands."""
@@ -107,7 +108,7 @@ class Coordinator:
             return None
         if self._unfinished:
             assignment = self._unfinished.popleft()
-        elif not self._budget_spent():
+        elif not self._budget_spent() or self._ledger.retries_waiting:
             assignment = self._ledger.ask()
         else:
             return None
@@ -135,6 +136,8 @@ class Coordinator:
                 return number in self._running and not self.stopping
             case Failure():
                 self._end(trial, TrialState.FAILED, report.reason)
+                if report.out_of_memory and trial.assignment.retry_of is None:
+                    self._ledger.enqueue_half_batch(trial.assignment)
                 return False
             case _:
                 assert_never(report)
@@ -153,7 +156,7 @@ class Coordinator:
         own_epoch, own_epochs = metrics.epoch - trial.pretrain_epochs, metrics.epochs - trial.pretrain_epochs
         if is_rung(self._study.scheduler, number, epoch=own_epoch, epochs=own_epochs):
             rung = self._ledger.enter_rung(number, own_epoch, values)
-            if not survives(self._study.scheduler, rung, number, self._modes):
+            if rung is not None and not survives(self._study.scheduler, rung, number, self._modes):
                 self._end(trial, TrialState.PRUNED, f"stopped at the rung of epoch {metrics.epoch}")
 
     def _projected(self, trial: _Running) -> list[float]:
@@ -174,6 +177,7 @@ class Coordinator:
             epochs=trial.epoch,
             seconds=time.monotonic() - trial.started,
             reason=reason,
+            retry_of=trial.assignment.retry_of,
         )
         del self._running[number]
         append_result(self._results_path, result)  # first: a result without its entry in the ledger is closed on resume

@@ -19,15 +19,18 @@ from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from bnnsearch.config.study import GridConfig, StudyConfig
+from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
+from bnnsearch.search.schedulers import Rung
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace
 
-RUNG = "rung:"
+RUNG, RETRY_OF, BATCH_SIZE = "rung:", "retry_of", "batch_size"
+"""Keys of a trial's attributes in the ledger."""
 
 _OPTUNA_STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
@@ -37,15 +40,21 @@ _OPTUNA_STATES = {
 
 
 class Ledger:
-    """Trials of one study, numbered from 0."""
+    """Trials of one study, numbered from 0.
 
-    def __init__(self, storage: BaseStorage, study: StudyConfig, space: SearchSpace) -> None:
+    Args:
+        storage: where Optuna keeps them.
+        name: the study's name there.
+        study: objectives and sampler.
+        space: what is searched.
+    """
+
+    def __init__(self, storage: BaseStorage, name: str, *, study: StudyConfig, space: SearchSpace) -> None:
         self._config = study
         self._space = space
-        self._storage = storage
         self._study = optuna.create_study(
             storage=storage,
-            study_name=study.name,
+            study_name=name,
             directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
             sampler=make_sampler(study.sampler, seed=study.seed),
             load_if_exists=True,
@@ -57,8 +66,10 @@ class Ledger:
         self._rungs = _recorded_rungs(self._trials())
 
     def __len__(self) -> int:
-        """Trials asked for so far, in whatever state."""
-        return sum(trial.state is not OptunaState.WAITING for trial in self._trials())
+        """Trials asked for so far, in whatever state; one that repeats another is not counted."""
+        return sum(
+            trial.state is not OptunaState.WAITING and RETRY_OF not in trial.user_attrs for trial in self._trials()
+        )
 
     @property
     def capacity(self) -> float:
@@ -68,6 +79,19 @@ class Ledger:
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Let these parameters, dotted name to value, be those of the next trial that has none yet."""
         self._study.enqueue_trial(dict(params))
+
+    def enqueue_half_batch(self, failed: Assignment) -> None:
+        """Let the next trial repeat a failed one with half its batch, if that can be halved."""
+        half = TrialConfig.model_validate(failed.config).data.batch_size // 2
+        if half:
+            attributes = {RETRY_OF: failed.number, BATCH_SIZE: half}
+            params = self._study.get_trials(deepcopy=False)[failed.number].params
+            self._study.enqueue_trial(params, user_attrs=attributes)
+
+    @property
+    def retries_waiting(self) -> bool:
+        """Whether a trial is to be repeated."""
+        return any(RETRY_OF in trial.user_attrs for trial in self._trials(OptunaState.WAITING))
 
     def ask(self) -> Assignment:
         """A new trial: what was enqueued, else what the sampler suggests."""
@@ -110,7 +134,7 @@ class Ledger:
             values=self._values(result),
             params=dict(result.params),
             distributions=distributions.found,
-            user_attrs={} if result.reason is None else {"reason": result.reason},
+            user_attrs={} if result.retry_of is None else {RETRY_OF: result.retry_of},
             constraints=dict(result.violations),
         )
 
@@ -128,12 +152,17 @@ class Ledger:
         if len(self._config.objectives) == 1:
             self._open[number].report(value, epoch)
 
-    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> Mapping[int, Sequence[float]]:
-        """Record the values a running trial reached the rung at `epoch` with; all values of the rung are returned."""
+    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> Rung | None:
+        """Record the values a running trial reached the rung at `epoch` with.
+
+        Returns:
+            All values of the rung; None if the trial has passed it already, before it was taken up again.
+        """
         rung = self._rungs.setdefault(epoch, {})
-        if number not in rung:
-            self._open[number].set_user_attr(f"{RUNG}{epoch}", list(values))
-            rung[number] = tuple(values)
+        if number in rung:
+            return None
+        self._open[number].set_user_attr(f"{RUNG}{epoch}", list(values))
+        rung[number] = tuple(values)
         return rung
 
     def tell(self, result: TrialResult) -> None:
@@ -141,8 +170,6 @@ class Ledger:
         trial = self._open.pop(result.number)
         for name, violation in result.violations.items():
             trial.set_constraint(name, violation)
-        if result.reason is not None:
-            trial.set_user_attr("reason", result.reason)
         self._study.tell(trial, self._values(result), state=_OPTUNA_STATES[result.state])
 
     def _trials(self, *states: OptunaState) -> list[FrozenTrial]:
@@ -154,11 +181,14 @@ class Ledger:
 
     def _resolve(self, trial: Trial) -> Assignment:
         config = self._space.sample(trial)
+        retry_of = trial.user_attrs.get(RETRY_OF)
+        if retry_of is not None:
+            config = {**config, "data": {**config["data"], "batch_size": trial.user_attrs[BATCH_SIZE]}}
         if config.get("seed") is None:
             shared = pretraining_key(config) if self._config.share_pretraining else None
             config = {**config, "seed": _seed(self._config.seed, shared or trial.number, "trial")}
         self._open[trial.number] = trial
-        return Assignment(trial.number, config)
+        return Assignment(trial.number, config, retry_of)
 
 
 def _seed(study_seed: int, *path: int | str) -> int:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -130,7 +131,7 @@ class _CoordinatedSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002  # FINISHED is a str, against Tune's own annotation
         assignment = self._here().next_trial()
         if assignment is not None:
-            return {"number": assignment.number, "config": assignment.config}
+            return asdict(assignment)
         return Searcher.FINISHED if self._here().exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -150,7 +151,7 @@ class _CoordinatedScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:  # noqa: ARG002
         if not trial.should_recover():  # type: ignore[no-untyped-call]
-            self._here().receive(trial.config["number"], Failure(_cause(trial)))
+            self._here().receive(trial.config["number"], _failure(trial))
 
 
 class _CoordinatedStopper(tune.Stopper):
@@ -166,17 +167,17 @@ class _CoordinatedStopper(tune.Stopper):
         return self._here().stopping
 
 
-def _cause(trial: Trial) -> str:
+def _failure(trial: Trial) -> Failure:
     # Tune looks for the error in its storage, whither it copies it only with its snapshots; it is written here
     path = trial.pickled_error_file
     if path is None or not Path(path).exists():
-        return "the worker died"
+        return Failure("the worker died")
     error = cloudpickle.loads(Path(path).read_bytes())
     if isinstance(error, RayTaskError) and error.cause is not None:
-        return one_line(error.cause)
+        return Failure(one_line(error.cause))
     if isinstance(error, ActorDiedError) and "creation task" in str(error):  # a traceback: its last line says what
-        return str(error).strip().splitlines()[-1]
-    return f"the worker died: {one_line(error)}"
+        return Failure(str(error).strip().splitlines()[-1])
+    return Failure(f"the worker died: {one_line(error)}", out_of_memory=isinstance(error, OutOfMemoryError))
 
 
 def _request(per_trial: PerTrial) -> dict[str, float]:

@@ -1,18 +1,20 @@
-"""The ledger on disk: an Optuna journal in the study's folder, mended after a crash and rebuilt when it is damaged."""
+"""Where the ledger lies: a journal in the study's folder, mended after a crash, rebuilt when damaged; or a database."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
 
-from bnnsearch.errors import InputError
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import read_results
+from bnnsearch.results import TrialResult, read_results
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.space import Space
 from bnnsearch.space.reader import read_tree
@@ -31,27 +33,47 @@ def open_ledger(folder: StudyFolder, space: Space) -> Ledger:
     running are lost then, and those trials run again.
 
     Raises:
-        InputError: the space is not the one the study began with.
+        InputError: the space is not the one the study began with, or its database has lost trials.
+        EnvironmentProblem: the database cannot be used.
     """
-    folder.journal.with_name(folder.journal.name + ".lock").unlink(missing_ok=True)
     results = read_results(folder.results)
+    if space.study.storage.uri is not None:
+        ledger = _ledger(_database(space.study.storage.uri), f"{space.study.name}/{folder.search_id}", space)
+        if lost := _lost(ledger, results):
+            raise InputError(f"storage.uri: the study in the database lacks trial {lost[0]} of {folder.results}")
+        return ledger
+    folder.journal.with_name(folder.journal.name + ".lock").unlink(missing_ok=True)
     damage = _damage(folder.journal)
     if damage is None:
-        ledger = _ledger(folder.journal, space)
-        lost = [result.number for result in results if not ledger.knows(result.number)]
-        if not lost:
+        ledger = _ledger(_journal(folder), space.study.name, space)
+        if not (lost := _lost(ledger, results)):
             return ledger
         damage = f"it lacks trial {lost[0]}"
     aside = folder.journal.with_suffix(".damaged")
     logger.warning("%s: %s; put aside as %s and rebuilt from %s", folder.journal, damage, aside, folder.results)
     folder.journal.replace(aside)
-    ledger = _ledger(folder.journal, space)
+    ledger = _ledger(_journal(folder), space.study.name, space)
     ledger.restore(results)
     return ledger
 
 
-def _ledger(journal: Path, space: Space) -> Ledger:
-    ledger = Ledger(JournalStorage(JournalFileBackend(str(journal))), space.study, space.trial)
+def _journal(folder: StudyFolder) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(folder.journal)))
+
+
+def _database(uri: str) -> RDBStorage:
+    try:
+        return RDBStorage(uri)
+    except (ImportError, ValueError, SQLAlchemyError) as error:
+        raise EnvironmentProblem(f"storage.uri: the database cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _lost(ledger: Ledger, results: Sequence[TrialResult]) -> list[int]:
+    return [result.number for result in results if not ledger.knows(result.number)]
+
+
+def _ledger(storage: BaseStorage, name: str, space: Space) -> Ledger:
+    ledger = Ledger(storage, name, study=space.study, space=space.trial)
     wanted = _plain(space)
     differences = _differences(ledger.remembered(SPACE_KEY, wanted), wanted)
     if differences:

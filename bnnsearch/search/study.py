@@ -146,7 +146,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
     per_trial = study.resources.per_trial
     cache = cache_folder().absolute() if study.share_pretraining else None
     return Job(
-        build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu"),
+        build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu", cache=cache),
         folder.checkpoints.absolute(),
         checkpoint_interval=study.checkpoint.interval,
         threads=max(1, int(per_trial.cpu)),
@@ -156,7 +156,11 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
     )
 
 
-def _build(config: dict[str, Any], *, device: str) -> Trainer:
+def _build(config: dict[str, Any], *, device: str, cache: Path | None) -> Trainer:
     from bnnsearch.trial import build_trainer  # only workers need all methods and models
 
-    return build_trainer(TrialConfig.model_validate(config), device=device)
+    trial = TrialConfig.model_validate(config)
+    if cache is not None and trial.distill is not None and trial.distill.cache is None:
+        distill = trial.distill.model_copy(update={"cache": str(cache / "teachers")})
+        trial = trial.model_copy(update={"distill": distill})
+    return build_trainer(trial, device=device)

@@ -60,10 +60,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A trial to run: its number in the study and its resolved configuration."""
+    """A trial to run: its number in the study and its resolved configuration.
+
+    Attributes:
+        number: in the study.
+        config: the resolved `TrialConfig` tree.
+        retry_of: the trial that this one repeats with a smaller batch.
+    """
 
     number: int
     config: dict[str, Any]
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +82,15 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Last report of a trial that failed for a reason another attempt would meet again."""
+    """Last report of a trial that failed for a reason another attempt would meet again.
+
+    Attributes:
+        reason: one line.
+        out_of_memory: half the batch may fit.
+    """
 
     reason: str
+    out_of_memory: bool = False
 
 
 Report = Costs | EpochMetrics | Failure
@@ -115,6 +128,12 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
     # a mistake in the configuration, or a number that is not finite, would come again at the next attempt
     except (TimeLimitError, ValueError, FloatingPointError) as error:
         yield Failure(one_line(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        yield Failure(one_line(error), out_of_memory=True)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what torch says of the machine's own memory
+            raise
+        yield Failure(one_line(error), out_of_memory=True)
 
 
 def _epochs(
