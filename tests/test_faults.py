@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 import search_fixtures
+from search_driver import executor
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.core.trainer import EpochMetrics
@@ -273,6 +275,29 @@ def test_two_studies_at_once_do_not_mix(tmp_path: Path, undisturbed: list[tuple[
     results = [same(read_results(tmp_path / name / "study/results.jsonl")) for name in ("a", "b")]
     assert results[0] == undisturbed
     assert all(left[2] != right[2] for left, right in zip(*results, strict=True))
+
+
+class FullDisk(Signaller):
+    """An observer that can no longer write."""
+
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        if (number, metrics.epoch) == (3, 2):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "epochs.jsonl")
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_goes_wrong_on_the_driver_is_not_taken_for_a_trial(
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str
+) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"No space left on device: epochs\.jsonl; .*bnnsearch resume"):
+        run_study(
+            tiny(tmp_path, *ONE_AT_A_TIME),
+            study_dir=tmp_path / "study",
+            executor=executor(runner),
+            observers=[FullDisk()],
+            build_trainer=TinyTrainer,
+        )
+    assert same(finish(tmp_path).results) == undisturbed
 
 
 def test_a_full_disk_ends_the_search_with_what_to_do(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:

@@ -24,6 +24,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 import ray
 from ray import cloudpickle, tune
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
+from ray.tune.error import TuneError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -67,7 +68,7 @@ class RayExecutor:
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
         with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
             resources = study.resources
-            tune.Tuner(
+            tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TrialActor, job=job), _request(resources.per_trial)),
                 tune_config=tune.TuneConfig(
                     search_alg=_CoordinatedSearcher(coordinator),
@@ -84,7 +85,11 @@ class RayExecutor:
                     stop=_CoordinatedStopper(coordinator),
                     verbose=0,
                 ),
-            ).fit()
+            )
+            try:
+                tuner.fit()
+            except TuneError as error:  # it holds what our own code on the driver raised as text only
+                raise _origin(error) from None
 
 
 def concurrency(resources: ResourcesConfig, slots: int | None = None) -> int:
@@ -178,6 +183,12 @@ def _failure(trial: Trial) -> Failure:
     if isinstance(error, ActorDiedError) and "creation task" in str(error):  # a traceback: its last line says what
         return Failure(str(error).strip().splitlines()[-1])
     return Failure(f"the worker died: {one_line(error)}", out_of_memory=isinstance(error, OutOfMemoryError))
+
+
+def _origin(error: BaseException) -> BaseException:
+    while isinstance(error, TuneError) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _request(per_trial: PerTrial) -> dict[str, float]:
