@@ -131,6 +131,8 @@ MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (Resnet18Config(width=0.5), (3, 32, 32)),
     (BrnConfig(), (3, 32, 32)),
     (Bireal18Config(width=0.25), (3, 64, 64)),
+    (Bireal18Config(stem="small"), (3, 16, 16)),
+    (Realtobinary18Config(stem="small", width=0.5), (3, 32, 32)),
     (ReactnetAConfig(stem="small", width=0.25), (3, 32, 32)),
 ]
 
@@ -140,20 +142,6 @@ def test_packed_network_sums_and_predicts_as_torch(config: ModelConfig, shape: t
     torch.manual_seed(0)
     module = settle(build_model(config, shape=shape, classes=10), shape)
     check_equal(module, shape)
-
-
-def test_gated_network_predicts_as_torch() -> None:
-    """A gate is a mean and a sigmoid, whose last bits torch leaves to the machine: sums may differ where it decides."""
-    torch.manual_seed(0)
-    shape = (3, 32, 32)
-    module = settle(build_model(Realtobinary18Config(stem="small", width=0.25), shape=shape, classes=10), shape)
-    images = random_images(16, shape)
-    packed = pack(module, shape)
-    expected, logits = sums(module, images)
-    found = packed.values(images, list(expected))
-    differing = sum(int((found[name] != expected[name]).sum()) for name in expected)
-    assert differing <= 1e-3 * sum(array.size for array in expected.values())
-    np.testing.assert_array_equal(packed.predict(images), logits.argmax(axis=1))
 
 
 @settings(max_examples=60, deadline=None)

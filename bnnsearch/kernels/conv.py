@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from bnnsearch.kernels.conv_block import block_of_16, block_of_32, read_int32, read_octet, read_real, write_real
 from bnnsearch.kernels.conv_emit import PIXELS
+from bnnsearch.kernels.conv_source import Source
 from bnnsearch.kernels.jit import compiled
 
 
 class Stage(IntEnum):
-    """Sources of stages beyond those of a block: `conv_source.Source` holds 0 to 4."""
+    """Sources of stages beyond those of a block: `conv_source.Source` holds 0 to 6."""
 
-    INPUT = 5
-    COPY = 6
-    SIGMOID = 7
+    INPUT = 7
+    COPY = 8
+    SIGMOID = 9
 
 
 class Column(IntEnum):
@@ -77,7 +78,7 @@ class CopyColumn(IntEnum):
 COLUMNS = 14
 
 _INPUT, _COPY, _SIGMOID = int(Stage.INPUT), int(Stage.COPY), int(Stage.SIGMOID)
-_LANES_32 = 2
+_WIDE_REAL, _WIDE_SUM = int(Source.WIDE_REAL), int(Source.WIDE_SUM)
 
 Table = NDArray[np.int64]
 
@@ -130,11 +131,12 @@ def run_stages(stages: Table, steps: Table) -> None:
         rows, run, row_stride, base, base_offsets = stage[4], stage[5], stage[6], stage[7], stage[8]
         masks, pixels, groups, first, last = stage[9], stage[10], stage[11], stage[12], stage[13]
         where = (kind, source, offsets, weights, rows, run, row_stride, base, base_offsets, masks)
+        pairs = 0 if kind in (_WIDE_REAL, _WIDE_SUM) else groups // 2 * 2
         group = 0
-        while group + _LANES_32 <= groups:
+        while group < pairs:
             for pixel in range(0, pixels, PIXELS):
                 block_of_32((*where, pixel, group, table, first, last))
-            group += _LANES_32
+            group += 2
         while group < groups:
             for pixel in range(0, pixels, PIXELS):
                 block_of_16((*where, pixel, group, table, first, last))

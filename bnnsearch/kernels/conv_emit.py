@@ -17,8 +17,8 @@ LANES = 16
 VECTOR_BYTES = 64
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F32 = ir.FloatType()
-WORDS, REALS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+F32, F64 = ir.FloatType(), ir.DoubleType()
+WORDS, REALS, WIDE = (ir.VectorType(element, LANES) for element in (I32, F32, F64))
 
 Values = list[Any]
 """IR values; of a block, a vector for each pixel and group of 16 channels, pixel by pixel."""
@@ -47,7 +47,7 @@ def splat(builder: Any, scalar: Any) -> Any:
 def call(builder: Any, name: str, *operands: Any) -> Any:
     """Call the LLVM intrinsic `name` on vectors of one type."""
     vector = operands[0].type
-    element = "f32" if vector.element == F32 else "i32"
+    element = {I32: "i32", F32: "f32", F64: "f64"}[vector.element]
     kind = ir.FunctionType(vector, [vector] * len(operands))
     function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
         builder.module, kind, f"llvm.{name}.v{LANES}{element}"

@@ -13,6 +13,7 @@ from bnnsearch.kernels.conv_emit import (
     PIXELS,
     REALS,
     VECTOR_BYTES,
+    WIDE,
     WORDS,
     Values,
     call,
@@ -34,6 +35,8 @@ class Source(IntEnum):
     REAL = 2
     MAX = 3
     SUM = 4
+    WIDE_REAL = 5  # summed in float64, rounded once
+    WIDE_SUM = 6
 
 
 class Where(NamedTuple):
@@ -53,21 +56,24 @@ class Where(NamedTuple):
 
 
 def fill(builder: Any, kind: Any, where: Where, width: int) -> Values:
-    """Emit the block of `width` groups of channels that source `kind` gives."""
+    """Emit the block of `width` groups of channels that source `kind` gives; wide sums, of one group only."""
     cases: dict[int, Callable[[], Values]] = {
         Source.BITS: lambda: _dot_products(builder, where, width, _Distances(builder)),
         Source.MASKED_BITS: lambda: _dot_products(builder, where, width, _MaskedDistances(builder, where.masks)),
         Source.REAL: lambda: _convolve(builder, where, width, _Products(builder)),
         Source.MAX: lambda: _pool(builder, where, width, larger),
-        Source.SUM: lambda: _pool(builder, where, width, lambda b, x, y: b.fadd(x, y)),
+        Source.SUM: lambda: _pool(builder, where, width, _sum),
     }
+    if width == 1:
+        cases[Source.WIDE_REAL] = lambda: _rounded(builder, _convolve(builder, where, width, _WideProducts(builder)))
+        cases[Source.WIDE_SUM] = lambda: _rounded(builder, _pool(builder, where, width, _sum, WIDE))
     return choose(builder, kind, cases)
 
 
 class _Products:
     """Taps of a real convolution: products, added one by one."""
 
-    kind = REALS
+    kind = loaded = REALS
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -79,10 +85,20 @@ class _Products:
         return call(self.builder, "fma", value, weight, total)
 
 
+class _WideProducts(_Products):
+    """The same in float64."""
+
+    kind = WIDE
+
+    def add(self, total: Any, value: Any, weight: Any, _: Any) -> Any:
+        wide = (self.builder.fpext(factor, WIDE) for factor in (value, weight))
+        return call(self.builder, "fma", *wide, total)
+
+
 class _Distances:
     """Taps of a binary convolution: of 32 bits at a time, those that differ are counted."""
 
-    kind = WORDS
+    kind = loaded = WORDS
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
@@ -120,7 +136,7 @@ def _convolve(builder: Any, where: Where, width: int, taps: _Products | _Distanc
         def tap(index: Any, sums: Values) -> Values:
             step = builder.shl(index, I64(2))
             line = builder.add(weight, builder.shl(index, I64(6)))
-            lanes = [load(builder, taps.kind, line, builder.mul(filter_bytes, I64(v))) for v in range(width)]
+            lanes = [load(builder, taps.loaded, line, builder.mul(filter_bytes, I64(v))) for v in range(width)]
             after = []
             for p, place in enumerate(here):
                 value = taps.value(place, step)
@@ -146,13 +162,14 @@ def _dot_products(builder: Any, where: Where, width: int, taps: _Distances) -> V
     ]
 
 
-def _pool(builder: Any, where: Where, width: int, combine: Callable[..., Any]) -> Values:
+def _pool(builder: Any, where: Where, width: int, combine: Callable[..., Any], kind: Any = REALS) -> Values:
     """Combine the `rows` source pixels of each window; the offsets of tap t stand `t row_stride` bytes on."""
     lane = builder.add(where.source, builder.shl(where.group, I64(6)))
 
     def window(tap: Any) -> Values:
         table = builder.add(where.offsets, builder.mul(tap, where.row_stride))
-        return _vectors(builder, pixel_places(builder, lane, table, where.pixel), width)
+        values = _vectors(builder, pixel_places(builder, lane, table, where.pixel), width)
+        return [builder.fpext(value, kind) for value in values] if kind is WIDE else values
 
     def add_tap(index: Any, carried: Values) -> Values:
         taps = window(builder.add(index, I64(1)))
@@ -165,6 +182,14 @@ def _pool(builder: Any, where: Where, width: int, combine: Callable[..., Any]) -
         several,
         {0: lambda: first, 1: lambda: loop(builder, builder.sub(where.rows, I64(1)), first, add_tap)},
     )
+
+
+def _sum(builder: Any, x: Any, y: Any) -> Any:
+    return builder.fadd(x, y)
+
+
+def _rounded(builder: Any, wide: Values) -> Values:
+    return [builder.fptrunc(value, REALS) for value in wide]
 
 
 def _vectors(builder: Any, places: Values, width: int) -> Values:

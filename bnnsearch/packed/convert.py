@@ -27,6 +27,7 @@ from bnnsearch.core.layers import (
     Sign,
     output_scale,
 )
+from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
 from bnnsearch.errors import InputError
 from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.fold import fold_thresholds
@@ -53,7 +54,17 @@ from bnnsearch.packed.graph import (
 
 Edges = Literal["float32", "int8"]
 
-_OWN_LAYERS = (BinaryConv2d, BinaryLinear, Sign, RSign, RPReLU, ShiftedHardtanh)
+_OWN_LAYERS = (
+    BinaryConv2d,
+    BinaryLinear,
+    Sign,
+    RSign,
+    RPReLU,
+    ShiftedHardtanh,
+    WideConv2d,
+    WideMean,
+    WideSigmoid,
+)
 
 
 def convert(module: nn.Module, images: Normalisation, *, edges: Edges = "float32") -> tuple[Graph, dict[str, Array]]:
@@ -152,7 +163,7 @@ class _Converter:
                 return self._threshold(name, source, torch.tensor([part.shift]))
             case RSign():
                 return self._threshold(name, source, -part.bias)
-            case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d():
+            case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d() | WideMean():
                 return self._append(_pool(name, part, source, shape))
             case nn.Flatten():
                 return self._append(Flatten(name=name, input=source))
@@ -193,6 +204,7 @@ class _Converter:
             input=source,
             binary=False,
             int8=self.edges == "int8",
+            wide=isinstance(layer, WideConv2d),
             channels=len(filters),
             kernel=tuple(filters.shape[2:]),
             stride=stride,
@@ -248,7 +260,7 @@ class _Converter:
                 source = self._shift(f"{name}.centre", source, -part.centre)
                 source = self._append(Prelu(name=self._vector(f"{name}.slope", part.slope), input=source))
                 return self._shift(f"{name}.out", source, part.out)
-            case nn.Sigmoid():
+            case WideSigmoid():
                 return self._append(Sigmoid(name=name, input=source))
             case _:
                 raise _unknown(f"{name}, a {type(part).__name__},")
@@ -312,13 +324,13 @@ class _Converter:
 
 
 def _pool(
-    name: str, part: nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d, source: str, shape: Sequence[int]
+    name: str, part: nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d | WideMean, source: str, shape: Sequence[int]
 ) -> Pool:
-    if isinstance(part, nn.AdaptiveAvgPool2d):
-        if part.output_size not in (1, (1, 1)):
+    if isinstance(part, nn.AdaptiveAvgPool2d | WideMean):
+        if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size not in (1, (1, 1)):
             raise _unknown(f"{name}, an adaptive pool to more than one pixel,")
         whole = (int(shape[2]), int(shape[3]))
-        return Pool(name=name, input=source, kind="mean", kernel=whole, stride=whole)
+        return Pool(name=name, input=source, kind="mean", kernel=whole, stride=whole, wide=True)
     kernel, padding = _pair(part.kernel_size), _pair(part.padding)
     if isinstance(part, nn.MaxPool2d):
         if part.dilation not in (1, (1, 1)):

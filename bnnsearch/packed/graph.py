@@ -61,12 +61,13 @@ class Convolution(_Unary):
 
     `binary`: the input is bits, and the array is words (out, ceil(height width in / 64)) of bits in the order (row,
     column, in-channel). Else the input is real, and the array is float32 (out, height, width, in); with `int8` it is
-    int8 of that shape, and `NAME.scale` is float32 (out,).
+    int8 of that shape, and `NAME.scale` is float32 (out,). `wide`: summed in float64 and rounded once.
     """
 
     op: Literal["convolution"] = "convolution"
     binary: bool
     int8: bool = False
+    wide: bool = False
     channels: Channels
     kernel: tuple[Side, Side] = Field(strict=False)
     stride: tuple[Side, Side] = Field(default=(1, 1), strict=False)
@@ -146,7 +147,7 @@ class Threshold(_Unary):
 
 
 class Pool(_Unary):
-    """Maximum or mean of windows; those that reach outside the image use what is inside."""
+    """Maximum or mean of windows; those that reach outside the image use what is inside. `wide` as above."""
 
     op: Literal["pool"] = "pool"
     kind: Literal["max", "mean"]
@@ -154,6 +155,7 @@ class Pool(_Unary):
     stride: tuple[Side, Side] = Field(strict=False)
     padding: tuple[Border, Border] = Field(default=(0, 0), strict=False)
     ceil: bool = False
+    wide: bool = False
 
     @model_validator(mode="after")
     def _starts_inside(self) -> Self:

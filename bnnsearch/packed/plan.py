@@ -245,7 +245,7 @@ class Plan:
         )
         starts = layout.place(rows, columns)
         row = {
-            conv.Column.KIND: Fill.REAL,
+            conv.Column.KIND: Fill.WIDE_REAL if operation.wide else Fill.REAL,
             conv.Column.SOURCE: self._memory.address(name),
             conv.Column.OFFSETS: self._keep(offset_table(starts.ravel(), 0)),
             conv.Column.WEIGHTS: self._prepared.weights[operation.name].ctypes.data,
@@ -271,7 +271,7 @@ class Plan:
         outside = taps.max(axis=0) if operation.kind == "max" else np.full(taps.shape[1], self._memory.zeros - address)
         tables = [offset_table(np.where(valid, tap, outside), 0) for tap, valid in zip(taps, inside, strict=True)]
         row = {
-            conv.Column.KIND: Fill.MAX if operation.kind == "max" else Fill.SUM,
+            conv.Column.KIND: _POOLS[operation.kind, operation.wide],
             conv.Column.SOURCE: address,
             conv.Column.OFFSETS: self._keep(np.concatenate(tables)),
             conv.Column.ROWS: len(tables),
@@ -315,6 +315,7 @@ class Plan:
         return [Step.BITS, *places, self._memory.address(operation.name), self._table(operation.name)]
 
 
+_POOLS = {("max", False): Fill.MAX, ("max", True): Fill.MAX, ("mean", False): Fill.SUM, ("mean", True): Fill.WIDE_SUM}
 _STEPS: dict[type, Step] = {Affine: Step.AFFINE, Scale: Step.SCALE, Shift: Step.SHIFT, Prelu: Step.PRELU}
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bnnsearch.config.model import ActivatedSettings, Shortcut, Stem
 from bnnsearch.core.layers import BinaryConv2d, RPReLU, RSign, ShiftedHardtanh, Sign
+from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
 
 
 def scaled(channels: int, width: float) -> int:
@@ -127,7 +128,7 @@ def make_shortcut(shape: UnitShape) -> nn.Module:
             case "repeat":
                 parts["repeat"] = RepeatChannels(shape.in_channels, shape.out_channels)
             case "conv":
-                parts["conv"] = nn.Conv2d(shape.in_channels, shape.out_channels, 1, bias=False)
+                parts["conv"] = WideConv2d(shape.in_channels, shape.out_channels, 1)
                 parts["norm"] = nn.BatchNorm2d(shape.out_channels)
             case _:
                 assert_never(shape.shortcut)
@@ -172,11 +173,11 @@ class Gate(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, reduction: int) -> None:
         super().__init__()
         hidden = max(1, in_channels // reduction)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.squeeze = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.pool = WideMean()
+        self.squeeze = WideConv2d(in_channels, hidden, 1)
         self.relu = nn.ReLU()
-        self.excite = nn.Conv2d(hidden, out_channels, 1, bias=False)
-        self.sigmoid = nn.Sigmoid()
+        self.excite = WideConv2d(hidden, out_channels, 1)
+        self.sigmoid = WideSigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.sigmoid(self.excite(self.relu(self.squeeze(self.pool(x)))))

@@ -1,0 +1,40 @@
+"""Real layers between binary ones, whose sums are taken in float64 in evaluation and rounded once to float32.
+
+Float32 sums depend on their order, which libraries choose by processor, batch and layout; where a sign follows, another
+last bit can be another network. Summed in float64 they round to the same float32 everywhere, so that a packed network
+takes the same signs. In training, these are the plain layers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+
+class WideConv2d(nn.Conv2d):
+    """Convolution without bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name torch gives it
+        if self.training:
+            return super().forward(input)
+        return conv2d(input.double(), self.weight.double()).float()
+
+
+class WideMean(nn.Module):
+    """Mean over height and width: (N, C, H, W) to (N, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return x.mean(dim=(2, 3), keepdim=True)
+        return x.sum(dim=(2, 3), keepdim=True, dtype=torch.float64).float() / (x.shape[2] * x.shape[3])
+
+
+class WideSigmoid(nn.Module):
+    """Sigmoid."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x) if self.training else torch.sigmoid(x.double()).float()
