@@ -193,17 +193,28 @@ def test_a_server_that_is_not_mlflow_is_told_apart(http_server):
         check_store(store_of(study))
 
 
+@pytest.mark.parametrize("http_server", [401], indirect=True)
+def test_a_server_that_refuses_us_is_told_before_the_search(folder, http_server):
+    with (
+        pytest.raises(EnvironmentProblem, match=r"cannot be used \(.*401"),
+        Tracker(make_study(tracking={"uri": http_server}), folder),
+    ):
+        pass
+
+
 @pytest.fixture
-def http_server():
-    """An HTTP server that answers everything with a page."""
+def http_server(request):
+    """An HTTP server that answers everything with a page, by default with success."""
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
+            self.send_response(getattr(request, "param", 200))
             self.end_headers()
             self.wfile.write(b"<html>hello</html>")
+
+        do_POST = do_GET
 
         def log_message(self, *args): ...
 

@@ -49,7 +49,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The URI without what may be a secret."""
-        return re.sub(r"//[^/@\s]*@", "//***@", self.uri)
+        return _without_secrets(self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -99,7 +99,7 @@ def _check_server(store: Store) -> None:
     try:
         answer = requests.get(url, timeout=PROBE_SECONDS)
         if answer.status_code in (401, 403):
-            return  # it lives; whether the credentials in the environment are right, the first request tells
+            return  # it lives; whether the credentials in the environment are right, `check_access` tells
         known = answer.status_code == 200 and isinstance(answer.json(), dict)
     except requests.JSONDecodeError:
         known = False
@@ -108,6 +108,26 @@ def _check_server(store: Store) -> None:
         raise EnvironmentProblem(f"{store.shown}: no tracking server answers there ({cause})") from error
     if not known:
         raise EnvironmentProblem(f"{store.shown}: what answers there is not an MLflow server")
+
+
+def check_access(store: Store) -> None:
+    """Find out, by asking through MLflow, that a store elsewhere refuses us.
+
+    Raises:
+        EnvironmentProblem: it does.
+    """
+    import_mlflow()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        open_client(store).search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = _without_secrets(str(error).splitlines()[0])[:300]
+        raise EnvironmentProblem(f"{store.shown}: cannot be used ({reason})") from error
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 def connect(store: Store) -> tuple[MlflowClient, str]:

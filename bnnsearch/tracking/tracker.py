@@ -21,7 +21,7 @@ from bnnsearch.tracking.history import EpochLog, read_history
 from bnnsearch.tracking.ids import RunIds
 from bnnsearch.tracking.live import LiveReport
 from bnnsearch.tracking.spool import REPORT, Spool, Update
-from bnnsearch.tracking.store import check_store, connect, import_mlflow, store_of
+from bnnsearch.tracking.store import check_access, check_store, connect, import_mlflow, store_of
 from bnnsearch.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Tracker:
 
     def __enter__(self) -> Self:
         import_mlflow()  # here and not beside those that the search makes meanwhile
+        if self.store.database is None:
+            check_access(self.store)
         self._writer.start()
         self._writer.put(self._describe.report_started())
         self._report.start()

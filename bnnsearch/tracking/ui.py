@@ -29,6 +29,8 @@ from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.tracking.store import Store, check_store, open_client, store_of
 
 START_SECONDS = 120.0
+_DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
+
 ALLOWED_HOSTS, PASSWORD = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
@@ -54,7 +56,9 @@ def serve(
         check_store(store)
         announce(f"the runs are on a server already: {_link(store.shown, store)}")
         return
-    command, environment = _command(store, host, port), _environment(host)
+    if not store.uri.startswith(_DATABASES):
+        raise EnvironmentProblem(f"{store.shown}: is no database that MLflow can serve; open the UI that belongs to it")
+    command, environment = _command(store, host, port), _environment(store, host)
     if store.database is not None and not store.database.exists():
         raise EnvironmentProblem(f"{store.shown}: there is no tracking store yet; a search makes it")
     check_store(store)
@@ -83,20 +87,23 @@ def _link(base: str, store: Store) -> str:
 
 
 def _command(store: Store, host: str, port: int) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     if store.artifacts is not None:
         command += ["--artifacts-destination", store.artifacts]
     return command if _is_loopback(host) else [*command, "--app-name", "basic-auth"]
 
 
-def _environment(host: str) -> dict[str, str]:
-    """The server's environment.
+def _environment(store: Store, host: str) -> dict[str, str]:
+    """The server's environment; the store is named in it, for others can read a command line.
 
     Raises:
         EnvironmentProblem: `host` is open to others and what makes that safe is missing.
     """
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store.uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     if _is_loopback(host):
         return environment
     missing = [name for name in (PASSWORD, ALLOWED_HOSTS) if not os.environ.get(name)]

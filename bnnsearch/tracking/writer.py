@@ -7,7 +7,6 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.tracking.spool import Spool, Update, merged
 
 if TYPE_CHECKING:
@@ -25,11 +24,7 @@ _PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "R
 
 
 class Writer:
-    """Delivers what is in a spool.
-
-    Attributes:
-        problem: why the last attempt failed; None once one has succeeded again.
-    """
+    """Delivers what is in a spool."""
 
     def __init__(self, spool: Spool, open_runs: Callable[[], StudyRuns]) -> None:
         self._spool = spool
@@ -38,7 +33,7 @@ class Writer:
         self._wake = Condition()
         self._closing = False
         self._thread = Thread(target=self._work, name="mlflow-writer", daemon=True)
-        self.problem: str | None = None
+        self._failing = False
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -64,9 +59,11 @@ class Writer:
             closing = self._closing
             try:
                 self._deliver_all()
-                self.problem, pause = None, FIRST_PAUSE
+                self._failing, pause = False, FIRST_PAUSE
             except Exception as error:  # whatever a store that died may raise: the updates stay, and are tried again
-                self._note(error)
+                if not self._failing:
+                    logger.warning("MLflow does not answer; updates are kept in the study's folder: %s", error)
+                self._failing = True
                 if closing:
                     return
                 self._rest(pause)
@@ -100,8 +97,7 @@ class Writer:
             if error.error_code not in _PERMANENT:
                 raise
             logger.warning("MLflow refused what is new about %s: %s", update.run, error)
-
-    def _note(self, error: Exception) -> None:
-        if self.problem is None:
-            logger.warning("MLflow does not answer; updates are kept in the study's folder: %s", error)
-        self.problem = str(error).splitlines()[0] if isinstance(error, EnvironmentProblem) else type(error).__name__
+        except OSError as error:
+            if error.errno is None or isinstance(error, ConnectionError):  # a request that failed
+                raise
+            logger.warning("a file of %s could not be stored: %s", update.run, error)  # it is in the study's folder
