@@ -174,7 +174,7 @@ def propagate(back: Words, table: NDArray[np.int64], threshold: int, block: Plan
         row = table[index]
         words = (row[OUTPUTS] + 63) // 64
         inputs = (row[INPUTS] + 7) // 8 * 8
-        weights = back[row[BACK_OFFSET] : row[BACK_OFFSET] + inputs * words].reshape((inputs, words))
+        weights = back[row[BACK_OFFSET] : row[BACK_OFFSET] + inputs * words]
         behind, at, after = row[OUTPUT_PLACE] + words, row[OUTPUT_PLACE], row[INPUT_PLACE]
         mask = block.asked[at:behind]
         totals = np.zeros(mask.shape[1], np.int64)

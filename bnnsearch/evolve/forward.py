@@ -21,9 +21,8 @@ def gather(rows: Words, picks: NDArray[np.int64], columns: Words) -> None:
 
 @compiled
 def layer_rows(genome: Words, row: NDArray[np.int64]) -> Words:
-    """A layer's weights (outputs rounded up to 8, words) in a genome; `row` of the layout's table."""
-    rows = (row[OUTPUTS] + 7) // 8 * 8
-    return genome[row[OFFSET] : row[OFFSET] + rows * row[INPUT_WORDS]].reshape((rows, row[INPUT_WORDS]))
+    """A layer's weights in a genome, one neuron's after the other; `row` of the layout's table."""
+    return genome[row[OFFSET] : row[OFFSET] + (row[OUTPUTS] + 7) // 8 * 8 * row[INPUT_WORDS]]
 
 
 @compiled

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import count_groups, group_mask, judge
+from bnnsearch.evolve.forward import count_groups, group_mask, judge, layer_rows
 from bnnsearch.evolve.layout import INPUT_WORDS, INPUTS, OFFSET, OUTPUTS, Layout
 from bnnsearch.kernels.bits import count_ones, lowest_one
 from bnnsearch.kernels.counting import GROUP, step_distances
@@ -153,18 +153,18 @@ def fill_block(block: Block, table: Integers, columns: Words, genome: Words, mar
     """Count a block's distances and votes by a forward pass and judge its samples."""
     values, size = columns, columns.shape[1]
     for layer in range(table.shape[0]):
-        inputs, outputs, words = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, INPUT_WORDS]
-        rows = (outputs + 7) // 8 * 8
-        weights = genome[table[layer, OFFSET] : table[layer, OFFSET] + rows * words].reshape((rows, words))
-        counts = np.empty((rows, size), np.int16)
+        inputs, outputs, weights = table[layer, INPUTS], table[layer, OUTPUTS], layer_rows(genome, table[layer])
+        counts = np.empty(((outputs + 7) // 8 * 8, size), np.int16)
         distances(values, weights, counts)
         if layer == 0:
-            block.first[:] = counts[:outputs].copy().ravel()
+            for neuron in range(outputs):
+                block.first[neuron * size : neuron * size + size] = counts[neuron]
         else:
             place, width = block.places[layer, 0], block.places[layer, 2]
-            deep = block.deep[place : place + size * width].reshape((size, width))
-            deep[:] = NEVER
-            deep[:, :outputs] = counts[:outputs].T
+            block.deep[place : place + size * width] = NEVER
+            for sample in range(size):
+                at = place + sample * width
+                block.deep[at : at + outputs] = counts[:outputs, sample]
         after = np.empty(((outputs + 63) // 64, size), np.uint64)
         majority_layer(values, weights, (inputs, outputs), after)
         values = after

@@ -53,11 +53,11 @@ def distances(columns: Words, rows: Words, out: NDArray[np.int16]) -> None:
 
     Args:
         columns: (words, n), n a multiple of 16.
-        rows: (m, words), m a multiple of 8.
+        rows: (m, words), m a multiple of 8, or the same flat.
         out: (m, n), overwritten.
     """
     words, count = columns.shape
-    for row in range(0, rows.shape[0], ROWS):
+    for row in range(0, out.shape[0], ROWS):
         for column in range(0, count, COLUMNS):
             where = Where(column, count, row * words, 1, words, words)
             tile_distances((columns, rows), where, (out, row * count + column, count))
@@ -78,7 +78,7 @@ def majority_layer(columns: Words, rows: Words, sizes: tuple[int, int], out: Wor
 
     Args:
         columns: inputs (words, n), n a multiple of 16.
-        rows: weights (outputs rounded up to 8, words).
+        rows: weights (outputs rounded up to 8, words), or the same flat.
         sizes: number of inputs and of outputs.
         out: (ceil(outputs / 64), n), overwritten.
     """
@@ -99,7 +99,7 @@ def gated_layer(
     """Signs of the dot products of rows and columns, and which of them are near zero.
 
     Args:
-        vectors: columns (words, n), rows (outputs rounded up to 8, words) and, where only some elements of each column
+        vectors: columns (words, n), rows (outputs rounded up to 8, words) or flat, and, where only some elements of each column
             count, the mask of these (words, n).
         outputs: number of outputs.
         gate: how many elements of each column count (n,), and the margin up to which |dot product| is near.

@@ -195,9 +195,10 @@ def tile_gated(_, vectors, where, gate, out):  # type: ignore[no-untyped-def]
             total = _load(builder, totals, builder.add(where[0], _I64(half * LANES)))
             middle = builder.ashr(total, one)
             low = builder.ashr(builder.add(builder.sub(total, width), one), one)
-            span = builder.sub(builder.ashr(builder.add(total, width), one), low)
+            high = builder.ashr(builder.add(total, width), one)
+            span = builder.add(builder.sub(high, low), one)  # 0 where no count of this parity is near
             signs = [builder.icmp_unsigned("<=", row[half], middle) for row in counts]
-            nears = [builder.icmp_unsigned("<=", builder.sub(row[half], low), span) for row in counts]
+            nears = [builder.icmp_unsigned("<", builder.sub(row[half], low), span) for row in counts]
             place = builder.add(at, _I64(half * LANES))
             _or_bits(builder, signs, sign, place, shift)
             _or_bits(builder, nears, near, place, shift)
