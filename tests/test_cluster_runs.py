@@ -114,6 +114,23 @@ def expect_as_if_nothing_had_happened(outcome: StudyOutcome, quiet: StudyOutcome
     assert [trial.state for trial in ledger.trials] == [optuna.trial.TrialState.COMPLETE] * TRIALS
 
 
+def test_strangers_are_refused_and_so_is_a_cluster_that_lets_them_in(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = addressed(cluster, tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nothing"))
+    with pytest.raises(EnvironmentProblem, match="asks for its token, and this machine has none"):
+        RayJobs(cluster.jobs, file.settings)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token_file(tmp_path)))
+    with pytest.raises(EnvironmentProblem, match="the cluster refuses our token"):
+        RayJobs(cluster.jobs, file.settings)
+    with (
+        local_cluster(nodes=1) as unguarded,
+        pytest.raises(EnvironmentProblem, match="the cluster answers without a token"),
+    ):
+        RayJobs(unguarded.jobs, file.settings)
+
+
 def test_a_killed_node_costs_no_trial(cluster: LocalCluster, space: Space, quiet: StudyOutcome, tmp_path: Path) -> None:
     killing = At(3, lambda: cluster.kill(2))
     folder = StudyFolder(tmp_path / "runs" / "study")
@@ -143,20 +160,3 @@ def test_a_killed_head_costs_no_trial_once_the_study_goes_on_on_a_new_cluster(
         outcome = resume_on_cluster(folder)
         assert any("bnnsearch.cluster.driver" in line for line in logs_on_cluster(folder))
     expect_as_if_nothing_had_happened(outcome, quiet, tmp_path / "shared")
-
-
-def test_strangers_are_refused_and_so_is_a_cluster_that_lets_them_in(
-    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = addressed(cluster, tmp_path)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "nothing"))
-    with pytest.raises(EnvironmentProblem, match="asks for its token, and this machine has none"):
-        RayJobs(cluster.jobs, file.settings)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token_file(tmp_path)))
-    with pytest.raises(EnvironmentProblem, match="the cluster refuses our token"):
-        RayJobs(cluster.jobs, file.settings)
-    with (
-        local_cluster(nodes=1) as unguarded,
-        pytest.raises(EnvironmentProblem, match="the cluster answers without a token"),
-    ):
-        RayJobs(unguarded.jobs, file.settings)

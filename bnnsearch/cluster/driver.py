@@ -29,6 +29,7 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.results import StudyObserver
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.ray import RayExecutor
+from bnnsearch.search.session import sole_driver
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 from bnnsearch.space import Space, load_space
 
@@ -40,6 +41,9 @@ EXIT = {
     StopReason.INTERRUPTED: 130,
     StopReason.TERMINATED: 143,
 }
+LEASE = 180.0
+"""Seconds to wait for a dead driver's lock; one that lives keeps it, and this one gives up."""
+
 PATIENCE = 600.0
 """Seconds to wait for the nodes that are to come; the search begins with those that have come by then."""
 
@@ -77,6 +81,7 @@ def _search(orders: argparse.Namespace) -> StudyOutcome:
         _check_shared(folder.path)
         executor = RayExecutor(slots=orders.slots)
         if folder.space.exists():
+            _await_predecessor(folder)
             write_past(folder)
             observers = [EventWriter(), session.enter_context(_recorder(orders, load_space(folder.space), folder))]
             return resume_study(folder.path, executor=executor, trials=orders.trials, observers=observers)
@@ -128,6 +133,17 @@ def _await_nodes(count: int) -> None:
     while len(_alive()) < count and time.monotonic() < deadline:
         pause.wait(1.0)
     sys.stderr.write(f"{len(_alive())} of {count} nodes are here\n")
+
+
+def _await_predecessor(folder: StudyFolder) -> None:
+    """Wait until the lock of a driver that has died is free: file servers notice a death late."""
+    deadline, pause = time.monotonic() + LEASE, threading.Event()
+    while time.monotonic() < deadline:
+        try:
+            with sole_driver(folder):
+                return
+        except InputError:
+            pause.wait(2.0)
 
 
 def _check_shared(folder: Path) -> None:
