@@ -37,7 +37,7 @@ class TestReport:
         """While weights are real, the accuracy is still that of their signs."""
         run = trainer(trial(BNEW))
         first = next(run.fit())
-        soft = run._model
+        soft = run.network
         reported = evaluate(run.sign_network(), eval_batches(digits().val, batch_size=50))[0]
         assert first.values["binary_fraction"] < 0.01
         assert first.values["val_acc"] == reported
@@ -141,16 +141,16 @@ class TestCourse:
         run = trainer(trial(BNEW))
         list(islice(run.fit(), 5))
         frozen = {name: layer.weight.detach().clone() for name, layer in run._layers.items()}
-        stem = run._model.get_parameter("0.weight").detach().clone()
+        stem = run.network.get_parameter("0.weight").detach().clone()
         list(run.fit())
         assert all(torch.equal(run._layers[name].weight, weight) for name, weight in frozen.items())
-        assert not torch.equal(run._model.get_parameter("0.weight"), stem)
+        assert not torch.equal(run.network.get_parameter("0.weight"), stem)
 
     def test_low_precision_arithmetic_keeps_full_precision_weights(self) -> None:
         run = trainer(trial({"name": "ste"}, plan={"dtype": "bfloat16"}))
         *_, last = run.fit()
         assert last.values["val_acc"] > 0.9
-        assert {parameter.dtype for parameter in run._model.parameters()} == {torch.float32}
+        assert {parameter.dtype for parameter in run.network.parameters()} == {torch.float32}
 
     @pytest.mark.slow
     @pytest.mark.parametrize(

@@ -61,6 +61,9 @@ class GradientTrainer:
         device: where to train.
         teacher: a trained network to learn from, with `config.distill`.
 
+    Attributes:
+        network: the network in training; what is exported is `sign_network()`.
+
     Raises:
         ValueError: the seed is missing, or the phases do not fit into the plan.
     """
@@ -83,7 +86,7 @@ class GradientTrainer:
         self._device = torch.device(device)
         self._sign_network = deepcopy(model).to(self._device)
         # the layout in which oneDNN and cuDNN convolve fastest
-        self._model = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layers = binary_layers(model)
         self._weights = [layer.weight for layer in self._layers.values()]
         self._phases = build_phases(config.method, config.optimizer, epochs=config.plan.epochs)
@@ -91,7 +94,7 @@ class GradientTrainer:
         self._recu = Recu(config.recu) if config.recu else None
         self._precision = CyclicPrecision(config.precision) if config.precision else None
         if self._precision:
-            self._precision.attach(self._model)
+            self._precision.attach(self.network)
         self._distillation = self._learn_from(teacher)
         self._cost = model_cost(self._sign_network, data.shape)
         self._spent = 0.0
@@ -120,7 +123,7 @@ class GradientTrainer:
 
     def sign_network(self) -> nn.Module:
         """The network as it would be exported now: weights +-1, batch norm re-estimated. Calls share one network."""
-        self._sign_network.load_state_dict(sign_state(self._model))
+        self._sign_network.load_state_dict(sign_state(self.network))
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "batch norm"))
         batches = train_batches(self._data.train, batch_size=self._config.data.batch_size, generator=generator)
         reestimate_batch_norm(self._sign_network, islice(batches, self._config.plan.bn_batches))
@@ -130,7 +133,7 @@ class GradientTrainer:
         """Network, optimizers and position."""
         position = self._position
         return {
-            "model": self._model.state_dict(),
+            "model": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "position": [position.epoch, position.phase, position.phase_epoch],
             "train_bitops": self._spent,
@@ -140,7 +143,7 @@ class GradientTrainer:
         """Take up the state; the next `fit` goes on with the epoch after it."""
         self._position = _Position(*state["position"])
         self._spent = state["train_bitops"]
-        self._model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["model"])
         self._optimizers = self._enter_phase()
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -150,7 +153,7 @@ class GradientTrainer:
         assert (teacher is None) == (config is None), "a run distils if and only if it has a teacher"
         if teacher is None or config is None:
             return None
-        return Distillation(teacher.to(self._device), self._model, attention=config.attention)
+        return Distillation(teacher.to(self._device), self.network, attention=config.attention)
 
     def _bitops(self, steps: range) -> float:
         """Effective operations of some steps of the run; of the teacher its predictions, not its own training."""
@@ -178,7 +181,7 @@ class GradientTrainer:
             layer.view = view
         self._forward = torch.compile(self._loss) if self._config.plan.compile else self._loss
         binary = method.optimizer(self._weights) if self._weights else None
-        real = real_optimizer(self._config.optimizer, self._model, self._weights)
+        real = real_optimizer(self._config.optimizer, self.network, self._weights)
         return [real] if binary is None else [binary, real]
 
     def _go_on(self) -> bool:
@@ -233,7 +236,7 @@ class GradientTrainer:
         """One pass over the training split; its loss, accuracy, learning rate and speed."""
         config = self._config.data
         total, hits = torch.zeros(2, device=self._device).unbind()
-        self._model.train()
+        self.network.train()
         start = time.perf_counter()
         batches = train_batches(
             self._data.train,
@@ -249,7 +252,7 @@ class GradientTrainer:
             loss.backward()  # type: ignore[no-untyped-call]
             for optimizer in self._optimizers:
                 optimizer.step()
-            self._model.zero_grad()
+            self.network.zero_grad()
             total += loss.detach() * len(labels)
             hits += correct(logits.detach(), labels)
             seen += len(labels)
@@ -280,7 +283,7 @@ class GradientTrainer:
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         low = self._config.plan.dtype == "bfloat16"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
-            logits = self._model(images)
+            logits = self.network(images)
             if self._distillation:
                 return self._distillation(images, logits), logits
         smoothing = self._config.plan.label_smoothing
