@@ -214,7 +214,8 @@ def http_server(request):
             self.end_headers()
             self.wfile.write(b"<html>hello</html>")
 
-        do_POST = do_GET
+        def do_POST(self):
+            self.do_GET()
 
         def log_message(self, *args): ...
 

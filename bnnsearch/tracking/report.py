@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     view = StudyView(study, tuple(read_results(folder.results)), read_history(folder.epochs))
     folder.report.mkdir(parents=True, exist_ok=True)
     write_front(view.front, folder.report)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import ever tells that it looks for fonts
     from bnnsearch.tracking.pictures import write_pictures
 
     write_pictures(view, folder.report)
