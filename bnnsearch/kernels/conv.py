@@ -75,23 +75,21 @@ class CopyColumn(IntEnum):
     IMAGES = 9
 
 
-COLUMNS = 14
-
-_INPUT, _COPY, _SIGMOID = int(Stage.INPUT), int(Stage.COPY), int(Stage.SIGMOID)
-_WIDE_REAL, _WIDE_SUM = int(Source.WIDE_REAL), int(Source.WIDE_SUM)
+COLUMNS = len(Column)
 
 Table = NDArray[np.int64]
 
 
 @compiled
 def _look_up(stage: Table) -> None:
-    pixels, channels = stage[5] // stage[9], stage[6]
-    source = stage[1]
-    for image in range(stage[9]):
-        offsets = stage[4] + image * pixels * 4
-        for channel in range(channels):
-            table = stage[7] + (channel // stage[8]) * 1024
-            target = stage[3] + channel * 4
+    images, shared = stage[CopyColumn.IMAGES], stage[CopyColumn.PER_CHANNEL]
+    pixels = stage[CopyColumn.PIXELS] // images
+    source = stage[CopyColumn.SOURCE]
+    for image in range(images):
+        offsets = stage[CopyColumn.TARGET_OFFSETS] + image * pixels * 4
+        for channel in range(stage[CopyColumn.CHANNELS]):
+            table = stage[CopyColumn.TABLE] + channel // shared * 1024
+            target = stage[CopyColumn.TARGET] + channel * 4
             for pixel in range(pixels):
                 value = read_real(table + np.int64(read_octet(source)) * 4)
                 write_real(target + read_int32(offsets + pixel * 4), value)
@@ -100,14 +98,39 @@ def _look_up(stage: Table) -> None:
 
 @compiled
 def _copy(stage: Table) -> None:
-    for pixel in range(stage[5]):
-        source = stage[1] + read_int32(stage[2] + pixel * 4)
-        target = stage[3] + read_int32(stage[4] + pixel * 4)
-        for channel in range(stage[6]):
+    for pixel in range(stage[CopyColumn.PIXELS]):
+        source = stage[CopyColumn.SOURCE] + read_int32(stage[CopyColumn.OFFSETS] + pixel * 4)
+        target = stage[CopyColumn.TARGET] + read_int32(stage[CopyColumn.TARGET_OFFSETS] + pixel * 4)
+        for channel in range(stage[CopyColumn.CHANNELS]):
             value = read_real(source + channel * 4)
-            if stage[0] == _SIGMOID:
+            if stage[CopyColumn.KIND] == Stage.SIGMOID:
                 value = np.float32(1 / (1 + math.exp(-np.float64(value))))
             write_real(target + channel * 4, value)
+
+
+@compiled
+def _fill_blocks(stage: Table, steps: int) -> None:
+    where = (
+        stage[Column.KIND],
+        stage[Column.SOURCE],
+        stage[Column.OFFSETS],
+        stage[Column.WEIGHTS],
+        stage[Column.ROWS],
+        stage[Column.RUN],
+        stage[Column.ROW_STRIDE],
+        stage[Column.BASE],
+        stage[Column.BASE_OFFSETS],
+        stage[Column.MASKS],
+    )
+    then = (steps, stage[Column.FIRST_STEP], stage[Column.LAST_STEP])
+    wide = stage[Column.KIND] == Source.WIDE_REAL or stage[Column.KIND] == Source.WIDE_SUM
+    paired = 0 if wide else stage[Column.GROUPS] // 2 * 2
+    for group in range(0, paired, 2):
+        for pixel in range(0, stage[Column.PIXELS], PIXELS):
+            block_of_32((*where, pixel, group, *then))
+    for group in range(paired, stage[Column.GROUPS]):
+        for pixel in range(0, stage[Column.PIXELS], PIXELS):
+            block_of_16((*where, pixel, group, *then))
 
 
 @compiled
@@ -118,26 +141,11 @@ def run_stages(stages: Table, steps: Table) -> None:
         stages: (n, 14), see `Column` and `CopyColumn`.
         steps: (m, 5): kind, a, b, map, offsets of each step, see `conv_step.Step`.
     """
-    table = np.int64(steps.ctypes.data)
     for number in range(stages.shape[0]):
         stage = stages[number]
-        if stage[0] == _INPUT:
+        if stage[Column.KIND] == Stage.INPUT:
             _look_up(stage)
-            continue
-        if stage[0] == _COPY or stage[0] == _SIGMOID:
+        elif stage[Column.KIND] == Stage.COPY or stage[Column.KIND] == Stage.SIGMOID:
             _copy(stage)
-            continue
-        kind, source, offsets, weights = stage[0], stage[1], stage[2], stage[3]
-        rows, run, row_stride, base, base_offsets = stage[4], stage[5], stage[6], stage[7], stage[8]
-        masks, pixels, groups, first, last = stage[9], stage[10], stage[11], stage[12], stage[13]
-        where = (kind, source, offsets, weights, rows, run, row_stride, base, base_offsets, masks)
-        pairs = 0 if kind in (_WIDE_REAL, _WIDE_SUM) else groups // 2 * 2
-        group = 0
-        while group < pairs:
-            for pixel in range(0, pixels, PIXELS):
-                block_of_32((*where, pixel, group, table, first, last))
-            group += 2
-        while group < groups:
-            for pixel in range(0, pixels, PIXELS):
-                block_of_16((*where, pixel, group, table, first, last))
-            group += 1
+        else:
+            _fill_blocks(stage, steps.ctypes.data)

@@ -31,8 +31,8 @@ from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
 from bnnsearch.errors import InputError
 from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.fold import fold_thresholds
-from bnnsearch.packed.graph import (
-    INPUT,
+from bnnsearch.packed.graph import INPUT, Graph, Normalisation
+from bnnsearch.packed.operations import (
     Affine,
     Array,
     Clamp,
@@ -40,8 +40,6 @@ from bnnsearch.packed.graph import (
     Concatenate,
     Convolution,
     Flatten,
-    Graph,
-    Normalisation,
     Operation,
     Pool,
     Prelu,

@@ -12,18 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.packed.graph import (
-    Affine,
-    Array,
-    Clamp,
-    Convolution,
-    Graph,
-    Operation,
-    Prelu,
-    Scale,
-    Shift,
-    Threshold,
-)
+from bnnsearch.packed.graph import Graph
+from bnnsearch.packed.operations import Affine, Array, Clamp, Convolution, Operation, Prelu, Scale, Shift, Threshold
 
 Reals = NDArray[np.float32]
 Tensors = Mapping[str, Array]

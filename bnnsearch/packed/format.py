@@ -20,7 +20,8 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.packed.graph import Array, Graph, check_tensors
+from bnnsearch.packed.graph import Graph, check_tensors
+from bnnsearch.packed.operations import Array
 
 VERSION = 1
 _DTYPES = {"U64": "<u8", "F32": "<f4", "I32": "<i4", "I8": "|i1", "U8": "|u1"}

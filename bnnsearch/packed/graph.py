@@ -1,213 +1,40 @@
-"""What a packed network computes: a short list of operations on maps of (channels, height, width).
+"""What a packed network computes: a short list of operations, the shapes of their values, the arrays they need.
 
-A value is real (float32) or bits (+-1). Operations name their inputs and their result; `input` is the normalised image.
-An operation's stored array has the operation's name; a second one has a suffix.
-This is the part of the file that a reader in another language follows; `docs/packed-format.md` says what each does.
+This is the part of the file that a reader in another language follows; everything in it is checked before it is used.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from bnnsearch.packed.operations import (
+    Affine,
+    Array,
+    Channels,
+    Combine,
+    Concatenate,
+    Convolution,
+    Finite,
+    Flatten,
+    Name,
+    Operation,
+    Part,
+    Pool,
+    Shape,
+    Side,
+    Threshold,
+)
 
 INPUT = "input"
 MAX_ELEMENTS = 2**28
 
-Array = NDArray[Any]
-Side = Annotated[int, Field(ge=1, le=4096)]
-Border = Annotated[int, Field(ge=0, le=64)]
-Channels = Annotated[int, Field(ge=1, le=2**20)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
-
-class Shape(NamedTuple):
-    """Channels, height and width of a value; a vector is (n, 1, 1)."""
-
-    channels: int
-    height: int
-    width: int
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
-
-
-class _Operation(_Part):
-    name: Name
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the values it reads."""
-        return (self.input,)  # type: ignore[attr-defined]
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the stored arrays it reads."""
-        return ()
-
-
-class _Unary(_Operation):
-    input: Name
-
-
-class Convolution(_Unary):
-    """Sum over a window, zeros outside the image; a linear layer has a 1x1 kernel on a 1x1 map.
-
-    `binary`: the input is bits, and the array is words (out, ceil(height width in / 64)) of bits in the order (row,
-    column, in-channel). Else the input is real, and the array is float32 (out, height, width, in); with `int8` it is
-    int8 of that shape, and `NAME.scale` is float32 (out,). `wide`: summed in float64 and rounded once.
-    """
-
-    op: Literal["convolution"] = "convolution"
-    binary: bool
-    int8: bool = False
-    wide: bool = False
-    channels: Channels
-    kernel: tuple[Side, Side] = Field(strict=False)
-    stride: tuple[Side, Side] = Field(default=(1, 1), strict=False)
-    padding: tuple[Border, Border] = Field(default=(0, 0), strict=False)
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The weights, and the scales of int8 ones."""
-        return (self.name, f"{self.name}.scale") if self.int8 else (self.name,)
-
-
-class _Channelwise(_Unary):
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """The one that has the operation's name."""
-        return (self.name,)
-
-
-class Affine(_Channelwise):
-    """fma(x, values[0], values[1]) per channel: batch norm; float32 (2, channels)."""
-
-    op: Literal["affine"] = "affine"
-
-
-class Scale(_Channelwise):
-    """x * values, per channel; float32 (channels,), or (1,) for all of them."""
-
-    op: Literal["scale"] = "scale"
-
-
-class Shift(_Channelwise):
-    """x + values, stored as in `Scale`."""
-
-    op: Literal["shift"] = "shift"
-
-
-class Prelu(_Channelwise):
-    """x where x > 0, else x * values, stored as in `Scale`."""
-
-    op: Literal["prelu"] = "prelu"
-
-
-class Clamp(_Unary):
-    """min(max(x, low), high); None is no bound."""
-
-    op: Literal["clamp"] = "clamp"
-    low: Finite | None = None
-    high: Finite | None = None
-
-
-class Sigmoid(_Unary):
-    """1 / (1 + exp(-x))."""
-
-    op: Literal["sigmoid"] = "sigmoid"
-
-
-class Threshold(_Unary):
-    """Bits: (x >= level) xor reversed.
-
-    `level` None: levels per channel are stored, int32 where x is an integer and else float32. With `reverses` the array
-    `NAME.reversed` is uint8 (channels,), 1 where the comparison is reversed.
-    """
-
-    op: Literal["threshold"] = "threshold"
-    level: Finite | None = None
-    reverses: bool = False
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Levels, and which channels are reversed, where they are stored."""
-        return ((self.name,) if self.level is None else ()) + ((self.reversed_name,) if self.reverses else ())
-
-    @property
-    def reversed_name(self) -> str:
-        """Name of the array that says which channels are reversed."""
-        return f"{self.name}.reversed"
-
-
-class Pool(_Unary):
-    """Maximum or mean of windows; those that reach outside the image use what is inside. `wide` as above."""
-
-    op: Literal["pool"] = "pool"
-    kind: Literal["max", "mean"]
-    kernel: tuple[Side, Side] = Field(strict=False)
-    stride: tuple[Side, Side] = Field(strict=False)
-    padding: tuple[Border, Border] = Field(default=(0, 0), strict=False)
-    ceil: bool = False
-    wide: bool = False
-
-    @model_validator(mode="after")
-    def _starts_inside(self) -> Self:
-        if any(2 * border > side for border, side in zip(self.padding, self.kernel, strict=True)):
-            raise ValueError(f"padding must be at most half the kernel, but got {self.padding} and {self.kernel}")
-        return self
-
-
-class Flatten(_Unary):
-    """(channels, height, width) as one vector in that order."""
-
-    op: Literal["flatten"] = "flatten"
-
-
-class Combine(_Operation):
-    """x + y or x * y; a y of 1x1 counts for every pixel of x."""
-
-    op: Literal["add", "multiply"]
-    x: Name
-    y: Name
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Both operands."""
-        return (self.x, self.y)
-
-
-class Slice(_Part):
-    """`count` channels of `input` from `first` on, or of zeros where there is no input."""
-
-    input: Name | None = None
-    first: Annotated[int, Field(ge=0, le=2**20)] = 0
-    count: Channels
-
-
-class Concatenate(_Operation):
-    """Slices of channels, one after another."""
-
-    op: Literal["concatenate"] = "concatenate"
-    parts: tuple[Slice, ...] = Field(min_length=1, strict=False)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The values the slices are of."""
-        return tuple(part.input for part in self.parts if part.input is not None)
-
-
-Elementwise = Affine | Scale | Shift | Prelu | Clamp | Sigmoid
-Operation = Convolution | Elementwise | Threshold | Pool | Flatten | Combine | Concatenate
-
-
-class Normalisation(_Part):
+class Normalisation(Part):
     """How octets become the real values of `input`: float32 (octet - 255 mean) * (1 / (255 std)), per channel."""
 
     shape: tuple[Channels, Side, Side] = Field(strict=False)
@@ -221,7 +48,7 @@ class Normalisation(_Part):
         return self
 
 
-class Graph(_Part):
+class Graph(Part):
     """The network: `operations` in the order in which they can be computed, `output` the logits."""
 
     images: Normalisation

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from bnnsearch.kernels.conv_emit import LANES, PIXELS
 from bnnsearch.kernels.popcount import padded, unpack_rows
-from bnnsearch.packed.graph import Array, Convolution, Normalisation, Shape
+from bnnsearch.packed.graph import Normalisation
+from bnnsearch.packed.operations import Array, Convolution, Shape
 
 WORD_BYTES = 4
 

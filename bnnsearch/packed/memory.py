@@ -1,4 +1,8 @@
-"""Where the values of a network lie: one arena, addresses in bytes."""
+"""Where the values of a network lie: one arena, addresses in bytes.
+
+A real value's place is used again once its last reader has run. Bits, and values with a border, keep theirs: borders
+are zeroed once, when the arena is made.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.kernels.popcount import padded
-from bnnsearch.packed.graph import INPUT, Combine, Concatenate, Convolution, Flatten, Pool, Sigmoid
+from bnnsearch.packed.graph import INPUT
 from bnnsearch.packed.layout import Layout, bits_bytes, real_bytes
+from bnnsearch.packed.operations import Combine, Concatenate, Convolution, Flatten, Pool, Sigmoid
 from bnnsearch.packed.prepare import Prepared
 from bnnsearch.packed.schedule import Image, Load, Stage
 
@@ -76,7 +81,7 @@ class _Space:
 
 
 def lay_out(prepared: Prepared, images: int) -> Memory:
-    """Lay out the stored values of the network for `images` images at a time."""
+    """Lay out the values of the network that are stored, for `images` images at a time."""
     layouts = _layouts(prepared, images)
     widest = padded(max(real_bytes(shape.channels) for shape in prepared.shapes.values()), LINE)
     space = _Space(size=2 * widest)

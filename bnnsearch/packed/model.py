@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bnnsearch.errors import InputError
 from bnnsearch.packed import format as file_format
-from bnnsearch.packed.graph import Array, Graph, Normalisation
+from bnnsearch.packed.graph import Graph, Normalisation
+from bnnsearch.packed.operations import Array
 from bnnsearch.packed.plan import Plan
 from bnnsearch.packed.prepare import prepare
 
@@ -65,6 +66,8 @@ class PackedModel:
         """
         from bnnsearch.packed.convert import convert
 
+        if not len(mean) == len(std) == shape[0]:
+            raise InputError(f"mean and std need one value for each of {shape[0]} channels, but got {mean} and {std}")
         images = Normalisation(shape=shape, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
         return cls(*convert(module, images, edges=edges), provenance)
 

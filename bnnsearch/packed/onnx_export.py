@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.packed.graph import (
-    INPUT,
+from bnnsearch.packed.graph import INPUT
+from bnnsearch.packed.layout import filter_bits
+from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.operations import (
     Affine,
     Array,
     Clamp,
@@ -34,8 +36,6 @@ from bnnsearch.packed.graph import (
     Sigmoid,
     Threshold,
 )
-from bnnsearch.packed.layout import filter_bits
-from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.prepare import real_weight
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bnnsearch.kernels.conv_emit import LANES
 from bnnsearch.kernels.popcount import padded
-from bnnsearch.packed.graph import INPUT, Array, Convolution, Flatten, Graph, Shape
+from bnnsearch.packed.graph import INPUT, Graph
 from bnnsearch.packed.layout import (
     binary_lanes,
     border_bases,
@@ -20,6 +20,7 @@ from bnnsearch.packed.layout import (
     real_lanes,
     row_masks,
 )
+from bnnsearch.packed.operations import Array, Convolution, Flatten, Shape
 from bnnsearch.packed.schedule import Schedule, schedule
 
 

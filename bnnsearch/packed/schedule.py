@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bnnsearch.packed.graph import (
-    INPUT,
+from bnnsearch.packed.graph import INPUT, Graph
+from bnnsearch.packed.operations import (
     Affine,
     Clamp,
     Combine,
     Concatenate,
     Convolution,
     Flatten,
-    Graph,
     Operation,
     Pool,
     Prelu,

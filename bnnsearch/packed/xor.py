@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bnnsearch.errors import InputError
-from bnnsearch.packed.graph import (
-    INPUT,
+from bnnsearch.packed.graph import INPUT, Graph, Normalisation
+from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.operations import (
     Array,
     Clamp,
     Concatenate,
     Convolution,
     Flatten,
-    Graph,
-    Normalisation,
     Operation,
     Scale,
     Shift,
     Slice,
     Threshold,
 )
-from bnnsearch.packed.model import PackedModel
 
 if TYPE_CHECKING:
     from bnnsearch.evolve.network import Binarizer, XorNetwork
