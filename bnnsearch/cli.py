@@ -102,15 +102,15 @@ def run(
 
     Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import search
 
     if dry_run:
-        return commands.dry_run(space, overrides)
+        return search.dry_run(space, overrides)
     if cluster is not None:
-        from bnnsearch import commands_cluster
+        from bnnsearch.commands import cluster as on_cluster
 
-        return commands_cluster.run(space, overrides, cluster_path=cluster, runs=runs, as_json=as_json)
-    return commands.run(space, overrides, executor=executor, runs=runs, as_json=as_json)
+        return on_cluster.run(space, overrides, cluster_path=cluster, runs=runs, as_json=as_json)
+    return search.run(space, overrides, executor=executor, runs=runs, as_json=as_json)
 
 
 @main.command()
@@ -127,9 +127,9 @@ def resume(
 
     Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import search
 
-    return commands.resume(study, runs=runs, trials=trials, executor=executor, cluster=cluster, as_json=as_json)
+    return search.resume(study, runs=runs, trials=trials, executor=executor, cluster=cluster, as_json=as_json)
 
 
 @main.command()
@@ -170,9 +170,9 @@ def status(study: Path | None, runs: Path, as_json: bool) -> int:
 
     Example: bnnsearch status
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import search
 
-    return commands.status(study, runs=runs, as_json=as_json)
+    return search.status(study, runs=runs, as_json=as_json)
 
 
 @main.command()
@@ -183,9 +183,9 @@ def report(study: Path | None, runs: Path) -> int:
 
     Example: bnnsearch report && open runs/digits_quickstart/*/report/report.html
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import search
 
-    return commands.report(study, runs=runs)
+    return search.report(study, runs=runs)
 
 
 @main.command()
@@ -212,7 +212,7 @@ def export(
     """
     if sum((knee, best is not None, number is not None)) > 1:
         raise click.UsageError("at most one of --knee, --best and --trial")
-    from bnnsearch import commands
+    from bnnsearch.commands import result
     from bnnsearch.export import Selection
 
     if best is not None:
@@ -221,7 +221,7 @@ def export(
         selection = Selection("trial", number=number, where=where)
     else:
         selection = Selection(where=where)
-    return commands.export(study, runs=runs, selection=selection, out=out)
+    return result.export(study, runs=runs, selection=selection, out=out)
 
 
 @main.command()
@@ -234,9 +234,9 @@ def train(config: Path, out: Path, device: str | None, as_json: bool) -> int:
 
     Example: bnnsearch train best.yaml
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import result
 
-    return commands.train(config, out=out, device=device, as_json=as_json)
+    return result.train(config, out=out, device=device, as_json=as_json)
 
 
 @main.command()
@@ -254,9 +254,9 @@ def pack(run: Path, out: Path, edges: str) -> int:
 
     Example: bnnsearch pack trained -o model.bnn
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import result
 
-    return commands.pack(run, out=out, edges="int8" if edges == "int8" else "float32")
+    return result.pack(run, out=out, edges="int8" if edges == "int8" else "float32")
 
 
 @main.command()
@@ -267,9 +267,9 @@ def predict(model: Path, images: tuple[Path, ...]) -> int:
 
     Example: bnnsearch predict model.bnn digit.png
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import result
 
-    return commands.predict(model, images)
+    return result.predict(model, images)
 
 
 @main.command()
@@ -281,9 +281,9 @@ def bench(model: Path, batch: int, threads: int) -> int:
 
     Example: bnnsearch bench model.bnn --batch 64
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import result
 
-    return commands.bench(model, batch=batch, threads=threads)
+    return result.bench(model, batch=batch, threads=threads)
 
 
 @main.command()
@@ -296,9 +296,9 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> int:
 
     Example: bnnsearch ui --port 5001
     """
-    from bnnsearch import commands
+    from bnnsearch.commands import search
 
-    return commands.ui(study, runs=runs, host=host, port=port)
+    return search.ui(study, runs=runs, host=host, port=port)
 
 
 for command in COMMANDS:

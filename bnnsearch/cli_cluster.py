@@ -26,9 +26,9 @@ def logs(study: Path | None, runs: Path) -> int:
 
     Example: bnnsearch logs
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.logs(study, runs=runs)
+    return on_cluster.logs(study, runs=runs)
 
 
 @click.command()
@@ -39,9 +39,9 @@ def stop(study: Path | None, runs: Path) -> int:
 
     Example: bnnsearch stop runs/cifar10_bnew/20260101-120000
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.stop(study, runs=runs)
+    return on_cluster.stop(study, runs=runs)
 
 
 @click.command()
@@ -52,9 +52,9 @@ def down(study: Path | None, runs: Path) -> int:
 
     Example: bnnsearch down runs/cifar10_bnew/20260101-120000
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.down(study, runs=runs)
+    return on_cluster.down(study, runs=runs)
 
 
 @click.group()
@@ -69,9 +69,9 @@ def cluster_up(file: Path) -> int:
 
     Example: bnnsearch cluster up aws-spot.yaml
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.cluster_up(file)
+    return on_cluster.cluster_up(file)
 
 
 @cluster.command("status")
@@ -81,9 +81,9 @@ def cluster_status(file: Path) -> int:
 
     Example: bnnsearch cluster status aws-spot.yaml
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.cluster_status(file)
+    return on_cluster.cluster_status(file)
 
 
 @cluster.command("down")
@@ -93,9 +93,9 @@ def cluster_down(file: Path) -> int:
 
     Example: bnnsearch cluster down aws-spot.yaml
     """
-    from bnnsearch import commands_cluster
+    from bnnsearch.commands import cluster as on_cluster
 
-    return commands_cluster.cluster_down(file)
+    return on_cluster.cluster_down(file)
 
 
 COMMANDS: tuple[click.Command, ...] = (logs, stop, down, cluster)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,11 @@ from bnnsearch.cluster.remote import (
     status_on_cluster,
     stop_on_cluster,
 )
-from bnnsearch.commands import OK, follow_search
+from bnnsearch.commands.following import OK, follow_search, tell_status
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
-from bnnsearch.pareto import ParetoFront
 from bnnsearch.space import load_space
-from bnnsearch.terminal.ending import front_table, print_lines
-from bnnsearch.terminal.views import write_event
+from bnnsearch.terminal.ending import print_lines
 
 WATCHED = "Ctrl-C leaves it running there, and `resume` watches it again"
 
@@ -60,20 +57,11 @@ def resume(folder: StudyFolder, *, trials: int | None, cluster_path: Path | None
 
 def status(folder: StudyFolder, *, as_json: bool) -> int:
     """Say where a search on a cluster stands, and what costs money."""
-    config, found = load_space(folder.space).study, status_on_cluster(folder)
-    front = ParetoFront.of(found.results, config.objectives)
-    states = Counter(result.state.value for result in found.results)
-    if as_json:
-        write_event("status", study=str(folder.path), job=found.job, budget=config.budget.trials, states=states,
-                    front=sorted(front.numbers), hypervolume=front.hypervolume)  # fmt: skip
-        return OK
-    console = Console()
-    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none ended yet"
-    told = f"{folder.path}: {found.job} on its cluster, {len(found.results)}/{config.budget.trials} trials ({counts})"
-    print_lines(console, [told])
-    if front.results:
-        console.print(front_table(front))
-    print_lines(console, [_next_line(folder, found.job), *cost_lines(Placement.of(folder).file(), folder)])
+    study, found = load_space(folder.space).study, status_on_cluster(folder)
+    tell_status(folder, study, found.results, as_json=as_json, job=found.job)
+    if not as_json:
+        costs = cost_lines(Placement.of(folder).file(), folder)
+        print_lines(Console(), [_next_line(folder, found.job), *costs])
     return OK
 
 

@@ -1,0 +1,110 @@
+"""Starting, resuming and looking at searches, from the arguments of a command to its exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bnnsearch.cluster.placement import is_remote
+from bnnsearch.commands.following import OK, follow_search, tell_status
+from bnnsearch.folder import find_study_folder, new_study_folder
+from bnnsearch.results import read_results
+from bnnsearch.space import load_space
+from bnnsearch.terminal.ending import print_lines
+from bnnsearch.terminal.text import metric_text
+
+if TYPE_CHECKING:
+    from bnnsearch.search.executor import Executor
+
+
+def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path, as_json: bool) -> int:
+    """Search a space in a new folder below `runs`."""
+    space = load_space(space_path, overrides=overrides)
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.core.data import check_data
+    from bnnsearch.search.study import run_study
+
+    check_data(TrialConfig.model_validate(space.trial.defaults()).data)
+    folder = new_study_folder(runs, space.study.name)
+    search = partial(run_study, space, study_dir=folder.path, executor=_executor(executor))
+    return follow_search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
+
+
+def resume(
+    study: Path | None, *, runs: Path, trials: int | None, executor: str, cluster: Path | None, as_json: bool
+) -> int:
+    """Go on with a stopped search."""
+    folder = find_study_folder(study, runs)
+    if cluster is not None or is_remote(folder):
+        from bnnsearch.commands import cluster as on_cluster
+
+        return on_cluster.resume(folder, trials=trials, cluster_path=cluster, as_json=as_json)
+    config = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",)).study
+    from bnnsearch.search.study import resume_study
+
+    search = partial(resume_study, folder.path, executor=_executor(executor), trials=trials)
+    return follow_search(config, folder, lambda observers: search(observers=observers), as_json=as_json)
+
+
+def _executor(name: str) -> Executor:
+    if name == "local":
+        from bnnsearch.search.local import LocalExecutor
+
+        return LocalExecutor()
+    from bnnsearch.search.ray import RayExecutor
+
+    return RayExecutor()
+
+
+def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
+    """Say what a search would do: the space, one configuration, what its training costs at most."""
+    space = load_space(space_path, overrides=overrides)
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.trial import build_trainer
+
+    config = TrialConfig.model_validate({**space.trial.defaults(), "seed": space.study.seed})
+    costs = build_trainer(config).costs()
+    console = Console()
+    print_lines(console, space.describe())
+    print_lines(console, ["the trial of all defaults:", json.dumps(config.model_dump(mode="json"), indent=2)])
+    print_lines(console, [f"  {name} {metric_text(name, value)}" for name, value in costs.items()])
+    epochs = space.study.budget.trials * config.plan.epochs
+    print_lines(
+        console, [f"at most {space.study.budget.trials} trials, {epochs} epochs of such trials; nothing was trained"]
+    )
+    return OK
+
+
+def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
+    """Say where a search stands."""
+    folder = find_study_folder(study, runs)
+    if is_remote(folder):
+        from bnnsearch.commands import cluster
+
+        return cluster.status(folder, as_json=as_json)
+    tell_status(folder, load_space(folder.space).study, read_results(folder.results), as_json=as_json)
+    return OK
+
+
+def report(study: Path | None, *, runs: Path) -> int:
+    """Write a search's report anew, from what is in its folder."""
+    folder = find_study_folder(study, runs)
+    from bnnsearch.tracking.report import write_report
+
+    write_report(folder, load_space(folder.space).study)
+    print_lines(Console(), [str(folder.report / "report.html")])
+    return OK
+
+
+def ui(study: Path | None, *, runs: Path, host: str, port: int) -> int:
+    """Serve MLflow's UI on the store that holds a search, until it is stopped."""
+    folder = find_study_folder(study, runs)
+    from bnnsearch.tracking.ui import serve
+
+    serve(load_space(folder.space).study, host=host, port=port)
+    return OK
