@@ -110,7 +110,7 @@ class _StandardisedSign(Function):
         h = _derivative(x.abs().mul_(r.view(each).to(x)), ctx.gradient).mul_(grads[0])
         share = r**3 / free * torch.linalg.vecdot(_rows(h), rows).to(wide)
         offset = (share * mean).view(each).to(x)
-        return h.mul_(r.view(each).to(x)).sub_(x * share.view(each).to(x)).add_(offset), None
+        return h.mul_(r.view(each).to(x)).addcmul_(x, share.view(each).to(x), value=-1).add_(offset), None
 
 
 def _rows(x: Tensor) -> Tensor:
