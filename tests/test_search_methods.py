@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from search_fixtures import TinyTrainer, tiny
+from search_fixtures import DivergingTrainer, TinyTrainer, tiny
 
 from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, Mode, NoSchedulerConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
@@ -190,6 +190,17 @@ def test_what_a_better_trial_dominates_at_any_hope_is_not_trained() -> None:
     assert reason_to_skip(greedy, {"memory_bytes": 40.0}, results) is None
     assert reason_to_skip(greedy, {"memory_bytes": 60.0}, []) is None
     assert reason_to_skip(study(), {"memory_bytes": 60.0}, results) is None
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "random"])
+def test_constraints_fit_every_sampler_with_trials_that_lack_values(tmp_path: Path, sampler: str) -> None:
+    """Failed trials have no values to tell, skipped ones some; the rest has all."""
+    limits = "constraints=[{metric: memory_bytes, max: 250}, {metric: val_acc, min: 0.2}]"
+    space = tiny(tmp_path, limits, f"sampler.name={sampler}", "budget.trials=16")
+    outcome = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=DivergingTrainer)
+    assert len(outcome.results) == 16
+    assert {result.state for result in outcome.results} == set(TrialState)
+    assert {tuple(result.violations) for result in outcome.results} >= {("memory_bytes",), ("memory_bytes", "val_acc")}
 
 
 def test_a_search_records_what_it_skips(tmp_path: Path) -> None:

@@ -152,10 +152,7 @@ def test_a_damaged_pretraining_is_computed_anew(tmp_path: Path) -> None:
     assert [each.epoch for each in epochs_of(job, 2, BNEW)] == [4, 5, 6]
 
 
-def test_a_search_gives_trials_that_share_their_pretraining_one_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BNNSEARCH_CACHE", str(tmp_path / "cache"))
+def test_a_search_gives_trials_that_share_their_pretraining_one_seed(tmp_path: Path) -> None:
     space = tiny(
         tmp_path,
         "trial.method={name: bnew, pretrain_epochs: 2, finetune_epochs: 1}",
@@ -170,6 +167,12 @@ def test_a_search_gives_trials_that_share_their_pretraining_one_seed(
     assert len(networks) == len({neurons for neurons, _ in networks}) < 8  # one seed per network
     lines = (tmp_path / "epochs").read_text().split()
     assert len(lines) == 2 * len(networks) + 2 * 8  # two of the four epochs are shared
+
+
+def test_without_a_cache_to_write_to_nothing_is_shared(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    job = Job(TinyTrainer, tmp_path, cache=tmp_path / "file" / "cache")
+    assert [[each.epoch for each in epochs_of(job, number, BNEW)] for number in range(2)] == [[1, 2, 3, 4, 5, 6]] * 2
 
 
 def test_the_cache_is_listed_and_cleared_but_for_what_is_in_use(tmp_path: Path) -> None:

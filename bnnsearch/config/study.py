@@ -187,7 +187,13 @@ SchedulerConfig = Annotated[
 
 
 class BudgetConfig(Settings):
-    """When the search ends: whichever bound is met first."""
+    """When the search ends: whichever bound is met first.
+
+    Attributes:
+        trials: in whatever state they end; repetitions after running out of memory are not counted.
+        wall_time: seconds of one `run` or `resume`.
+        max_failed_trials: so many failures end the search.
+    """
 
     trials: Count
     wall_time: Duration | None = None

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,14 +78,24 @@ class SharedPretraining:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], cache: Path) -> SharedPretraining | None:
-        """That of a trial; None where it has none."""
+        """That of a trial; None where it has none, or where nothing can be written to the cache."""
         key = pretraining_key(config)
-        return None if key is None else cls(cache / "pretrain" / f"{key}.pt", pretrain_epochs(config))
+        if key is None:
+            return None
+        folder = cache / "pretrain"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            logger.warning("pretraining is not shared: %s", error)
+            return None
+        if not os.access(folder, os.W_OK):
+            logger.warning("pretraining is not shared: %s is read-only", folder)
+            return None
+        return cls(folder / f"{key}.pt", pretrain_epochs(config))
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the pretraining while taking it or computing it; others wait. A process that dies lets go of it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -72,7 +72,6 @@ def run_study(
     if folder.space.exists():
         raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
     points = starting_points(space)
-    folder.space.write_text(space.text, encoding="utf-8")
     return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer, first=points)
 
 
@@ -98,8 +97,6 @@ def resume_study(
     """
     folder = find_study_folder(study_dir, study_dir)
     space = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",))
-    if trials is not None:
-        folder.space.write_text(space.text, encoding="utf-8")
     return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer)
 
 
@@ -119,6 +116,7 @@ def _search(
         session.enter_context(logging_to(folder.log))
         job = _job(study, folder, build_trainer)
         ledger = open_ledger(folder, space)
+        folder.space.write_text(space.text, encoding="utf-8")
         for params in first:
             ledger.enqueue(params)
         coordinator = Coordinator(study, ledger, job=job, results=folder.results, observers=observers)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -21,11 +17,9 @@ import torch
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.search.pretraining import SharedPretraining
+from bnnsearch.search.time_limit import TimeLimit, TimeLimitError
 
 logger = logging.getLogger(__name__)
-
-HARD_LIMIT_GRACE = 5.0
-"""Seconds after the time limit when a worker that Python cannot interrupt is ended from outside Python."""
 
 BuildTrainer = Callable[[dict[str, Any]], Trainer]
 """From a resolved configuration to a trainer at its beginning; must be picklable."""
@@ -96,10 +90,6 @@ class Failure:
 Report = Costs | EpochMetrics | Failure
 
 
-class TimeLimitError(Exception):
-    """A trial took longer than its limit."""
-
-
 def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generator[Report, None, None]:
     """Train one trial from its checkpoint, or from the beginning, to the end of its plan.
 
@@ -114,7 +104,7 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
     Raises:
         Exception: whatever the trainer raised, if another attempt may succeed.
     """
-    limit = _TimeLimit(job.time_limit, own_process=own_process)
+    limit = TimeLimit(job.time_limit, own_process=own_process)
     epoch = 0
     try:
         with limit.armed():
@@ -137,7 +127,7 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
 
 
 def _epochs(
-    job: Job, assignment: Assignment, trainer: Trainer, *, epoch: int, limit: _TimeLimit
+    job: Job, assignment: Assignment, trainer: Trainer, *, epoch: int, limit: TimeLimit
 ) -> Iterator[EpochMetrics]:
     """Every epoch from `epoch` on; those of a pretraining that another trial has computed are left out."""
     shared = SharedPretraining.of(assignment.config, job.cache) if job.cache else None
@@ -153,7 +143,7 @@ def _epochs(
 
 
 def _train(
-    trainer: Trainer, path: Path, *, interval: float, limit: _TimeLimit, until: int | None = None
+    trainer: Trainer, path: Path, *, interval: float, limit: TimeLimit, until: int | None = None
 ) -> Iterator[EpochMetrics]:
     """Every epoch to the end of `until` or of the plan; the state is saved to `path` every `interval` seconds."""
     epochs, saved = trainer.fit(), time.monotonic()
@@ -211,35 +201,3 @@ def _save(path: Path, trainer: Trainer, epoch: int) -> None:
         save_checkpoint(path, {"epoch": epoch, "trainer": trainer.state_dict()})
     except OSError as error:  # an insurance: training goes on without it
         logger.warning("%s is not saved: %s", path, error)
-
-
-class _TimeLimit:
-    """Seconds that the work inside `armed` may take in all."""
-
-    def __init__(self, seconds: float | None, *, own_process: bool) -> None:
-        self._seconds = seconds
-        self._left = seconds or 0.0
-        self._own_process = own_process
-
-    @contextmanager
-    def armed(self) -> Iterator[None]:
-        """Raise TimeLimitError in the body when the time is up. Takes effect in the main thread only."""
-        if self._seconds is None or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        started = time.monotonic()
-        previous = signal.signal(signal.SIGALRM, self._expire)
-        signal.setitimer(signal.ITIMER_REAL, max(self._left, 1e-3))
-        if self._own_process:  # watches from a C thread: ends a process that holds the interpreter's lock for ever
-            faulthandler.dump_traceback_later(self._left + HARD_LIMIT_GRACE, exit=True)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, previous)
-            if self._own_process:
-                faulthandler.cancel_dump_traceback_later()
-            self._left -= time.monotonic() - started
-
-    def _expire(self, signum: int, frame: object) -> None:  # noqa: ARG002
-        raise TimeLimitError(f"the trial took longer than trial_timeout = {self._seconds:g} s")
