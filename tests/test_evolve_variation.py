@@ -41,7 +41,7 @@ def test_thresholds_are_the_binomial_distribution(trials: int, probability: int)
     for k in range(least):
         missed += comb(trials, k) * p**k * (1 - p) ** (trials - k)
     assert missed < Fraction(1, 2**60)
-    for k, threshold in enumerate(thresholds.tolist(), start=least):
+    for k, threshold in enumerate(thresholds, start=least):
         reached += comb(trials, k) * p**k * (1 - p) ** (trials - k)
         assert abs(Fraction(threshold, 2**64) - reached) < Fraction(1, 2**50)
 

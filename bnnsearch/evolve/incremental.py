@@ -309,6 +309,16 @@ def flip_deep(block: Block, table: Integers, layer: int, weight: tuple[int, int]
 
 
 @compiled
+def weight_at(table: Integers, bit: int) -> tuple[int, int, int]:
+    """Layer, neuron and input of the weight at a bit of the genome."""
+    word, layer = bit >> 6, 0
+    while layer + 1 < table.shape[0] and table[layer + 1, OFFSET] <= word:
+        layer += 1
+    neuron, column = divmod(word - table[layer, OFFSET], table[layer, INPUT_WORDS])
+    return layer, neuron, column * 64 + (bit & 63)
+
+
+@compiled
 def flip(block: Block, table: Integers, genome: Words, places: Integers, rule: tuple[int, bool]) -> None:
     """Flip the weights at bits `places` of the genome, or flip them back.
 
@@ -321,13 +331,9 @@ def flip(block: Block, table: Integers, genome: Words, places: Integers, rule: t
     """
     margin, back = rule
     for bit in places:
-        word, layer = bit >> 6, 0
-        while layer + 1 < table.shape[0] and table[layer + 1, OFFSET] <= word:
-            layer += 1
-        words = table[layer, INPUT_WORDS]
-        neuron, source = (word - table[layer, OFFSET]) // words, (word - table[layer, OFFSET]) % words * 64 + (bit & 63)
+        layer, neuron, source = weight_at(table, bit)
         if layer == 0:
-            is_one = (genome[word] >> np.uint64(bit & 63)) & np.uint64(1) == np.uint64(1)
+            is_one = (genome[bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) == np.uint64(1)
             flip_first(block, table, (neuron, source), 1 if is_one != back else -1, margin)
         else:
             flip_deep(block, table, layer, (neuron, source), margin)
@@ -363,7 +369,16 @@ def score_children(
 @compiled
 def adopt_child(kept: Kept, table: Integers, genome: Words, places: Integers, margin: int) -> None:
     """Make the child of `genome` that flips the bits `places` the kept parent."""
-    signs = kept.signs.copy()
     for index in range(kept.labels.shape[0]):
-        kept.signs[:] = signs
+        if index > 0:
+            toggle_signs(kept, table, places)  # blocks share them
         flip(block_of(kept, index), table, genome, places, (margin, False))
+
+
+@compiled
+def toggle_signs(kept: Kept, table: Integers, places: Integers) -> None:
+    """Flip weights of the later layers in `signs` only."""
+    for bit in places:
+        layer, neuron, source = weight_at(table, bit)
+        if layer > 0:
+            kept.signs[kept.places[layer, 1] + source * kept.places[layer, 2] + neuron] *= -1

@@ -64,7 +64,8 @@ class Individual:
 
 def clone(individual: Individual) -> Individual:
     """An individual that changes apart from this one."""
-    copy = Individual(individual.parent, individual.flips, score=individual.score)
+    copy = Individual(individual.parent, individual.flips)
+    copy.fitness.wvalues = individual.fitness.wvalues  # a tuple; DEAP's way by `values` goes through floats
     copy.hits, copy.ancestors = individual.hits, individual.ancestors
     return copy
 

@@ -13,10 +13,26 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.kernels.jit import compiled
 from bnnsearch.kernels.popcount import Words, pack_rows, padded, unpack_rows
 
 OFFSET, INPUTS, OUTPUTS, INPUT_WORDS, INPUT_PLACE, OUTPUT_PLACE, BACK_OFFSET, COUNTER_OFFSET = range(8)
 """Columns of `Layout.table`; places count words of 64 neurons."""
+
+
+@compiled
+def weight_places(table: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.int64]:
+    """See `Layout.places`."""
+    places = np.empty_like(weights)
+    for index in range(weights.size):
+        weight, layer = weights[index], 0
+        while weight >= table[layer, INPUTS] * table[layer, OUTPUTS]:
+            weight -= table[layer, INPUTS] * table[layer, OUTPUTS]
+            layer += 1
+        neuron, source = weight // table[layer, INPUTS], weight % table[layer, INPUTS]
+        word = table[layer, OFFSET] + neuron * table[layer, INPUT_WORDS] + (source >> 6)
+        places[index] = word * 64 + (source & 63)
+    return places
 
 
 @dataclass(frozen=True)
@@ -73,13 +89,7 @@ class Layout:
 
     def places(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bits of the genome where weights lie that are numbered layer by layer, neuron by neuron."""
-        inputs, outputs = self.table[:, INPUTS], self.table[:, OUTPUTS]
-        ends = np.cumsum(inputs * outputs)
-        layer = np.searchsorted(ends, weights, side="right")
-        neuron, source = np.divmod(weights - (ends - inputs * outputs)[layer], inputs[layer])
-        word = self.table[layer, OFFSET] + neuron * self.table[layer, INPUT_WORDS] + (source >> 6)
-        places: NDArray[np.int64] = word * 64 + (source & 63)
-        return places
+        return weight_places(self.table, weights)
 
     def transposed(self, genome: Words) -> Words:
         """The weights of every layer transposed, (inputs rounded up to 8, output words), one after the other."""

@@ -18,7 +18,7 @@ from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.words import to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
 
-_LEAST_LOT, _LARGEST_LOT = 8, 256
+_LEAST_LOT, _LARGEST_LOT = 4, 256
 
 
 class Naive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,6 +21,7 @@ ONE = 2**32
 """A probability of 1; probabilities are integers in units of 2^-32."""
 
 _PRECISION = 96
+_FEW = 32
 
 
 def as_probability(value: float) -> int:
@@ -36,7 +38,7 @@ def decayed(probability: int, decay: int, times: int) -> int:
 
 def happens(generator: np.random.Generator, probability: int) -> bool:
     """True with `probability` / 2^32."""
-    return probability > 0 and int(generator.integers(ONE)) < probability
+    return probability > 0 and random_word(generator) >> 32 < probability
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +60,7 @@ def mask_of(words: Words) -> Mask:
 
 
 @lru_cache(maxsize=64)
-def binomial_thresholds(trials: int, probability: int) -> tuple[int, Words]:
+def binomial_thresholds(trials: int, probability: int) -> tuple[int, list[int]]:
     """Cumulative binomial distribution in exact integer arithmetic, for drawing by one uniform word.
 
     The terms follow from the most likely one by the ratio of neighbours, to 2^-96 of it.
@@ -68,8 +70,8 @@ def binomial_thresholds(trials: int, probability: int) -> tuple[int, Words]:
         probability: in units of 2^-32, below 2^32.
 
     Returns:
-        the least number of successes that occurs, and the thresholds uint64 that a word is compared with: each one that
-        is not above the word adds a success.
+        the least number of successes that occurs, and the thresholds, ascending, that a uniform 64-bit word is compared
+        with: each one that is not above the word adds a success.
     """
     other = ONE - probability
     mode = (trials + 1) * probability // ONE
@@ -85,8 +87,14 @@ def binomial_thresholds(trials: int, probability: int) -> tuple[int, Words]:
     total, reached, thresholds = sum(terms), 0, []
     for term in terms[:-1]:
         reached += term
-        thresholds.append(min((reached << 64) // total, 2**64 - 1))
-    return mode - len(below), np.array(thresholds, np.uint64)
+        thresholds.append((reached << 64) // total)
+    return mode - len(below), thresholds
+
+
+def random_word(generator: np.random.Generator) -> int:
+    """A uniform 64-bit integer; far faster than `generator.integers` for a single one."""
+    word: int = generator.bit_generator.random_raw()
+    return word
 
 
 def draw_count(generator: np.random.Generator, trials: int, probability: int) -> int:
@@ -94,7 +102,7 @@ def draw_count(generator: np.random.Generator, trials: int, probability: int) ->
     if probability == 0 or trials == 0:
         return 0
     least, thresholds = binomial_thresholds(trials, min(probability, ONE - 1))
-    return least + int(np.searchsorted(thresholds, generator.integers(0, 2**64, dtype=np.uint64), side="right"))
+    return least + bisect_right(thresholds, random_word(generator))
 
 
 @compiled
@@ -120,12 +128,12 @@ def ones_of(words: Words) -> NDArray[np.int64]:
 
 def draw_distinct(generator: np.random.Generator, total: int, count: int) -> NDArray[np.int64]:
     """`count` different integers below `total`, each set equally likely, ascending."""
-    if 50 * count * count < total:  # collisions are rare: draw again where there is one
-        while True:
-            drawn = np.sort(generator.integers(0, total, count))
-            if (drawn[1:] != drawn[:-1]).all():
-                return drawn
-    return np.sort(generator.choice(total, count, replace=False, shuffle=False))
+    if count > _FEW or 2 * count > total:
+        return np.sort(generator.choice(total, count, replace=False, shuffle=False))
+    chosen: set[int] = set()
+    while len(chosen) < count:
+        chosen.add(random_word(generator) * total >> 64)
+    return np.array(sorted(chosen), np.int64)
 
 
 def flip_sparse(
