@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from bnnsearch.config.model import (
@@ -142,6 +143,17 @@ def test_packed_network_sums_and_predicts_as_torch(config: ModelConfig, shape: t
     torch.manual_seed(0)
     module = settle(build_model(config, shape=shape, classes=10), shape)
     check_equal(module, shape)
+
+
+@pytest.mark.parametrize("config", [MlpConfig(), CnnConfig(), Resnet20Config(width=0.5)], ids=lambda value: value.name)
+def test_every_digit_gets_the_label_torch_gives_it(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    shape = (1, 8, 8)
+    module = settle(build_model(config, shape=shape, classes=10), shape)
+    images = np.minimum(load_digits().images * 16, 255).astype(np.uint8)[:, None]
+    with torch.no_grad():
+        expected = module(normalised(images)).argmax(1)
+    np.testing.assert_array_equal(pack(module, shape).predict(images, threads=2), expected)
 
 
 @settings(max_examples=60, deadline=None)

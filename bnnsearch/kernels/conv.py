@@ -1,7 +1,7 @@
 """A whole network in one compiled call: the stages of a packed network, one after another.
 
 A stage is a row of int64: what it reads, how much of it, and which steps follow (rows of the step table). All places
-are byte addresses, so the caller keeps the arrays alive and has checked their sizes; `bnnsearch.packed.plan` does.
+are byte addresses, so the caller keeps the arrays alive and has checked their sizes; `bnnsearch.packed.lower` does.
 
 Tensors lie as (image, row, column, channel), channels padded to whole vectors of 16 reals or to 8 or 16 bits, with a
 border as wide as their readers' padding. A table of int32 offsets says where each pixel starts; it ends with a spare
