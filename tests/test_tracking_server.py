@@ -68,9 +68,11 @@ class Server:
 @pytest.fixture
 def server(tmp_path, port, folder):
     server = Server(tmp_path, port)
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow
