@@ -37,6 +37,7 @@ class PackedModel:
         self.tensors = dict(tensors)
         self.provenance = dict(provenance or {})
         self._prepared = prepare(graph, self.tensors)
+        self._together = max(1, CACHE_BYTES // self._prepared.image_bytes)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._running = Lock()
 
@@ -149,13 +150,12 @@ class PackedModel:
 
     def _run(self, images: NDArray[np.uint8], worker: int) -> NDArray[np.float32]:
         """Run on as many images at a time as keep a layer's values in the cache."""
-        together = max(1, CACHE_BYTES // self._prepared.image_bytes)
-        logits = []
-        for first in range(0, len(images), together):
-            batch = images[first : first + together]
-            logits.append(self._plan(len(batch), worker).run(batch))
         classes = self._prepared.shapes[self.graph.output].channels
-        return np.concatenate(logits) if logits else np.zeros((0, classes), np.float32)
+        logits = np.empty((len(images), classes), np.float32)
+        for first in range(0, len(images), self._together):
+            batch = images[first : first + self._together]
+            logits[first : first + len(batch)] = self._plan(len(batch), worker).run(batch)
+        return logits
 
     def _plan(self, images: int, worker: int) -> Plan:
         if (images, worker) not in self._plans:
