@@ -1,0 +1,144 @@
+"""Table 1 of the BNEW paper at a budget of your own: every method on one network, equal epochs, several seeds.
+
+    uv run python benchmarks/methods_table.py [--quick] [--json FILE]
+    uv run python benchmarks/methods_table.py --data cifar10 --root ./data --model brn --epochs 60 --threads 2
+
+As in the paper, the methods of one seed share their pretraining: real weights, binary activations. It is trained once
+and every method goes on from its state. The other epochs are the method's, the last tenth of them, where the method has
+such a phase, with frozen weights. Test accuracies are those of the sign network, read once per run. Nothing is tuned:
+the settings are the published ones, the rates of gradual methods scaled to the length of the run (see `methods`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.data import load_data, steps_per_epoch
+from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.trial import build_trainer
+
+PAPER_EPOCHS, PROXQUANT_EPOCHS, PAPER_STEPS = 1000, 200, 45_000 // 128
+AUGMENT = {"digits": ["shift"], "mnist": ["shift"], "cifar10": ["crop", "flip"]}
+WIDTHS = {"digits": 0.5, "mnist": 1.0, "cifar10": 1.0}
+
+
+def methods(epochs: int, steps: int) -> dict[str, dict[str, Any]]:
+    """The methods' settings for a phase of `epochs` of `steps`, so that weights are pushed as far as published.
+
+    Mirror descent's beta ends at 1.01^1000. BNEW's weights grow by the sum over all steps of 2 lambda eta, with time
+    counted in phases as in the reference code; ProxQuant's move by the sum of eta reg_rate epoch.
+    """
+    stretch = PAPER_EPOCHS / epochs
+    growth = stretch * PAPER_STEPS / steps
+    pull = (PROXQUANT_EPOCHS / epochs) ** 2 * PAPER_STEPS / steps
+    gradual = {"finetune_epochs": max(1, epochs // 10)}
+    return {
+        "STE": {"name": "ste"},
+        "BMD": {"name": "bmd", "rate": 1.01**stretch, **gradual},
+        "BOP": {"name": "bop"},
+        "second-order BOP": {"name": "bop2"},
+        "ProxQuant": {"name": "proxquant", "reg_rate": 1e-4 * pull, **gradual},
+        "BNEW": {"name": "bnew", "time": "phase", "lambda_rate": 1e-2 * growth, **gradual},
+    }
+
+
+def trial(options: argparse.Namespace, method: dict[str, Any], pretrain: int, seed: int) -> TrialConfig:
+    data = {"name": options.data, "augment": AUGMENT[options.data], "batch_size": options.batch_size}
+    return TrialConfig.model_validate(
+        {
+            "data": data if options.data == "digits" else data | {"root": options.root},
+            "model": {"name": options.model, "width": WIDTHS[options.data]},
+            "method": method | {"pretrain_epochs": pretrain},
+            "optimizer": {"name": "adam", "lr": 0.01},
+            "plan": {"epochs": options.epochs},
+            "seed": seed,
+        }
+    )
+
+
+def pretrained(config: TrialConfig, epochs: int) -> dict[str, Any]:
+    """The state of a run of `config` after its pretraining."""
+    trainer = build_trainer(config)
+    for metrics in trainer.fit():
+        if metrics.epoch == epochs:
+            break
+    return trainer.state_dict()
+
+
+def run(config: TrialConfig, start: dict[str, Any]) -> dict[str, float]:
+    """The rest of a run from its pretrained state: accuracies of the sign network and seconds."""
+    trainer = build_trainer(config)
+    assert isinstance(trainer, GradientTrainer)
+    trainer.load_state_dict(start)
+    began = time.perf_counter()
+    *_, last = trainer.fit()
+    seconds = time.perf_counter() - began
+    return {"val_acc": last.values["val_acc"], "test_acc": trainer.test()["test_acc"], "seconds": seconds}
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    pretrain = options.epochs // 4
+    data = trial(options, {"name": "ste"}, pretrain, 0).data
+    settings = methods(options.epochs - pretrain, steps_per_epoch(load_data(data).train, data.batch_size))
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
+    for seed in range(options.seeds):
+        start = pretrained(trial(options, {"name": "ste"}, pretrain, seed), pretrain)
+        for name, method in settings.items():
+            found[name].append(run(trial(options, method, pretrain, seed), start))
+            print(f"  seed {seed}, {name:18} test {found[name][-1]['test_acc']:.2%}", flush=True)
+    return [
+        {
+            "method": name,
+            "seeds": options.seeds,
+            "test_acc": mean(one["test_acc"] for one in runs),
+            "deviation": stdev(one["test_acc"] for one in runs),
+            "val_acc": mean(one["val_acc"] for one in runs),
+            "seconds": mean(one["seconds"] for one in runs),
+        }
+        for name, runs in found.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20 epochs on the digits")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--data", choices=AUGMENT, default="digits")
+    parser.add_argument("--root", default="./data", help="where MNIST or CIFAR-10 is")
+    parser.add_argument("--model", choices=("cnn", "brn", "resnet20"), default="cnn")
+    parser.add_argument("--epochs", type=int, default=60, help="of each run, a quarter of them shared pretraining")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if options.quick:
+        options.data, options.epochs, options.batch_size = "digits", 20, 32
+    torch.set_num_threads(options.threads)
+    rows = measure(options)
+    print(f"\n{options.model} on {options.data}, {options.epochs} epochs, {options.seeds} seeds")
+    print(f"{'method':18}{'test':>9}{'deviation':>11}{'validation':>12}{'seconds':>9}")
+    for row in rows:
+        print(
+            f"{row['method']:18}{row['test_acc']:9.2%}{row['deviation']:11.2%}{row['val_acc']:12.2%}{row['seconds']:9.1f}"
+        )
+    if options.json:
+        settings = {"data": options.data, "model": options.model, "epochs": options.epochs}
+        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+                   "threads": options.threads}  # fmt: skip
+        report = {"machine": machine, "versions": {"torch": torch.__version__}, "settings": settings, "rows": rows,
+                  "targets": []}  # fmt: skip
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
