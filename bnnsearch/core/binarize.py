@@ -194,7 +194,7 @@ def quantile_bounds(weight: Tensor, tau: Tensor, quantile: Quantile) -> tuple[Te
             bound = -weight.abs().mean() * torch.log(2 - 2 * tau)
             return -bound, bound
         case "empirical":
-            low, high = torch.quantile(weight.flatten(), torch.stack((1 - tau, tau)).to(weight.dtype))
+            low, high = torch.quantile(weight.flatten(), torch.stack((1 - tau, tau)).to(weight))
             return low, high
         case _:
             assert_never(quantile)

@@ -213,7 +213,9 @@ class GradientTrainer:
         self._position.epoch += 1
         self._position.phase_epoch += 1
         if not isfinite(values["train_loss"]):
-            raise FloatingPointError(f"train_loss must be finite, but is {values['train_loss']} in this epoch")
+            raise FloatingPointError(
+                f"train_loss must be finite, but is {values['train_loss']} in epoch {self._position.epoch}"
+            )
         binary = binary_fractions(self._layers)
         summary = {
             "val_acc": accuracy,
