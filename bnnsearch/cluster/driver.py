@@ -7,25 +7,21 @@ another one is started in the same way.
 from __future__ import annotations
 
 import argparse
-import logging
+import re
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray.exceptions import AuthenticationError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bnnsearch.cluster.events import EpochRecorder, EventWriter, write_event, write_past
+from bnnsearch.cluster.mirror import Mirror
+from bnnsearch.cluster.nodes import await_nodes, check_shared, connected
 from bnnsearch.cluster.package import SPACE_FILE, SPACE_PACKAGE
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import StudyFolder
+from bnnsearch.folder import StudyFolder, cache_folder
 from bnnsearch.results import StudyObserver
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.ray import RayExecutor
@@ -44,9 +40,6 @@ EXIT = {
 LEASE = 180.0
 """Seconds to wait for a dead driver's lock; one that lives keeps it, and this one gives up."""
 
-PATIENCE = 600.0
-"""Seconds to wait for the nodes that are to come; the search begins with those that have come by then."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the orders; the exit code is that of `bnnsearch run`."""
@@ -63,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bnnsearch.cluster.driver", description=__doc__)
-    parser.add_argument("study", type=Path, help="the study's folder, which every node sees")
+    parser.add_argument("study", help="the study's folder: one that every node sees, or one in an object store")
     parser.add_argument("--space", type=Path, help="the space, where the study is new; else the one that came along")
     parser.add_argument("--trials", type=int, help="a new budget.trials for a study that goes on")
     parser.add_argument("--slots", type=int, help="trials at once; needed where nodes come only when there is work")
@@ -74,65 +67,28 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _search(orders: argparse.Namespace) -> StudyOutcome:
-    folder = StudyFolder(orders.study)
     with ExitStack() as session:
-        session.enter_context(_connected(orders.address))
-        _await_nodes(orders.nodes)
-        _check_shared(folder.path)
-        executor = RayExecutor(slots=orders.slots)
-        if folder.space.exists():
+        session.enter_context(connected(orders.address))
+        await_nodes(orders.nodes)
+        observers: list[StudyObserver] = [EventWriter()]
+        if "://" in orders.study:
+            folder = StudyFolder(cache_folder() / "studies" / re.split(r"://|\?", orders.study)[1])
+            mirror = session.enter_context(Mirror(orders.study, folder))
+            observers.append(mirror)
+            executor = RayExecutor(slots=orders.slots, store=mirror.checkpoints)
+        else:
+            folder = StudyFolder(Path(orders.study))
+            check_shared(folder.path)
+            executor = RayExecutor(slots=orders.slots)
+        new = not folder.space.exists()
+        if not new:
             _await_predecessor(folder)
             write_past(folder)
-            observers = [EventWriter(), session.enter_context(_recorder(orders, load_space(folder.space), folder))]
-            return resume_study(folder.path, executor=executor, trials=orders.trials, observers=observers)
-        space = _space_that_came(orders.space)
-        observers = [EventWriter(), session.enter_context(_recorder(orders, space, folder))]
-        return run_study(space, study_dir=folder.path, executor=executor, observers=observers)
-
-
-def _space_that_came(path: Path | None) -> Space:
-    if path is not None:
-        return load_space(path)
-    with resources.as_file(resources.files(SPACE_PACKAGE) / SPACE_FILE) as packaged:
-        return load_space(packaged)
-
-
-@contextmanager
-def _recorder(orders: argparse.Namespace, space: Space, folder: StudyFolder) -> Iterator[StudyObserver]:
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if not orders.track:
-        yield EpochRecorder(folder)
-        return
-    from bnnsearch.tracking.tracker import Tracker
-
-    with Tracker(space.study, folder) as tracker:
-        yield tracker
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, AuthenticationError) as error:
-        raise EnvironmentProblem(f"no connection to Ray at {address}: {str(error).splitlines()[0]}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _alive() -> dict[str, str]:
-    """Address of every node by its id."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in nodes if node["Alive"]}
-
-
-def _await_nodes(count: int) -> None:
-    """Wait for nodes that are on their way; Ray tells nobody that one has come, so it is asked every second."""
-    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
-    while len(_alive()) < count and time.monotonic() < deadline:
-        pause.wait(1.0)
-    sys.stderr.write(f"{len(_alive())} of {count} nodes are here\n")
+        space = _space_that_came(orders.space) if new else load_space(folder.space)
+        observers.append(session.enter_context(_recorder(space, folder, track=orders.track)))
+        if new:
+            return run_study(space, study_dir=folder.path, executor=executor, observers=observers)
+        return resume_study(folder.path, executor=executor, trials=orders.trials, observers=observers)
 
 
 def _await_predecessor(folder: StudyFolder) -> None:
@@ -146,37 +102,23 @@ def _await_predecessor(folder: StudyFolder) -> None:
             pause.wait(2.0)
 
 
-def _check_shared(folder: Path) -> None:
-    """Write a file below the study's folder and have every node look for it.
-
-    Raises:
-        InputError: a node does not see it.
-        EnvironmentProblem: it cannot be written.
-    """
-    marker = folder / f".seen-{uuid.uuid4().hex}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-    except OSError as error:
-        raise EnvironmentProblem(f"{folder}: the head cannot write there ({error.strerror})") from error
-    try:
-        sees = ray.remote(num_cpus=0)(_exists)
-        answers = {
-            address: sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True)).remote(marker)
-            for node, address in _alive().items()
-        }
-        blind = [address for address, answer in answers.items() if not ray.get(answer, timeout=PATIENCE)]
-    finally:
-        marker.unlink(missing_ok=True)
-    if blind:
-        raise InputError(
-            f"storage is a folder that every node sees, or checkpoints are lost with their node, but {folder} is not "
-            f"seen by {', '.join(sorted(blind))}"
-        )
+def _space_that_came(path: Path | None) -> Space:
+    if path is not None:
+        return load_space(path)
+    with resources.as_file(resources.files(SPACE_PACKAGE) / SPACE_FILE) as packaged:
+        return load_space(packaged)
 
 
-def _exists(path: Path) -> bool:
-    return path.exists()
+@contextmanager
+def _recorder(space: Space, folder: StudyFolder, *, track: bool) -> Iterator[StudyObserver]:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if not track:
+        yield EpochRecorder(folder)
+        return
+    from bnnsearch.tracking.tracker import Tracker
+
+    with Tracker(space.study, folder) as tracker:
+        yield tracker
 
 
 if __name__ == "__main__":

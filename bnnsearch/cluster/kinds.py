@@ -17,6 +17,7 @@ from bnnsearch.config.cluster import ClusterSettings
 from bnnsearch.config.study import StudyConfig, TrackingConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
+from bnnsearch.search.object_store import below
 
 LOG = "cluster.log"
 OWN_STORE = "sqlite:///mlflow.db"
@@ -46,9 +47,9 @@ def study_place(cluster: ClusterFile, study: StudyConfig, folder: StudyFolder) -
     """Where on the cluster a study that is new lies."""
     match cluster:
         case LauncherFile() | AddressFile():
-            return f"{cluster.settings.storage.rstrip('/')}/{study.name}/{folder.search_id}"
+            return below(cluster.settings.storage, study.name, folder.search_id)
         case RayJobFile():
-            return f"{cluster.storage.rstrip('/')}/{study.name}/{folder.search_id}"
+            return below(cluster.storage, study.name, folder.search_id)
         case SlurmFile():
             return str(folder.path.absolute() / "search")
         case _:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,26 @@ class RayExecutor:
         address: a running cluster, such as `auto` or `ray://host:10001`; None starts a Ray of our own on this machine,
             bound to loopback, without dashboard, and ends it afterwards.
         num_cpus: cores of a Ray of our own; None is all.
+        store: URI of an object folder for the states of running trials, where the nodes share no file system.
         slots: trials at once, where the cluster grows with what is asked of it; None is what fits into its nodes now.
     """
 
-    def __init__(self, address: str | None = None, *, num_cpus: int | None = None, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        num_cpus: int | None = None,
+        slots: int | None = None,
+        store: str | None = None,
+    ) -> None:
         self.address = address
+        self.store = store
         self.num_cpus = num_cpus
         self.slots = slots
 
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
         with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
-            resources = study.resources
+            resources, job = study.resources, replace(job, store=self.store)
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TrialActor, job=job), _request(resources.per_trial)),
                 tune_config=tune.TuneConfig(

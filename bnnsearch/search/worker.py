@@ -16,6 +16,7 @@ import torch
 
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
+from bnnsearch.search.object_store import ObjectFolder
 from bnnsearch.search.pretraining import SharedPretraining
 from bnnsearch.search.time_limit import TimeLimit, TimeLimitError
 
@@ -37,6 +38,7 @@ class Job:
         time_limit: seconds that an attempt at a trial may take; None is no limit.
         cache: where pretraining is shared; None shares nothing.
         watched: metrics that must be measured and finite; every loss must be finite anyway.
+        store: URI of the object folder that holds the states for all nodes; None where every node sees `checkpoints`.
     """
 
     build_trainer: BuildTrainer
@@ -46,10 +48,19 @@ class Job:
     time_limit: float | None = None
     cache: Path | None = None
     watched: Collection[str] = ()
+    store: str | None = None
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
         return self.checkpoints / f"{number}.pt"
+
+    def fetched_checkpoint(self, number: int) -> Path:
+        """The same, brought here from the object store where there is one."""
+        path = self.checkpoint(number)
+        if self.store is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ObjectFolder(self.store).fetch(path)
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,29 +142,28 @@ def _epochs(
 ) -> Iterator[EpochMetrics]:
     """Every epoch from `epoch` on; those of a pretraining that another trial has computed are left out."""
     shared = SharedPretraining.of(assignment.config, job.cache) if job.cache else None
-    path = job.checkpoint(assignment.number)
     if shared is not None and epoch < shared.epochs:
         with shared.held():
             with limit.armed():
                 taken = shared.take(trainer)
             if not taken:
-                yield from _train(trainer, path, interval=job.checkpoint_interval, limit=limit, until=shared.epochs)
+                yield from _train(job, assignment, trainer, limit=limit, until=shared.epochs)
                 shared.keep(trainer)
-    yield from _train(trainer, path, interval=job.checkpoint_interval, limit=limit)
+    yield from _train(job, assignment, trainer, limit=limit)
 
 
 def _train(
-    trainer: Trainer, path: Path, *, interval: float, limit: TimeLimit, until: int | None = None
+    job: Job, assignment: Assignment, trainer: Trainer, *, limit: TimeLimit, until: int | None = None
 ) -> Iterator[EpochMetrics]:
-    """Every epoch to the end of `until` or of the plan; the state is saved to `path` every `interval` seconds."""
+    """Every epoch to the end of `until` or of the plan; the state is saved every `checkpoint_interval` seconds."""
     epochs, saved = trainer.fit(), time.monotonic()
     while True:
         with limit.armed():
             metrics = next(epochs, None)
             if metrics is None:
                 raise RuntimeError("training ended before the last epoch of its plan")
-            if metrics.epoch < metrics.epochs and time.monotonic() - saved >= interval:
-                _save(path, trainer, metrics.epoch)
+            if metrics.epoch < metrics.epochs and time.monotonic() - saved >= job.checkpoint_interval:
+                _save(job, assignment.number, trainer, metrics.epoch)
                 saved = time.monotonic()
         yield metrics
         if metrics.epoch == until:
@@ -184,7 +194,7 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, int]:
     torch.manual_seed(seed)
     torch.set_num_threads(job.threads)
     trainer = job.build_trainer(assignment.config)
-    path = job.checkpoint(assignment.number)
+    path = job.fetched_checkpoint(assignment.number)
     if not path.exists():
         return trainer, 0
     try:
@@ -196,8 +206,11 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, int]:
         return job.build_trainer(assignment.config), 0
 
 
-def _save(path: Path, trainer: Trainer, epoch: int) -> None:
+def _save(job: Job, number: int, trainer: Trainer, epoch: int) -> None:
+    path = job.checkpoint(number)
     try:
         save_checkpoint(path, {"epoch": epoch, "trainer": trainer.state_dict()})
+        if job.store is not None:
+            ObjectFolder(job.store).put(path.name, path.read_bytes())
     except OSError as error:  # an insurance: training goes on without it
         logger.warning("%s is not saved: %s", path, error)
