@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from bnnsearch.core.trainer import EpochMetrics
 
@@ -70,26 +71,40 @@ class StudyObserver(Protocol):
 
 
 def append_result(path: Path, result: TrialResult) -> None:
-    """Append one line of JSON; a crash leaves at most one unfinished last line."""
-    with path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(result), allow_nan=False) + "\n")
+    """Append one line of JSON; a line that a crash cut short is taken off first."""
+    line = json.dumps(asdict(result), allow_nan=False) + "\n"
+    with path.open("a+b") as lines:
+        lines.truncate(_whole_lines(lines))
+        lines.write(line.encode())
+
+
+def _whole_lines(lines: BinaryIO) -> int:
+    """Bytes up to and including the last line break."""
+    end = lines.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 4096)
+        lines.seek(start)
+        found = lines.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def read_results(path: Path) -> list[TrialResult]:
-    """The results in `path`, the last line of each number winning; an unfinished last line is left out.
+    """The results in `path`, the last line of each number winning; a line without its end is left out.
 
     Raises:
-        ValueError: a line other than the last is not a result.
+        ValueError: a line is not a result.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     results: dict[int, TrialResult] = {}
     for place, line in enumerate(lines, start=1):
         try:
             fields = json.loads(line)
             results[fields["number"]] = TrialResult(**{**fields, "state": TrialState(fields["state"])})
         except (ValueError, TypeError, KeyError) as error:
-            if place < len(lines):
-                raise ValueError(f"{path}:{place}: not a trial result ({error})") from error
+            raise ValueError(f"{path}:{place}: not a trial result ({error})") from error
     return sorted(results.values(), key=lambda result: result.number)
 
 

@@ -42,7 +42,7 @@ def train(
     """Train `config` to the end of its plan in the folder `out`, going on from its checkpoint where there is one.
 
     Args:
-        config: the training run.
+        config: the training run; a seed that is not set is 0.
         out: the run's folder; made where missing.
         device: torch device, such as `cpu` or `cuda`.
         on_epoch: told after every epoch, the checkpoint being on disk already.
@@ -50,6 +50,8 @@ def train(
     Raises:
         InputError: `out` holds a run of another configuration.
     """
+    if config.seed is None:
+        config = config.model_copy(update={"seed": 0})
     out.mkdir(parents=True, exist_ok=True)
     _claim(config, out)
     finished = out / RESULT

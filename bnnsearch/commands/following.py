@@ -41,6 +41,9 @@ def follow_search(
         tracker = watching.enter_context(Tracker(study, folder))
         view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
         outcome = search([progress, tracker, view])
+    if tracker.undelivered:
+        late = f"{tracker.undelivered} updates did not reach MLflow yet"
+        print_lines(console, [f"{late}; `bnnsearch report {shlex.quote(str(folder.path))}` sends them"])
     return _end(study, folder, outcome, console=console, as_json=as_json)
 
 

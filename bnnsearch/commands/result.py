@@ -27,9 +27,13 @@ def export(study: Path | None, *, runs: Path, selection: Selection, out: Path) -
     """Write one configuration of the front."""
     folder = find_study_folder(study, runs)
     config, results = load_space(folder.space).study, read_results(folder.results)
-    from bnnsearch.export import Provenance, export_best
+    from bnnsearch.export import Provenance, export_best, select_trial
+    from bnnsearch.tracking.ids import trial_run_id
+    from bnnsearch.tracking.store import store_of
 
-    provenance = Provenance(study=config.name, search_id=folder.search_id, trial=0)
+    number = select_trial(results, config.objectives, selection).number
+    run_id = trial_run_id(folder, store_of(config), number)
+    provenance = Provenance(study=config.name, search_id=folder.search_id, trial=number, run_id=run_id)
     chosen = export_best(results, config.objectives, selection=selection, provenance=provenance, path=out)
     metrics = ", ".join(f"{name} {metric_text(name, value)}" for name, value in chosen.metrics.items()
                         if name in {objective.metric for objective in config.objectives})  # fmt: skip

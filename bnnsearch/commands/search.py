@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from bnnsearch.cluster.placement import is_remote
 from bnnsearch.commands.following import OK, follow_search, tell_status
+from bnnsearch.errors import InputError
 from bnnsearch.folder import find_study_folder, new_study_folder
 from bnnsearch.results import read_results
 from bnnsearch.space import load_space
@@ -92,11 +94,16 @@ def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
 
 
 def report(study: Path | None, *, runs: Path) -> int:
-    """Write a search's report anew, from what is in its folder."""
+    """Write a search's report anew, from what is in its folder; send MLflow what it has not got."""
     folder = find_study_folder(study, runs)
+    from bnnsearch.search.session import sole_driver
     from bnnsearch.tracking.report import write_report
+    from bnnsearch.tracking.tracker import deliver_spool
 
-    write_report(folder, load_space(folder.space).study)
+    config = load_space(folder.space).study
+    write_report(folder, config)
+    with suppress(InputError), sole_driver(folder):  # a search that runs delivers by itself
+        deliver_spool(config, folder)
     print_lines(Console(), [str(folder.report / "report.html")])
     return OK
 

@@ -1,1 +1,1 @@
-"""What can be asked for: every setting, its range and its one default. Pure pydantic, no torch, imports in milliseconds."""
+"""What can be asked for: every setting, its range and its one default. Pure pydantic: imports in milliseconds."""
