@@ -93,9 +93,9 @@ class CountingConfig(Settings):
 
     name: Literal["counting"] = "counting"
     credit: Literal["votes", "literal", "balanced"] = "votes"
-    share: Share = 0.25
+    share: Share = 0.02
     flip_probability: Probability = 0.01
-    flip_decay: Share = 1.0
+    flip_decay: Share = 0.95
     children: Annotated[int, Field(ge=1, le=4096)] = 6
     keep_parent: bool = False
     fitness: Literal["hits", "margin"] = "margin"

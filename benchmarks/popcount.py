@@ -1,0 +1,186 @@
+"""Binary multiply-accumulates per second of the popcount kernel, beside torch and numpy doing the same product.
+
+    uv run python benchmarks/popcount.py [--quick] [--json FILE]
+
+The product is one layer of an XOR network on 128 samples: signs of +-1 dot products, from bits to bits. torch
+multiplies +-1 matrices and takes the sign; numpy counts the bits of XOR-ed words. The sides take turns in one process;
+the median of the rounds is printed, with the slowest and the fastest. One thread is timed in its processor seconds; two
+threads, each with a product of its own (torch: both on one), in wall time. The limit is what the same three
+instructions (XOR, count, add) reach on registers alone, in the same rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from bnnsearch.kernels.popcount import as_columns, majority_layer, pack_rows
+
+Call = Callable[[], object]
+
+SAMPLES = 128
+SHAPES = ((576, 2048), (784, 512), (1024, 1024), (2048, 640))
+SHARE = 0.75
+LANES, CHAINS, STEPS = 8, 20, 100_000
+LIMIT = "limit: registers only"
+KERNEL = "bnnsearch popcount"
+
+
+@intrinsic
+def _count_registers(_: Any, steps: Any, word: Any) -> Any:
+    """XOR, popcount and addition in independent chains of registers, and nothing else."""
+
+    def codegen(__: Any, builder: Any, ___: Any, values: Any) -> Any:
+        word_type = ir.IntType(64)
+        vector = ir.VectorType(word_type, LANES)
+        kind = ir.FunctionType(vector, [vector])
+        ctpop = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctpop.v{LANES}i64")
+        empty, zeros = ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        mask = builder.shuffle_vector(builder.insert_element(empty, values[1], ir.IntType(32)(0)), empty, zeros)
+        entry, loop, end = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step, sums = builder.phi(word_type), [builder.phi(vector) for _ in range(CHAINS)]
+        after = [builder.add(one, builder.call(ctpop, [builder.xor(one, mask)])) for one in sums]
+        following = builder.add(step, word_type(1))
+        step.add_incoming(word_type(0), entry)
+        step.add_incoming(following, loop)
+        for place, (one, new) in enumerate(zip(sums, after, strict=True)):
+            one.add_incoming(ir.Constant(vector, [place] * LANES), entry)
+            one.add_incoming(new, loop)
+        builder.cbranch(builder.icmp_signed("<", following, values[0]), loop, end)
+        builder.position_at_end(end)
+        total = after[0]
+        for new in after[1:]:
+            total = builder.xor(total, new)
+        return builder.extract_element(total, ir.IntType(32)(0))
+
+    return types.int64(steps, word), codegen
+
+
+@numba.njit(nogil=True)
+def count_registers(steps: int, word: int) -> int:
+    return _count_registers(steps, word)
+
+
+def sides(inputs: int, outputs: int) -> dict[str, Call]:
+    """One product by every means, and the limit."""
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(0, 2, (count, inputs)).astype(np.bool_) for count in (SAMPLES, outputs))
+    columns, rows = as_columns(pack_rows(x)), pack_rows(w)
+    packed_x, packed_w = pack_rows(x), rows
+    signs_x, signs_w = (torch.from_numpy(np.where(bits, 1, -1).astype(np.int8)) for bits in (x, w))
+
+    def popcount() -> object:
+        out = np.empty((-(-outputs // 64), SAMPLES), np.uint64)
+        majority_layer(columns, rows, (inputs, outputs), out)
+        return out
+
+    def by_numpy() -> object:
+        return np.bitwise_count(packed_x[:, None] ^ packed_w[None]).sum(axis=2) <= inputs // 2
+
+    def by_torch(dtype: torch.dtype) -> Call:
+        left, right = signs_x.to(dtype), signs_w.to(dtype)
+        return lambda: (left @ right.T) >= 0
+
+    return {
+        LIMIT: lambda: count_registers(STEPS, 0x5A5A5A5A),
+        KERNEL: popcount,
+        "torch int8": lambda: torch._int_mm(signs_x, signs_w.T) >= 0,
+        "torch bfloat16": by_torch(torch.bfloat16),
+        "torch float32": by_torch(torch.float32),
+        "numpy bitwise_count": by_numpy,
+    }
+
+
+def side_macs(name: str, inputs: int, outputs: int) -> int:
+    return STEPS * CHAINS * LANES * 64 if name == LIMIT else inputs * outputs * SAMPLES
+
+
+def repeat(call: Call, times: int) -> None:
+    for _ in range(times):
+        call()
+
+
+def measure(inputs: int, outputs: int, *, threads: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Multiply-accumulates per second of every side, one figure per round."""
+    torch.set_num_threads(threads)
+    calls, speeds, times = sides(inputs, outputs), {}, {}
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    for name, call in calls.items():
+        call()
+        started = time.perf_counter()
+        repeat(call, 3)
+        times[name] = max(1, round(seconds / max((time.perf_counter() - started) / 3, 1e-7)))
+        speeds[name] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(rounds):
+            for name, call in calls.items():
+                alone = threads == 1 or name.startswith("torch")
+                started = clock()
+                if alone:
+                    repeat(call, times[name])
+                else:
+                    list(pool.map(lambda _, call=call, count=times[name]: repeat(call, count), range(threads)))
+                elapsed = clock() - started
+                products = times[name] * (1 if alone else threads)
+                speeds[name].append(products * side_macs(name, inputs, outputs) / elapsed)
+    return speeds
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(
+            f"{row['inputs']:5}-{row['outputs']:<5} {row['threads']} thread{'s' * (row['threads'] > 1):1} "
+            f"{row['side']:22} {row['macs_per_s'] / 1e9:8.0f} G/s  ({row['slowest'] / 1e9:.0f} to "
+            f"{row['fastest'] / 1e9:.0f})  {100 * row['share']:5.1f} % of the limit"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    options = parser.parse_args()
+    effort = {"rounds": 5, "seconds": 0.02} if options.quick else {"rounds": 15, "seconds": 0.1}
+    rows = []
+    for threads in (1, 2):
+        for inputs, outputs in SHAPES:
+            speeds = measure(inputs, outputs, threads=threads, **effort)
+            limit = median(speeds[LIMIT])
+            rows += [
+                {"inputs": inputs, "outputs": outputs, "threads": threads, "side": name, "macs_per_s": median(figures),
+                 "slowest": min(figures), "fastest": max(figures), "share": median(figures) / limit}
+                for name, figures in speeds.items()
+            ]  # fmt: skip
+    show(rows)
+    shares = [row["share"] for row in rows if row["side"] == KERNEL and row["threads"] == 1]
+    goal = {"name": "kernel / limit, one thread, least share of all shapes", "value": min(shares), "target": SHARE}
+    met = "met" if goal["value"] >= SHARE else "MISSED"
+    print(f"{met}: {goal['name']} {goal['value']:.2f} (target {SHARE})")
+    if options.json:
+        machine = {"cpu": binding.get_host_cpu_name(), "architecture": platform.machine(), "cores": os.cpu_count(),
+                   "load": os.getloadavg()[0]}  # fmt: skip
+        versions = {name: version(name) for name in ("numba", "numpy", "torch")}
+        content = {"machine": machine, "versions": versions, "rows": rows, "targets": [{**goal, "better": "higher"}]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
