@@ -20,6 +20,7 @@ from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.trainer import EvolutionTrainer
+from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
 from bnnsearch.train import CHECKPOINT, RESULT, TRIAL
@@ -64,6 +65,12 @@ def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "floa
     checked = _check(model, trainer, data.val) if edges == "float32" else 0
     model.save(path)
     return Packed(path.stat().st_size, checked)
+
+
+def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
+    """`latency_ms` (one image, one thread, here) and `packed_bytes` of the network; training changes neither."""
+    model = _packed(trainer, load_data(config.data), "float32")
+    return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
 
 
 def _packed(trainer: Trainer, data: Dataset, edges: Literal["float32", "int8"]) -> PackedModel:

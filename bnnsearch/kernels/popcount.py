@@ -99,8 +99,8 @@ def gated_layer(
     """Signs of the dot products of rows and columns, and which of them are near zero.
 
     Args:
-        vectors: columns (words, n), rows (outputs rounded up to 8, words) or flat, and, where only some elements of each column
-            count, the mask of these (words, n).
+        vectors: columns (words, n), rows (outputs rounded up to 8, words) or flat, and, where only some elements of
+            each column count, the mask of these (words, n).
         outputs: number of outputs.
         gate: how many elements of each column count (n,), and the margin up to which |dot product| is near.
         out: bits `dot product >= 0` and marks of the near ones, both (ceil(outputs / 64), n), overwritten.

@@ -143,6 +143,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
     cache = cache_folder().absolute() if study.share_pretraining else None
+    watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
     return Job(
         build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu", cache=cache),
         folder.checkpoints.absolute(),
@@ -150,8 +151,15 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         threads=max(1, int(per_trial.cpu)),
         time_limit=study.resources.trial_timeout,
         cache=cache,
-        watched=sorted({each.metric for each in study.objectives} | {each.metric for each in study.constraints}),
+        watched=sorted(watched),
+        measure=_measure if watched & {"latency_ms", "packed_bytes"} else None,
     )
+
+
+def _measure(config: dict[str, Any], trainer: Trainer) -> Mapping[str, float]:
+    from bnnsearch.deploy import deployed_costs  # loads the kernels
+
+    return deployed_costs(TrialConfig.model_validate(config), trainer)
 
 
 def _build(config: dict[str, Any], *, device: str, cache: Path | None) -> Trainer:

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 BuildTrainer = Callable[[dict[str, Any]], Trainer]
 """From a resolved configuration to a trainer at its beginning; must be picklable."""
 
+Measure = Callable[[dict[str, Any], Trainer], Mapping[str, float]]
+"""From a resolved configuration and its trainer to costs that only a measurement tells; must be picklable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -39,6 +42,8 @@ class Job:
         cache: where pretraining is shared; None shares nothing.
         watched: metrics that must be measured and finite; every loss must be finite anyway.
         store: URI of the object folder that holds the states for all nodes; None where every node sees `checkpoints`.
+        measure: measures on the node of the trial, before it trains, what the trainer cannot compute; None measures
+            nothing.
     """
 
     build_trainer: BuildTrainer
@@ -49,6 +54,7 @@ class Job:
     cache: Path | None = None
     watched: Collection[str] = ()
     store: str | None = None
+    measure: Measure | None = None
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
@@ -121,6 +127,8 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
         with limit.armed():
             trainer, epoch = _start(job, assignment)
             costs = trainer.costs()
+            if job.measure is not None:
+                costs = {**costs, **job.measure(assignment.config, trainer)}
         yield Costs(costs)
         for metrics in _epochs(job, assignment, trainer, epoch=epoch, limit=limit):
             epoch = metrics.epoch

@@ -13,7 +13,7 @@ def metric_text(metric: str, value: float) -> str:
     if metric.endswith("_acc"):
         return f"{value:.4f}"
     if metric.endswith("_ms"):
-        return f"{value:.3f}"
+        return f"{value:.4g}"
     for unit in _UNITS[:-1]:
         if abs(value) < 1000:
             return f"{value:.4g}{unit}"

@@ -1,0 +1,93 @@
+"""From a trained network to its 1-bit model: the same labels, measured costs, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnnsearch.config.data import DigitsConfig
+from bnnsearch.config.method import SteConfig
+from bnnsearch.config.model import MlpConfig
+from bnnsearch.config.plan import PlanConfig
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.data import load_data
+from bnnsearch.deploy import deployed_costs, pack_run, predict_files
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.packed.model import PackedModel
+from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.study import run_study
+from bnnsearch.space import load_space
+from bnnsearch.train import train
+from bnnsearch.trial import build_trainer
+
+SPACES = Path(__file__).parents[1] / "spaces"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialConfig, Path]:
+    config = TrialConfig(
+        data=DigitsConfig(), model=MlpConfig(hidden=(64,)), method=SteConfig(), plan=PlanConfig(epochs=4), seed=0
+    )
+    out = tmp_path_factory.mktemp("trained")
+    assert train(config, out).test["test_acc"] > 0.8
+    return config, out
+
+
+def test_a_packed_run_predicts_what_was_trained(trained: tuple[TrialConfig, Path], tmp_path: Path) -> None:
+    config, run = trained
+    data = load_data(config.data)
+    packed = pack_run(run, tmp_path / "model.bnn")
+    assert packed.checked == len(data.val)
+    assert packed.bytes == (tmp_path / "model.bnn").stat().st_size
+    labels = PackedModel.load(tmp_path / "model.bnn").predict(data.test.images.numpy())
+    accuracy = float((labels == data.test.labels.numpy()).mean())
+    assert accuracy == pytest.approx(json.loads((run / "result.json").read_text())["test"]["test_acc"], abs=1e-6)
+
+
+def test_image_files_are_labelled(trained: tuple[TrialConfig, Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    config, run = trained
+    pack_run(run, tmp_path / "model.bnn")
+    model = PackedModel.load(tmp_path / "model.bnn")
+    images = load_data(config.data).test.images[:5].numpy()
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image[0]).save(path)
+    assert predict_files(model, paths) == model.predict(images).tolist()
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(InputError, match=r"text\.png: not an image"):
+        predict_files(model, [tmp_path / "text.png"])
+
+
+def test_a_damaged_checkpoint_is_refused(trained: tuple[TrialConfig, Path], tmp_path: Path) -> None:
+    for file in trained[1].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = bytearray((tmp_path / "checkpoint.pt").read_bytes())
+    content[-10] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(bytes(content))
+    with pytest.raises(EnvironmentProblem, match="damaged"):
+        pack_run(tmp_path, tmp_path / "model.bnn")
+    assert not (tmp_path / "model.bnn").exists()
+
+
+def test_costs_of_deployment_are_measured_before_training() -> None:
+    def costs(hidden: tuple[int, ...]) -> dict[str, float]:
+        model = MlpConfig(hidden=hidden)
+        config = TrialConfig(data=DigitsConfig(), model=model, method=SteConfig(), plan=PlanConfig(epochs=1), seed=0)
+        return deployed_costs(config, build_trainer(config))
+
+    small, large = costs((64,)), costs((4096, 4096))
+    assert large["packed_bytes"] - small["packed_bytes"] > 4096 * 4096 / 8
+    assert large["latency_ms"] > small["latency_ms"]  # 65 times the sums: no noise hides it
+
+
+def test_latency_is_an_axis_of_the_front(tmp_path: Path) -> None:
+    space = load_space(SPACES / "digits_latency.yaml", overrides=["budget.trials=6", "sampler.startup_trials=6"])
+    outcome = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor())
+    latencies = [result.metrics["latency_ms"] for result in outcome.results]
+    assert len(latencies) == 6
+    assert np.isfinite(latencies).all()
+    assert min(latencies) > 0
+    assert {result.config["name"] for result in outcome.results} == {"mlp", "cnn"}
