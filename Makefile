@@ -1,4 +1,4 @@
-.PHONY: format check test bench
+.PHONY: format check test test-system bench
 
 format:
 	uv run ruff format .
@@ -12,6 +12,9 @@ check:
 
 test:
 	uv run pytest
+
+test-system:
+	uv run pytest -m system
 
 bench:
 	for script in benchmarks/*.py; do uv run python $$script --quick || exit 1; done

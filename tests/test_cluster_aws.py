@@ -21,7 +21,7 @@ from test_cluster_files import filled
 from bnnsearch.cluster.files import LauncherFile, load_cluster
 from bnnsearch.cluster.launch import head_address
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 REGION = "us-east-1"
 
 

@@ -34,7 +34,7 @@ from bnnsearch.search.study import StudyOutcome, run_study
 from bnnsearch.space import Space, load_space
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.system,
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # Ray's own call of aiohttp
 ]

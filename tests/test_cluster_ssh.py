@@ -12,7 +12,7 @@ from ssh_hosts import SHARED, Hosts, can_make_hosts, ssh_hosts
 from test_cluster_files import CLUSTERS
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.system,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(not can_make_hosts(), reason="needs root, namespaces, sshd, rsync and iproute2"),
 ]
