@@ -53,7 +53,7 @@ class Elitist:
             for member in self._elite:
                 settle(member)
         self._elite.sort(key=lambda member: member.fitness, reverse=True)
-        return perturbation.tally(self._elite[0], before, generations=self._config.generations_per_epoch)
+        return perturbation.tally(self._elite, before, generations=self._config.generations_per_epoch)
 
     def candidate(self) -> Words:
         return self._elite[0].genome

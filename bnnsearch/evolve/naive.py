@@ -50,7 +50,7 @@ class Naive:
                     break
             else:
                 lot = min(lot * 2, _LARGEST_LOT)
-        return perturbation.tally(self._network, before, generations=self._config.generations_per_epoch)
+        return perturbation.tally([self._network], before, generations=self._config.generations_per_epoch)
 
     def candidate(self) -> Words:
         return self._network.genome

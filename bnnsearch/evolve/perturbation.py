@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from deap import base
+from deap import base, tools
 
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
@@ -23,6 +23,9 @@ class Perturbation:
         self._config, self._problem = config, problem
         self._scorer = Scorer(config, problem)
         self._spent = self._scored = 0
+        self._statistics = tools.Statistics(lambda individual: individual.score)
+        self._statistics.register("best_score", max)
+        self._statistics.register("worst_score", min)
 
     def start_epoch(self, epoch: int, generator: np.random.Generator, population: Sequence[Individual]) -> base.Toolbox:
         """Draw the epoch's images, on which the population is to be judged anew, and register the tools."""
@@ -50,16 +53,16 @@ class Perturbation:
                 individual.fitness.values = (score,)
             self._scored += len(invalid)
 
-    def tally(self, best: Individual, before: Words, *, generations: int) -> EpochTally:
-        """Counts of the epoch that ends with `best`, which began at the genome `before`."""
-        scored, images = self._scored, self._scorer.images
+    def tally(self, population: Sequence[Individual], before: Words, *, generations: int) -> EpochTally:
+        """Counts of the epoch that ends with a population, best first, whose first began at the genome `before`."""
+        best, scored, images = population[0], self._scored, self._scorer.images
         return EpochTally(
             hits=best.hits,
             judged=images,
             images=images * scored,
             flips=popcount_all(best.genome ^ before),
             bit_operations=self._scorer.bit_operations - self._spent,
-            more={"generations": generations, "candidates": scored},
+            more={"generations": generations, "candidates": scored, **self._statistics.compile(population)},
         )
 
     def planned_bit_operations(self, *, networks: int) -> int:

@@ -33,6 +33,9 @@ class EvolutionTrainer:
         problem: data and layout.
         algorithm: what moves the network.
         elitist: whether the network that counts is the best so far, or always the last.
+
+    Attributes:
+        logbook: DEAP's: the metrics of every epoch.
     """
 
     def __init__(self, config: TrialConfig, *, problem: Problem, algorithm: Algorithm, elitist: bool) -> None:
@@ -40,6 +43,7 @@ class EvolutionTrainer:
         self._seed, self._config = config.seed, config
         self._problem, self._algorithm, self._elitist = problem, algorithm, elitist
         self._hall = tools.HallOfFame(1, similar=same_genome)
+        self.logbook = tools.Logbook()
         self._epoch = 0
         self._bit_operations = 0
         self._admit(algorithm.candidate())
@@ -53,7 +57,9 @@ class EvolutionTrainer:
             self._bit_operations += tally.bit_operations
             self._epoch += 1
             self._admit(self._algorithm.candidate())
-            yield self._metrics(tally, time.perf_counter() - started)
+            metrics = self._metrics(tally, time.perf_counter() - started)
+            self.logbook.record(epoch=self._epoch, **metrics.values)
+            yield metrics
 
     def network(self) -> XorNetwork:
         """The network as it would be exported now."""
@@ -85,12 +91,15 @@ class EvolutionTrainer:
             "algorithm": self._algorithm.state_dict(),
             "best": to_tensor(self._best.genome),
             "best_hits": self._best.score,
+            "logbook": list(self.logbook),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state; the next `fit` goes on with the epoch after it."""
         self._epoch, self._bit_operations = state["epoch"], state["bit_operations"]
         self._algorithm.load_state_dict(state["algorithm"])
+        self.logbook = tools.Logbook()
+        self.logbook.extend(state["logbook"])
         self._hall.clear()
         self._hall.update([Individual(to_words(state["best"]), score=state["best_hits"])])
 

@@ -1,0 +1,85 @@
+"""Evolution in a search, as a user runs it: the shipped space, and a space that mixes it with gradients."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bnnsearch.core.data.sources import read_digits
+from bnnsearch.results import TrialState, read_results
+
+SPACES = Path(__file__).parents[1] / "spaces"
+MIXED = """
+version: 1
+name: mixed
+seed: 2
+objectives: [{metric: val_acc, mode: max}, {metric: memory_bytes, mode: min}, {metric: train_bitops, mode: min}]
+sampler: {name: random}
+budget: {trials: 8}
+trial:
+  type: choice
+  branches:
+    gradient:
+      data: {name: digits}
+      model: {name: mlp, hidden: [32]}
+      method: {name: ste}
+      plan: {epochs: 3}
+    evolution:
+      data: {name: digits, batch_size: 100}
+      model: {name: xor_mlp, hidden: [64], bits_per_label: 16, thresholds: [64, 128, 192]}
+      method: {name: inertia, margin: 8, start: 60, band: 20, gate: {type: randint, min: 10, max: 14}}
+      plan: {epochs: 30}
+"""
+
+
+def bnnsearch(*words: str, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "bnnsearch", *words],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_the_shipped_space_gives_a_network_that_train_pack_and_predict_take(tmp_path: Path) -> None:
+    space = str(SPACES / "digits_evolution.yaml")
+    bnnsearch("run", space, "--executor", "local", "--set", "budget.trials=10", cwd=tmp_path)
+    (study,) = tmp_path.glob("runs/digits_evolution/*")
+    complete = [result for result in read_results(study / "results.jsonl") if result.state is TrialState.COMPLETE]
+    assert len(complete) == 10
+    assert len({result.config["method"]["name"] for result in complete}) >= 2
+
+    bnnsearch("export", "--best", "val_acc", "-o", "best.yaml", cwd=tmp_path)
+    bnnsearch("train", "best.yaml", "-o", "trained", "--device", "cpu", cwd=tmp_path)
+    trained = json.loads((tmp_path / "trained/result.json").read_text())
+    assert trained["metrics"]["val_acc"] == max(result.metrics["val_acc"] for result in complete)
+    assert trained["test"]["test_acc"] > 0.8
+    assert "same labels" in bnnsearch("pack", "trained", "-o", "model.bnn", cwd=tmp_path)
+
+    _, test = read_digits(0.2)
+    names = [f"{index}.png" for index in range(20)]
+    for name, image in zip(names, test.images[:20].numpy(), strict=True):
+        Image.fromarray(image[0]).save(tmp_path / name)
+    printed = bnnsearch("predict", "model.bnn", *names, cwd=tmp_path).split()
+    labels = [int(word) for word in printed if word.isdigit()]
+    assert np.mean(np.array(labels) == test.labels[:20].numpy()) >= 0.7
+
+
+@pytest.mark.slow
+def test_one_search_may_mix_gradients_and_evolution(tmp_path: Path) -> None:
+    (tmp_path / "mixed.yaml").write_text(MIXED)
+    bnnsearch("run", "mixed.yaml", "--executor", "local", cwd=tmp_path)
+    (study,) = tmp_path.glob("runs/mixed/*")
+    front = json.loads((study / "report/front.json").read_text())["trials"]
+    results = {result.number: result for result in read_results(study / "results.jsonl")}
+    assert {result.config["method"]["name"] for result in results.values()} == {"ste", "inertia"}
+    assert {results[row["trial"]].config["name"] for row in front} == {"gradient", "evolution"}
