@@ -205,6 +205,8 @@ def test_incremental_scoring_spends_less_than_fresh_passes(digits: Dataset) -> N
         ({"method": {"name": "ste"}}, "need each other, but got model xor_mlp with method ste"),
         ({"recu": {}}, "but got recu"),
         ({"data": {"name": "digits", "augment": ["shift", "cutout"]}}, "but got data.augment cutout"),
+        ({"data": {"name": "digits", "augment": [{"name": "shift", "pixels": 3}]}}, "at most 2 pixels, but got data"),
+        ({"data": {"name": "digits", "batch_size": 30_000}, "method": {"name": "inertia", "voters": 2}}, "got 60000"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(change: dict[str, Any], message: str) -> None:

@@ -14,6 +14,12 @@ from pydantic import Field
 
 from bnnsearch.config.base import Fraction, Settings
 
+MOST_SHIFT = 2
+"""Pixels by which images may be shifted: all shifted versions are kept, packed."""
+
+MOST_VOTES = 32_767
+"""Images whose errors are summed at once: the largest 16-bit integer."""
+
 Probability = Annotated[float, Field(gt=0, le=0.5)]
 Margin = Annotated[int, Field(ge=1, le=4096)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -35,10 +41,10 @@ class PerturbingConfig(Settings):
             `plain` does a fresh forward pass.
     """
 
-    flip_probability: Probability = 2e-6
+    flip_probability: Probability = 3e-6
     flip_decay: Share = 1.0
     generations_per_epoch: Generations = 1000
-    samples: Annotated[int, Field(ge=1)] | None = 10_000
+    samples: Annotated[int, Field(ge=1)] | None = 2500
     fitness: Literal["hits", "margin"] = "margin"
     margin: Margin = 32
     evaluation: Literal["incremental", "plain"] = "incremental"

@@ -252,7 +252,7 @@ class XorMlpConfig(Settings):
     """
 
     name: Literal["xor_mlp"] = "xor_mlp"
-    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=4)] = (512,)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Field(min_length=1, max_length=4)] = (512,)
     bits_per_label: Annotated[int, Field(ge=1, le=4096)] = 64
     thresholds: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1, max_length=16)] = (128,)
     crop: Annotated[int, Field(ge=0, le=256)] = 0

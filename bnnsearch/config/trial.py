@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
-from bnnsearch.config.data import DataConfig
+from bnnsearch.config.data import DataConfig, ShiftConfig
 from bnnsearch.config.distill import DistillConfig
-from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod, InertiaConfig
 from bnnsearch.config.method import BmdConfig, MethodConfig, SteConfig, method_epochs
 from bnnsearch.config.model import ModelConfig, XorMlpConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
@@ -62,10 +62,21 @@ class TrialConfig(Settings):
         if not evolves:
             return self
         extras = [name for name in ("recu", "precision", "distill") if getattr(self, name) is not None]
-        extras += [f"data.augment {step.name}" for step in self.data.augment if step.name != "shift"]
+        extras += [
+            f"data.augment {step.name}"
+            for step in self.data.augment
+            if not (isinstance(step, ShiftConfig) and step.pixels <= MOST_SHIFT)
+        ]
         if extras:
             raise ValueError(
-                f"method {self.method.name} works on bits and knows only the augmentation shift, but got {extras[0]}"
+                f"method {self.method.name} works on bits packed once and knows only the augmentation shift, "
+                f"by at most {MOST_SHIFT} pixels, but got {extras[0]}"
+            )
+        together = self.data.batch_size * (self.method.voters if isinstance(self.method, InertiaConfig) else 1)
+        if together > MOST_VOTES:
+            raise ValueError(
+                f"data.batch_size, times method.voters, <= {MOST_VOTES} must hold for {self.method.name}, "
+                f"whose counters have 16 bits, but got {together}"
             )
         return self
 

@@ -82,8 +82,11 @@ class Elitist:
                 if happens(generator, self._crossover):
                     other = toolbox.clone(self._elite[generator.integers(len(self._elite))])
                     toolbox.mate(child, other)
+                    settle(*toolbox.mutate(child))
+                else:
+                    toolbox.mutate(child)
                 child.ancestors = parent.score
-                children.extend(toolbox.mutate(child))
+                children.append(child)
         return children
 
     def _mixed(self, evaluate: Any, individuals: Sequence[Individual]) -> list[int]:

@@ -32,11 +32,11 @@ NEVER = 32767
 """Distance of a neuron that does not exist: no majority reaches it."""
 
 HITS, LEADS, UPDATES = range(3)
-"""Entries of `Block.totals`: correct samples, sum of the clipped leads, counts updated so far."""
+"""Entries of `Kept.totals`: correct samples, sum of the clipped leads, counts updated so far."""
 
 
-class Block(NamedTuple):
-    """What is kept of the parent on a block of samples.
+class Kept(NamedTuple):
+    """What is kept of the parent on a block of samples, or, with a first axis of blocks, on many.
 
     Attributes:
         inputs: input bits as +-1, each (samples,), one after the other.
@@ -47,7 +47,7 @@ class Block(NamedTuple):
         judged: whether each sample is correct, and its clipped lead, (samples, 2).
         totals: see above.
         signs: the parent's weights of the later layers as +-1, one layer after the other, each (inputs, neurons); 0 in
-            the padding. Blocks share it.
+            the padding. Blocks share this and what follows.
         places: start of each layer in `deep` and in `signs`, and its rounded number of neurons, (layers, 3).
         groups: word of output bits and label, for every label that has bits in a word, (groups, 2).
         group_masks: these bits, (groups,).
@@ -66,24 +66,8 @@ class Block(NamedTuple):
     group_masks: Words
 
 
-class Kept(NamedTuple):
-    """`Block`s side by side: every array but the last four has a first axis of blocks."""
-
-    inputs: Signs
-    first: Counts
-    deep: Counts
-    votes: Counts
-    labels: Integers
-    judged: Integers
-    totals: Integers
-    signs: Signs
-    places: Integers
-    groups: Integers
-    group_masks: Words
-
-
 def keep(layout: Layout, columns: Words, labels: Integers, classes: int) -> Kept:
-    """Room for the counts of samples given as columns (blocks, words, samples) and labels (blocks, samples)."""
+    """Room for the counts of blocks of samples: columns (blocks, words, samples) and labels (blocks, samples)."""
     blocks, _, size = columns.shape
     widths = [padded(outputs, GROUP) for outputs in layout.sizes[1:]]
     deep = np.cumsum([0, 0, *(size * width for width in widths[1:])])
@@ -131,9 +115,9 @@ def rebuild(kept: Kept, layout: Layout, columns: Words, genome: Words, margin: i
 
 
 @compiled
-def block_of(kept: Kept, index: int) -> Block:
+def block_of(kept: Kept, index: int) -> Kept:
     """One block; its arrays are views."""
-    return Block(
+    return Kept(
         kept.inputs[index],
         kept.first[index],
         kept.deep[index],
@@ -149,7 +133,7 @@ def block_of(kept: Kept, index: int) -> Block:
 
 
 @compiled
-def fill_block(block: Block, table: Integers, columns: Words, genome: Words, margin: int) -> None:
+def fill_block(block: Kept, table: Integers, columns: Words, genome: Words, margin: int) -> None:
     """Count a block's distances and votes by a forward pass and judge its samples."""
     values, size = columns, columns.shape[1]
     for layer in range(table.shape[0]):
@@ -180,7 +164,7 @@ def fill_block(block: Block, table: Integers, columns: Words, genome: Words, mar
 
 
 @compiled
-def rejudge(block: Block, sample: int, margin: int) -> None:
+def rejudge(block: Kept, sample: int, margin: int) -> None:
     """Bring a sample's correctness and lead up to date with its votes."""
     if block.labels[sample] < 0:
         return
@@ -193,7 +177,7 @@ def rejudge(block: Block, sample: int, margin: int) -> None:
 
 
 @compiled
-def spread(block: Block, table: Integers, sample: int, layer: int, change: tuple[int, int]) -> list[tuple[int, int]]:
+def spread(block: Kept, table: Integers, sample: int, layer: int, change: tuple[int, int]) -> list[tuple[int, int]]:
     """Carry one changed activation of one sample through the layers from `layer` to the last but one.
 
     Args:
@@ -231,7 +215,7 @@ def spread(block: Block, table: Integers, sample: int, layer: int, change: tuple
 
 @compiled
 def change_samples(
-    block: Block, table: Integers, layer: int, changes: tuple[int, int, np.uint64, np.uint64], margin: int
+    block: Kept, table: Integers, layer: int, changes: tuple[int, int, np.uint64, np.uint64], margin: int
 ) -> None:
     """Carry a changed activation of several samples to their votes and judge these samples.
 
@@ -269,7 +253,7 @@ def change_samples(
 
 
 @compiled
-def flip_first(block: Block, table: Integers, weight: tuple[int, int], sign: int, margin: int) -> None:
+def flip_first(block: Kept, table: Integers, weight: tuple[int, int], sign: int, margin: int) -> None:
     """Flip a weight (neuron, input) of the first layer, whose value is `sign`."""
     neuron, source = weight
     samples, half = block.labels.size, table[0, INPUTS] >> 1
@@ -282,7 +266,7 @@ def flip_first(block: Block, table: Integers, weight: tuple[int, int], sign: int
 
 
 @compiled
-def flip_deep(block: Block, table: Integers, layer: int, weight: tuple[int, int], margin: int) -> None:
+def flip_deep(block: Kept, table: Integers, layer: int, weight: tuple[int, int], margin: int) -> None:
     """Flip a weight (neuron, input) of a later layer; also in `signs`."""
     neuron, source = weight
     samples, half, half_before = block.labels.size, table[layer, INPUTS] >> 1, table[layer - 1, INPUTS] >> 1
@@ -319,7 +303,7 @@ def weight_at(table: Integers, bit: int) -> tuple[int, int, int]:
 
 
 @compiled
-def flip(block: Block, table: Integers, genome: Words, places: Integers, rule: tuple[int, bool]) -> None:
+def flip(block: Kept, table: Integers, genome: Words, places: Integers, rule: tuple[int, bool]) -> None:
     """Flip the weights at bits `places` of the genome, or flip them back.
 
     Args:

@@ -13,6 +13,8 @@ from bnnsearch.core.data import AnySplit, DataError, Dataset, Split
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.kernels.popcount import Words, padded
 
+MOST_INPUTS = 32_767
+
 BLOCK = 128
 """Samples per block of an evaluation: their bits stay in the first-level cache."""
 
@@ -89,16 +91,19 @@ def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[Augmentatio
         augment: at most shifts; all shifted versions of the training images are packed.
 
     Raises:
-        DataError: the images are streamed, or cropped to nothing.
+        DataError: the images are streamed, cropped to nothing, or too large.
     """
     if binarizer.crop * 2 >= min(data.shape[1:]):
         raise DataError(f"model.crop * 2 < image size must hold, but got {binarizer.crop} * 2 >= {min(data.shape[1:])}")
+    inputs = binarizer.inputs(data.shape)
+    if inputs > MOST_INPUTS:
+        raise DataError(f"at most {MOST_INPUTS} bits per image fit 16-bit counts, but these have {inputs}")
     train, train_labels = _arrays(data.train)
     reach = sum(step.pixels for step in augment if step.name == "shift")
     steps = sorted(range(-reach, reach + 1), key=abs)
     rows = np.concatenate([binarizer.rows(train, (down, right)) for down in steps for right in steps])
     val, test = (to_blocks(binarizer.rows(images), labels) for images, labels in map(_arrays, (data.val, data.test)))
-    return Samples(rows, train_labels, val, test, data.classes, binarizer.inputs(data.shape), binarizer)
+    return Samples(rows, train_labels, val, test, data.classes, inputs, binarizer)
 
 
 def _arrays(split: AnySplit) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -69,8 +69,10 @@ class Scorer:
 
     def _score_family(self, family: list[Individual]) -> NDArray[np.int64]:
         """Correct images and summed leads, (n, 2), of individuals that have one parent."""
-        if self._kept and max(len(child.flips) for child in family) < FAR:
-            self._adopt(family[0].parent)
+        parent, most = family[0].parent, max(len(child.flips) for child in family)
+        alone = most == 0 and parent is not self._parent  # not worth the counts: it may have no children
+        if self._kept and most < FAR and not alone:
+            self._adopt(parent)
             return self._score_children(family)
         genomes = np.stack([child.genome for child in family])
         table, rule = self._problem.layout.table, (self._problem.samples.classes, self._config.margin)
@@ -91,8 +93,7 @@ class Scorer:
         if genome is self._parent:
             return
         layout, margin, threads = self._problem.layout, self._config.margin, self._problem.threads
-        differ = self._parent is not None and popcount_all(self._parent ^ genome)
-        if self._parent is not None and differ < FAR:
+        if self._parent is not None and popcount_all(self._parent ^ genome) < FAR:
             places = ones_of(self._parent ^ genome)
             threads.run(adopt_child, [(kept, layout.table, self._parent, places, margin) for kept in self._kept])
         else:
