@@ -42,7 +42,7 @@ from ray.cluster_utils import Cluster
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.search.coordinator import Coordinator
 from bnnsearch.search.ray import REPORT, RayExecutor
 from bnnsearch.search.storage import open_ledger
@@ -87,6 +87,7 @@ def connected_nodes(count: int, *, slots: int) -> Iterator[None]:
         tempfile.TemporaryDirectory(prefix="bnn", dir="/tmp", ignore_cleanup_errors=True) as temp,
         patch.dict(os.environ, {"RAY_TMPDIR": temp}),
     ):
+        (Path(temp) / "ray").mkdir()  # where Ray notes the address of a machine's newest cluster: not our neighbours'
         cluster = Cluster()
         for node in range(count):
             place = {"temp_dir": temp, "include_dashboard": False} if node == 0 else {}
@@ -162,18 +163,6 @@ def measure_ceiling(*, slots: int, trials: int) -> Row:
     return {"part": "ceiling", "slots": slots, "trials": trials, "trials per s": rate, "reports per s": rate * EPOCHS}
 
 
-def measure_ceiling(*, slots: int, trials: int) -> Row:
-    """Trials that take no time: how many the driver can start, hear and end in a second."""
-    asleep = tune.with_parameters(Sleeper, seconds=0.0)
-    with tempfile.TemporaryDirectory() as temp, connected_nodes(1, slots=slots):
-        space = space_of(Path(temp), trials=trials)
-        with patch.object(tune, "with_parameters", lambda actor, job: asleep):  # noqa: ARG005
-            outcome = run_study(space, study_dir=Path(temp) / "study", executor=RayExecutor(slots=slots))
-    starts = sorted(span(result)[0] for result in outcome.results)[slots:]  # when all workers were there
-    rate = (len(starts) - 1) / (starts[-1] - starts[0])
-    return {"part": "ceiling", "slots": slots, "trials": trials, "trials per s": rate, "reports per s": rate * EPOCHS}
-
-
 def measure_decisions(sampler: str, *, trials: int, at_once: int) -> list[Row]:
     """Rows for each eighth of the trials: processor time per trial and memory of the driver."""
     chance = random.Random(0)
@@ -229,6 +218,7 @@ def measure_training(count: int, *, slots: int, trials: int, epochs: int) -> Row
         began = time.time()
         outcome = run_study(space, study_dir=Path(temp) / "study", executor=RayExecutor(slots=slots))
         wall = time.time() - began
+    assert all(result.state is TrialState.COMPLETE for result in outcome.results), outcome.results
     best = max(result.metrics["val_acc"] for result in outcome.results)
     return {"part": "train", "nodes": count, "slots": slots, "trials": len(outcome.results), "best val_acc": best,
             "s in all": wall}  # fmt: skip
@@ -293,7 +283,8 @@ def main() -> None:
         sign = ">=" if each["better"] == "higher" else "<="
         print(f"{'met   ' if met else 'MISSED'} {each['name']}: {each['value']:.3f} {sign} {each['target']:g}")
     if arguments.json:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, load {load} at the end"
         versions = {name: version(name) for name in ("ray", "optuna", "torch", "numpy")}
         report = {"machine": machine, "versions": versions, "rows": rows, "targets": targets}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
