@@ -18,6 +18,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 from test_cluster_files import filled
 
+from bnnsearch.cluster.account import account_lines
 from bnnsearch.cluster.files import LauncherFile, load_cluster
 from bnnsearch.cluster.launch import head_address
 
@@ -102,6 +103,11 @@ def test_what_is_launched_is_what_the_file_says_and_nothing_but_ssh_is_open(
     name: str, aws: Any, tmp_path: Path
 ) -> None:
     cluster = our_file(aws, name, tmp_path)
+    first_line, *quotas = account_lines(cluster)
+    assert first_line.startswith("AWS account 123456789012 as ")
+    market = "spot" if name == "aws-spot.yaml" else "on demand"
+    needed = 4 * (16 if name == "aws-spot.yaml" else 4)  # a g5.xlarge has four
+    assert f"quota of {market} G vCPUs: not visible to these credentials; the cluster needs {needed}" in quotas
     assert head_address(cluster) is None
     first = launched_head(aws, cluster)
     launched_worker(cluster)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
 
+from bnnsearch.cluster.account import account_lines
 from bnnsearch.cluster.backend import Backend
 from bnnsearch.cluster.files import AddressFile, ClusterFile, LauncherFile, RayJobFile, SlurmFile
 from bnnsearch.cluster.kubernetes import KubernetesJobs
@@ -28,11 +29,12 @@ def plan_lines(cluster: ClusterFile, study: StudyConfig) -> list[str]:
 
     Raises:
         InputError: the study cannot run there.
+        EnvironmentProblem: the provider does not know us, or allows us less than that.
     """
     driver_options(cluster, study)
     match cluster:
         case LauncherFile():
-            return plan_of(cluster, study.resources.per_trial).describe(study)
+            return [*plan_of(cluster, study.resources.per_trial).describe(study), *account_lines(cluster)]
         case AddressFile():
             return [f"cluster at {cluster.settings.address}: it stands already, and is not ours to end"]
         case RayJobFile():
@@ -134,7 +136,10 @@ def _launched(cluster: LauncherFile, folder: StudyFolder, *, start: bool) -> Ite
     if head_address(cluster) is None:
         if not start:
             raise EnvironmentProblem(f"cluster {cluster.name} does not run; `bnnsearch resume {folder.path}` starts it")
-        launch(cluster, log)
+        try:
+            launch(cluster, log)
+        except EnvironmentProblem as problem:
+            raise EnvironmentProblem(f"{problem}; to end what was started: bnnsearch down {folder.path}") from problem
     with tunnel(cluster, log) as address:
         yield address
 

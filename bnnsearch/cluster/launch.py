@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 
@@ -66,7 +67,8 @@ def tunnel(cluster: LauncherFile, log: Path) -> Iterator[str]:
         _await_port(port, ssh, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(ssh.pid, 15)
+        with suppress(ProcessLookupError):
+            os.killpg(ssh.pid, signal.SIGTERM)
         ssh.wait()
 
 
