@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 
 
 @pytest.fixture(autouse=True)

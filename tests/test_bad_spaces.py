@@ -131,8 +131,8 @@ SETTINGS = {
     "unknown method": ("ste}", f"{HERE}stee}}", "trial.method: unknown name 'stee', did you mean 'ste'?"),
     "unknown model": ("mlp", f"{HERE}transformer", "trial.model: unknown name 'transformer'"),
     "unknown sampler": (
-        *("budget", f"sampler: {{name: {HERE}nsga}}\nbudget"),
-        "sampler: unknown name 'nsga', did you mean 'nsga2'?",
+        *("budget", f"sampler: {{name: {HERE}nsga-2}}\nbudget"),
+        "sampler: unknown name 'nsga-2', did you mean 'nsga2'?",
     ),
     "no name": (METHOD, f"{HERE}method: {{}}", "trial.method.name: required, but missing; allowed: ste, "),
     "no budget": ("version: 1\n", f"{HERE}version: 1\n", "budget: required, but missing"),

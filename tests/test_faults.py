@@ -52,7 +52,6 @@ def driver(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, str(Path(__file__).with_name("search_driver.py")), str(folder), *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         start_new_session=True,
     )
     try:

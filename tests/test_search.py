@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,10 +26,9 @@ from bnnsearch.search.worker import BuildTrainer
 
 @pytest.fixture(scope="session")
 def small_ray() -> Iterator[None]:
-    """One Ray of two cores for all tests; its workers find the fixtures."""
+    """One Ray of two cores for all tests."""
     import ray
 
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     yield
     ray.shutdown()
