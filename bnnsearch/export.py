@@ -211,14 +211,15 @@ def _dump(tree: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.representer import SafeRepresenter
 
-    class ExplicitNull(SafeRepresenter):
-        """Writes None as `null` instead of nothing."""
+    class Plain(SafeRepresenter):
+        """None as `null` instead of nothing, a setting a line."""
 
-    ExplicitNull.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    Plain.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    Plain.add_representer(dict, lambda to, each: to.represent_mapping("tag:yaml.org,2002:map", each, flow_style=False))
     yaml = YAML(typ="safe", pure=True)
-    yaml.Representer = ExplicitNull
+    yaml.Representer = Plain
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None there
-    yaml.default_flow_style = None  # lists and mappings of plain values stand on one line
+    yaml.default_flow_style = None  # lists of plain values stand on one line
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
     text = StringIO()

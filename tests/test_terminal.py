@@ -64,8 +64,8 @@ def test_plain_view_prints_one_line_per_ended_trial_with_its_reason(progress: St
             tell(progress, result)
             view.trial_finished(result)
     assert text.getvalue().splitlines() == [
-        "[1/4] trial 0 complete val_acc=0.9000 memory_bytes=2k in 2 s; front 1; optimizer.adam.lr=0.0123",
-        "[2/4] trial 1 failed in 2 s; loss is nan [after] epoch 2; front 1; optimizer.adam.lr=0.0123",
+        "[1/4] trial 0 complete val_acc=0.9000 memory_bytes=2k in 2 s; front 1; lr=0.0123",
+        "[2/4] trial 1 failed in 2 s; loss is nan [after] epoch 2; front 1; lr=0.0123",
     ]
 
 
@@ -121,4 +121,6 @@ def test_numbers_as_a_person_reads_them() -> None:
     assert range_text(None) == "not known yet"
     assert range_text((60, 120)) == "1 min 00 s to 2 min 00 s"
     assert params_text({"a": 1.23456, "b": "adam"}) == "a=1.23 b=adam"
-    assert params_text({"name": "x" * 90}, width=10) == "name=xxxx…"
+    assert params_text({"method.bnew.lambda_rate": 2.0, "model.hidden": [64, 32]}) == "lambda_rate=2 hidden=[64,32]"
+    two = {"optimizer.adam.lr": 0.1, "teacher.lr": 0.2, "plan.epochs": 3}
+    assert params_text(two) == "optimizer.adam.lr=0.1 teacher.lr=0.2 epochs=3"

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.terminal.text import metric_text
+from bnnsearch.terminal.text import metric_text, params_text
 
 
 def front_table(front: ParetoFront) -> Table:
     """The trials on the front, the best of the first objective first; the knee is marked."""
     table = Table(
-        title=f"Pareto front: {len(front.results)} of {len(front.candidates)} finished trials", title_justify="left"
+        title=f"Pareto front: {len(front.results)} of {len(front.candidates)} finished trials",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
-    table.add_column("trial", justify="right")
+    table.add_column("trial", no_wrap=True)
     for objective in front.objectives:
-        table.add_column(f"{objective.metric} ({objective.mode})", justify="right")
+        table.add_column(f"{objective.metric}\n({objective.mode})", justify="right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
     for result in front.results:
         knee = " knee" if result is front.knee else ""
         values = [metric_text(objective.metric, result.metrics[objective.metric]) for objective in front.objectives]
-        params = " ".join(
-            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in result.params.items()
-        )
-        table.add_row(f"{result.number}{knee}", *values, params)
+        table.add_row(f"{result.number}{knee}", *values, params_text(result.params))
     return table
 
 

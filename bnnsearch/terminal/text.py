@@ -41,11 +41,12 @@ def range_text(span: tuple[float, float] | None) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def params_text(params: Mapping[str, Any], width: int = 60) -> str:
-    """Sampled parameters in one line of at most `width` characters."""
-    text = " ".join(f"{name}={_short(value)}" for name, value in params.items())
-    return text if len(text) <= width else text[: width - 1] + "…"
+def params_text(params: Mapping[str, Any]) -> str:
+    """Sampled parameters in one line, each by the last part of its name where no other ends in the same."""
+    last = [name.rpartition(".")[2] for name in params]
+    short = {name: end if last.count(end) == 1 else name for name, end in zip(params, last, strict=True)}
+    return " ".join(f"{short[name]}={_short(value)}" for name, value in params.items())
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace(" ", "")

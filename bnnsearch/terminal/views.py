@@ -98,7 +98,7 @@ class LiveView:
             for objective in self._progress.study.objectives
         ]
         state = Text(result.state.value + (" *" if on_front else ""), style=style)
-        return [str(result.number), state, *cells, result.reason or params_text(result.params, 200)]
+        return [str(result.number), state, *cells, result.reason or params_text(result.params)]
 
     def _under_way(self, number: int, running: Running) -> list[RenderableType]:
         cells = [
