@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from bnnsearch.config.data import Cifar10Config, DataConfig, ImageFolderConfig, MnistConfig
 from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
@@ -30,6 +32,7 @@ from bnnsearch.config.model import (
     XnornetConfig,
 )
 from bnnsearch.core.binarize import sign
+from bnnsearch.core.data import Split, load_data
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, RPReLU, RSign, ShiftedHardtanh, Sign, binary_layers
 from bnnsearch.core.models.build import build_model
 from bnnsearch.errors import InputError
@@ -55,8 +58,8 @@ def random_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.
 
 
 @torch.no_grad()
-def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """Random batch norm, a third of it falling, with statistics of random images."""
+def settle(module: nn.Module, shape: tuple[int, int, int], images: np.ndarray | None = None) -> nn.Module:
+    """Random batch norm, a third of it falling, with the statistics of images, random ones unless they are given."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(part.weight, 0.5)
@@ -67,7 +70,7 @@ def settle(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
             nn.init.normal_(part.out, std=0.3)
         if isinstance(part, RSign):
             nn.init.normal_(part.bias, std=0.3)
-    module.train()(normalised(random_images(64, shape, seed=1)))
+    module.train()(normalised(random_images(64, shape, seed=1) if images is None else images))
     return module.eval()
 
 
@@ -95,8 +98,8 @@ def sums(module: nn.Module, images: np.ndarray) -> tuple[dict[str, np.ndarray], 
             hook.remove()
 
 
-def check_equal(module: nn.Module, shape: tuple[int, int, int], count: int = 9) -> PackedModel:
-    images = random_images(count, shape)
+def check_equal(module: nn.Module, shape: tuple[int, int, int], images: np.ndarray | None = None) -> PackedModel:
+    images = random_images(9, shape) if images is None else images
     packed = pack(module, shape)
     expected, logits = sums(module, images)
     for name, found in packed.values(images, list(expected)).items():
@@ -154,6 +157,55 @@ def test_every_digit_gets_the_label_torch_gives_it(config: ModelConfig) -> None:
     with torch.no_grad():
         expected = module(normalised(images)).argmax(1)
     np.testing.assert_array_equal(pack(module, shape).predict(images, threads=2), expected)
+
+
+REAL: list[ModelConfig] = [
+    MlpConfig(),
+    CnnConfig(),
+    Resnet20Config(),
+    BrnConfig(),
+    Resnet18Config(),
+    VggSmallConfig(),
+    XnornetConfig(stem="small", width=0.5),
+    Bireal18Config(stem="small"),
+    Realtobinary18Config(stem="small"),
+    ReactnetAConfig(stem="small"),
+]
+
+
+def real_test_set(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images to settle the batch norm on, and the test images, of a data set below BNN_DATA; CIFAR-10 also as JPEG."""
+    root = Path(os.environ.get("BNN_DATA", "."))
+    config: DataConfig
+    if name == "mnist" and (root / "MNIST/raw").exists():
+        config = MnistConfig(root=str(root))
+    elif name == "cifar10" and (root / "cifar-10-batches-py").exists():
+        config = Cifar10Config(root=str(root))
+    elif name == "cifar10" and (root / "cifar10-jpeg/test").exists():
+        config = ImageFolderConfig(root=str(root / "cifar10-jpeg"))
+    else:
+        pytest.skip(f"BNN_DATA names no folder with {name}")
+    data = load_data(config)
+    assert isinstance(data.train, Split)
+    assert isinstance(data.test, Split)
+    return data.train.images[:256].numpy(), data.test.images.numpy()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+@pytest.mark.parametrize("config", REAL, ids=lambda value: value.name)
+def test_every_image_of_real_test_sets_gets_the_label_torch_gives_it(config: ModelConfig, name: str) -> None:
+    torch.manual_seed(0)
+    train, test = real_test_set(name)
+    shape = (train.shape[1], train.shape[2], train.shape[3])
+    module = settle(build_model(config, shape=shape, classes=10), shape, train)
+    check_equal(module, shape, test[:500])
+    packed = pack(module, shape)
+    with torch.no_grad():
+        expected = np.concatenate([module(normalised(part)).argmax(1) for part in np.array_split(test, 50)])
+    assert len(np.unique(expected)) > 1
+    np.testing.assert_array_equal(packed.predict(test, threads=2), expected)
 
 
 @settings(max_examples=60, deadline=None)
