@@ -1,6 +1,6 @@
 """What training without floating point reaches on MNIST: the thesis's three algorithms, their literal forms, inertia.
 
-    uv run python benchmarks/evolution_mnist.py --data DIR [--seconds 300] [--seeds 3] [--algorithms NAME ...]
+    uv run python benchmarks/evolution_mnist.py --data DIR [--seconds 300] [--seeds 0 1 2] [--algorithms NAME ...]
                                                 [--clock wall|processor] [--quick] [--json FILE]
 
 DIR holds `MNIST/raw` as torchvision lays it out. Every run trains for its share of `--seconds`, on as many threads as
@@ -153,26 +153,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("BNN_DATA", "data")), help="MNIST/raw is here")
     parser.add_argument("--seconds", type=float, default=FULL_SECONDS, help="time of the longest runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--algorithms", nargs="+", choices=RUNS, default=list(RUNS), metavar="NAME")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what the seconds are")
     parser.add_argument("--quick", action="store_true", help=f"one seed, {QUICK_SECONDS:.0f} seconds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
     options = parser.parse_args()
     if options.quick:
-        options.seconds, options.seeds = QUICK_SECONDS, 1
+        options.seconds, options.seeds = QUICK_SECONDS, [0]
     try:
         data = load_data(trial(RUNS["naive"], options.data, 1, 0).data)
     except DataError as error:
         sys.exit(f"{error}\nname the folder that holds MNIST/raw with --data or BNN_DATA")
     threads = torch.get_num_threads()
-    print(f"{options.seconds:.0f} s ({options.clock}), {threads} threads, {options.seeds} seeds; per cent")
+    print(f"{options.seconds:.0f} s ({options.clock}), {threads} threads, seeds {options.seeds}; per cent")
     header = (f"{'algorithm':26}", f"{'test accuracy':>14}", *(f"{name:>7}" for name in ("valid.", "thesis", "epochs")))
     print(*header, f"{'wall s':>7} {'CPU s':>7}")
     rows, targets = [], []
     for name in options.algorithms:
         run = RUNS[name]
-        results = [train(run, options, data, seed) for seed in range(options.seeds)]
+        results = [train(run, options, data, seed) for seed in options.seeds]
         rows.append(row(name, run, results))
         show(rows[-1])
         if run.target is not None and options.seconds >= FULL_SECONDS:
