@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -346,22 +347,40 @@ def test_images_of_another_shape_are_refused() -> None:
         packed.logits(np.zeros((2, 1, 8, 9), np.uint8))
 
 
-def test_a_model_predicts_where_torch_is_not_installed(tmp_path) -> None:
-    torch.manual_seed(0)
-    shape = (1, 8, 8)
-    packed = pack(settle(build_model(MlpConfig(), shape=shape, classes=10), shape), shape)
-    packed.save(tmp_path / "model.bnn")
-    images = random_images(5, shape)
-    np.save(tmp_path / "images.npy", images)
+def labels_elsewhere(packed: PackedModel, images: np.ndarray, folder: Path, **environment: str) -> list[int]:
+    """What a process without torch predicts."""
+    packed.save(folder / "model.bnn")
+    np.save(folder / "images.npy", images)
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import numpy as np\n"
         "from bnnsearch.packed.model import PackedModel\n"
-        f"print(*PackedModel.load({str(tmp_path / 'model.bnn')!r})"
-        f".predict(np.load({str(tmp_path / 'images.npy')!r})))"
+        f"print(*PackedModel.load({str(folder / 'model.bnn')!r})"
+        f".predict(np.load({str(folder / 'images.npy')!r})))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert [int(label) for label in done.stdout.split()] == packed.predict(images).tolist()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | environment
+    )
+    return [int(label) for label in done.stdout.split()]
+
+
+def test_a_model_predicts_where_torch_is_not_installed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = (1, 8, 8)
+    packed = pack(settle(build_model(MlpConfig(), shape=shape, classes=10), shape), shape)
+    images = random_images(5, shape)
+    assert labels_elsewhere(packed, images, tmp_path) == packed.predict(images).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="names an x86 processor")
+def test_a_processor_without_vector_popcount_gives_the_same_labels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = (3, 16, 16)
+    packed = pack(settle(build_model(Resnet20Config(), shape=shape, classes=10), shape), shape)
+    images = random_images(70, shape)
+    plain = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2", "NUMBA_CACHE_DIR": str(tmp_path)}
+    assert labels_elsewhere(packed, images, tmp_path, **plain) == packed.predict(images).tolist()
 
 
 def test_latency_ranks_networks_by_their_work() -> None:
