@@ -30,6 +30,7 @@ _RUNS = click.option(
 )
 _STUDY = click.argument("study", type=_DIRECTORY, required=False)
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
+_REGISTER = click.option("--register", metavar="NAME", help="Name of the registered model [default: the study's].")
 _EXECUTOR = click.option(
     "--executor",
     type=click.Choice(["ray", "local"]),
@@ -176,25 +177,37 @@ def status(study: Path | None, runs: Path, as_json: bool) -> int:
 
 
 @main.command()
-@_STUDY
+@click.argument("studies", metavar="[STUDY]...", type=_DIRECTORY, nargs=-1)
 @_RUNS
-def report(study: Path | None, runs: Path) -> int:
-    """Write the report of a finished, running or interrupted search into its folder.
+@click.option(
+    "-o", "--out", type=_FILE, default=Path("comparison.html"), show_default=True, help="Of several studies: the file."
+)
+def report(studies: tuple[Path, ...], runs: Path, out: Path) -> int:
+    """Write the report of a finished, running or interrupted search into its folder; of several, compare their fronts.
 
-    Example: bnnsearch report && open runs/digits_quickstart/*/report/report.html
+    Example: bnnsearch report runs/digits_quickstart/*
     """
     from bnnsearch.commands import search
 
-    return search.report(study, runs=runs)
+    if len(studies) > 1:
+        return search.compare(studies, out=out)
+    return search.report(studies[0] if studies else None, runs=runs)
 
 
 @main.command()
 @_STUDY
 @_RUNS
 @click.option("--knee", is_flag=True, help="Take the knee of the front.")
-@click.option("--best", metavar="METRIC", help="Take the best of one objective.")
+@click.option("--best", metavar="METRIC", help="Take the best in a metric.")
 @click.option("--trial", "number", type=click.IntRange(min=0), help="Take this trial.")
+@click.option("--run-id", metavar="ID", help="Take the trial of this run in MLflow.")
 @click.option("--where", multiple=True, metavar="LIMIT", help='Only trials within it, such as "memory_bytes<=20000".')
+@click.option(
+    "--confirm", type=click.IntRange(min=0), default=0, metavar="N", help="Train it again with N other seeds."
+)
+@_REGISTER
+@click.option("--alias", default="candidate", show_default=True, help="The new version's alias.")
+@click.option("--no-register", is_flag=True, help="Leave MLflow's registry alone.")
 @click.option("-o", "--out", type=_FILE, default=Path("best.yaml"), show_default=True, help="The file to write.")
 def export(
     *,
@@ -203,40 +216,64 @@ def export(
     knee: bool,
     best: str | None,
     number: int | None,
+    run_id: str | None,
     where: tuple[str, ...],
+    confirm: int,
+    register: str | None,
+    alias: str,
+    no_register: bool,
     out: Path,
 ) -> int:
-    """Write one configuration of the front as a file that `train` takes.
+    """Write one configuration of the front as a file that `train` takes; by default what the space's `select` says.
 
-    Example: bnnsearch export --where "memory_bytes<=20000" --best val_acc
+    Example: bnnsearch export --where "memory_bytes<=20000" --best val_acc --confirm 3
     """
-    if sum((knee, best is not None, number is not None)) > 1:
-        raise click.UsageError("at most one of --knee, --best and --trial")
+    if sum((knee, best is not None, number is not None, run_id is not None)) > 1:
+        raise click.UsageError("at most one of --knee, --best, --trial and --run-id")
     from bnnsearch.commands import result
     from bnnsearch.export import Selection
 
+    selection = Selection("knee") if knee else None
+    if run_id is not None:
+        study, number = result.study_of_run(run_id, study, runs)
     if best is not None:
-        selection = Selection("best", metric=best, where=where)
+        selection = Selection("best", metric=best)
     elif number is not None:
-        selection = Selection("trial", number=number, where=where)
-    else:
-        selection = Selection(where=where)
-    return result.export(study, runs=runs, selection=selection, out=out)
+        selection = Selection("trial", number=number)
+    then = result.Confirmation(confirm, registered=not no_register, register_as=register, alias=alias)
+    return result.export(study, runs=runs, selection=selection, where=where, then=then, out=out)
 
 
 @main.command()
 @click.argument("config", type=_FILE)
 @click.option("-o", "--out", type=_DIRECTORY, default=Path("trained"), show_default=True, help="The run's folder.")
 @click.option("--device", help="torch device [default: cuda where there is one, else cpu].")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train with so many seeds.")
+@_REGISTER
+@click.option("--alias", default="champion", show_default=True, help="The new version's alias.")
+@click.option("--no-track", is_flag=True, help="Leave MLflow alone.")
 @_JSON
-def train(config: Path, out: Path, device: str | None, as_json: bool) -> int:
+def train(
+    *,
+    config: Path,
+    out: Path,
+    device: str | None,
+    seeds: int,
+    register: str | None,
+    alias: str,
+    no_track: bool,
+    as_json: bool,
+) -> int:
     """Train CONFIG to its end and read the test set once; called again, it goes on from the checkpoint.
 
-    Example: bnnsearch train best.yaml
-    """
-    from bnnsearch.commands import result
+    On several GPUs: torchrun --nproc-per-node 4 -m bnnsearch train best.yaml
 
-    return result.train(config, out=out, device=device, as_json=as_json)
+    Example: bnnsearch train best.yaml --seeds 3
+    """
+    from bnnsearch.commands import production
+
+    recording = production.Recording(not no_track, register_as=register, alias=alias)
+    return production.train(config, out=out, device=device, seeds=seeds, recording=recording, as_json=as_json)
 
 
 @main.command()
@@ -299,6 +336,20 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> int:
     from bnnsearch.commands import search
 
     return search.ui(study, runs=runs, host=host, port=port)
+
+
+@main.command()
+@click.option("--clear", is_flag=True, help="Delete all of it but what is in use.")
+def cache(*, clear: bool) -> int:
+    """List what studies have left for one another: pretrained networks and teachers.
+
+    It lies in $BNNSEARCH_CACHE, else in ~/.cache/bnnsearch.
+
+    Example: bnnsearch cache --clear
+    """
+    from bnnsearch.commands import cache as kept
+
+    return kept.clear() if clear else kept.show()
 
 
 for command in COMMANDS:

@@ -295,6 +295,37 @@ def test_more_than_the_machine_has_is_refused_before_the_start(tmp_path: Path, s
     assert not (tmp_path / "study/results.jsonl").exists()
 
 
+def test_more_memory_than_the_machine_has_is_refused_before_the_start(tmp_path: Path, small_ray: None) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"per_trial\.memory must be at most .* but got 9e\+15"):
+        search(tmp_path, RayExecutor(), "resources.per_trial.memory=9000TB")
+
+
+@pytest.mark.slow
+def test_trials_on_ray_share_the_memory(tmp_path: Path, small_ray: None) -> None:
+    """Each asks for more than half of what there is: they run one after the other, as if max_concurrent were 1."""
+    import ray
+
+    half = int(ray.cluster_resources()["memory"] * 0.6)  # type: ignore[no-untyped-call]
+    diary = Diary()
+    search(tmp_path, RayExecutor(), f"resources.per_trial.memory={half}", "budget.trials=3", diary=diary)
+    order = [number for event, number, _ in diary.events if event != "epoch"]
+    assert order == [0, 0, 1, 1, 2, 2]
+
+
+def test_gpu_hours_end_the_search_and_are_counted_over_its_parts(tmp_path: Path) -> None:
+    """Two GPUs each: 0.001 hours are 1.8 s of trials, which take 0.4 s or more."""
+    overrides = ("resources.per_trial.gpu=2", "budget={trials: 50, gpu_hours: 0.001}")
+    first = search(tmp_path, LocalExecutor(), *overrides, build=trainers.SlowTrainer)
+    assert first.stopped == "gpu_hours"
+    assert 0 < len(first.results) <= 4
+
+    file = tmp_path / "study/space.yaml"
+    file.write_text(file.read_text().replace("0.001}", "0.002}"))
+    more = resume_study(tmp_path / "study", executor=LocalExecutor(), build_trainer=trainers.SlowTrainer)
+    assert more.stopped == "gpu_hours"
+    assert len(first.results) < len(more.results) <= 8
+
+
 def test_results_of_failed_trials_are_plain_json(tmp_path: Path) -> None:
     search(tmp_path, LocalExecutor(), "budget.trials=6", build=trainers.DivergingTrainer)
     for line in (tmp_path / "study/results.jsonl").read_text().splitlines():

@@ -259,6 +259,24 @@ def test_a_warm_start_takes_a_configuration_of_the_space(tmp_path: Path) -> None
         search(tmp_path / "c", f"warm_start=['{tmp_path / 'nowhere'}']")
 
 
+@pytest.mark.parametrize(
+    ("text", "count"), [("4GB", 4_000_000_000), ("1.5 GiB", 1_610_612_736), ("250MB", 250_000_000), (4096, 4096)]
+)
+def test_memory_is_read_with_its_unit(text: Any, count: int) -> None:
+    assert study(resources={"per_trial": {"memory": text}}).resources.per_trial.memory == count
+
+
+@pytest.mark.parametrize("text", ["4", "GB", "4 gigabytes", "-1GB", "0", 0])
+def test_memory_without_a_unit_or_of_nothing_is_refused(text: Any) -> None:
+    with pytest.raises(ValidationError, match=r"an amount of memory is|greater than or equal to 1"):
+        study(resources={"per_trial": {"memory": text}})
+
+
+def test_gpu_hours_need_a_gpu() -> None:
+    with pytest.raises(ValidationError, match=r"budget\.gpu_hours needs resources\.per_trial\.gpu > 0, but got 0"):
+        study(budget={"trials": 1, "gpu_hours": 2})
+
+
 def test_wrong_settings_name_what_is_allowed() -> None:
     with pytest.raises(ValidationError, match="nsga3"):
         study(sampler={"name": "bohb"})

@@ -73,6 +73,10 @@ def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, cons
             print_lines(
                 console, ["budget.wall_time is over; trials that were running can be gone on with:", f"  {resuming}"]
             )
+        case StopReason.GPU_HOURS:
+            print_lines(
+                console, ["budget.gpu_hours are spent; with more of them in its space.yaml, to go on:", f"  {resuming}"]
+            )
         case StopReason.FINISHED:
             pass
     if not front.results:

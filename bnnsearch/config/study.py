@@ -40,6 +40,28 @@ Seconds = Annotated[float, Field(ge=0), BeforeValidator(parse_duration), WithJso
 Duration = Annotated[Seconds, Field(gt=0)]
 """More than 0 seconds."""
 
+_BYTES = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_AMOUNT = rf"(\d+(?:\.\d+)?) ?({'|'.join(_BYTES)})"
+
+
+def parse_bytes(value: Any) -> Any:
+    """Bytes of an amount such as `4GB`, `1.5 GiB` or a plain number of bytes.
+
+    Raises:
+        ValueError: the text is not an amount.
+    """
+    if not isinstance(value, str):
+        return value
+    amount = re.fullmatch(_AMOUNT, value)
+    if amount is None:
+        raise ValueError(f"an amount of memory is a number with {', '.join(_BYTES)}, such as 4GB, but got {value!r}")
+    return round(float(amount[1]) * _BYTES[amount[2]])
+
+
+_BYTES_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{_AMOUNT}$"}]}
+Bytes = Annotated[int, Field(ge=1), BeforeValidator(parse_bytes), WithJsonSchema(_BYTES_SCHEMA)]
+"""Bytes of memory; read from text such as `4GB`."""
+
 
 class Objective(Settings):
     """A metric to maximise or minimise; the order in the list breaks ties."""
@@ -193,18 +215,28 @@ class BudgetConfig(Settings):
         trials: in whatever state they end; repetitions after running out of memory are not counted.
         wall_time: seconds of one `run` or `resume`.
         max_failed_trials: so many failures end the search.
+        gpu_hours: what the study's trials may hold in all, its resumed parts together; half a GPU for two hours is one.
+            A trial that is cut off counts from where it is taken up again.
     """
 
     trials: Count
     wall_time: Duration | None = None
     max_failed_trials: Count | None = None
+    gpu_hours: PositiveFloat | None = None
 
 
 class PerTrial(Settings):
-    """What one running trial holds; `cpu` is also its number of threads."""
+    """What one running trial holds.
+
+    Attributes:
+        cpu: cores; also its number of threads.
+        gpu: GPUs, or a share of one.
+        memory: bytes, such as `4GB`, that are free on a node before a trial starts there; None does not look.
+    """
 
     cpu: PositiveFloat = 1
     gpu: Annotated[float, Field(ge=0)] = 0
+    memory: Bytes | None = None
 
 
 class ResourcesConfig(Settings):
@@ -311,6 +343,12 @@ class StudyConfig(Settings):
             raise ValueError(f"sampler.name cmaes takes one objective, but got {got}; allowed: tpe, nsga2, nsga3, gp")
         if isinstance(self.sampler, GridConfig) and self.warm_start:
             raise ValueError("warm_start has no sense with sampler.name grid, which tries every configuration")
+        return self
+
+    @model_validator(mode="after")
+    def _gpu_hours_can_be_spent(self) -> Self:
+        if self.budget.gpu_hours is not None and self.resources.per_trial.gpu == 0:
+            raise ValueError("budget.gpu_hours needs resources.per_trial.gpu > 0, but got 0")
         return self
 
     @model_validator(mode="after")

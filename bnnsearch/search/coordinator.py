@@ -29,6 +29,7 @@ class StopReason(StrEnum):
 
     FINISHED = "finished"
     WALL_TIME = "wall_time"
+    GPU_HOURS = "gpu_hours"
     FAILURES = "max_failed_trials"
     INTERRUPTED = "interrupted"
     TERMINATED = "terminated"
@@ -87,9 +88,11 @@ class Coordinator:
     @property
     def stopping(self) -> bool:
         """Whether running trials are to be left where they are, for a later `resume`."""
-        limit = self._study.budget.wall_time
-        if self.stopped is None and limit is not None and time.monotonic() - self._began >= limit:
-            self.stopped = StopReason.WALL_TIME
+        budget = self._study.budget
+        if budget.wall_time is not None and time.monotonic() - self._began >= budget.wall_time:
+            self.stop(StopReason.WALL_TIME)
+        if budget.gpu_hours is not None and self._gpu_hours() >= budget.gpu_hours:
+            self.stop(StopReason.GPU_HOURS)
         return self.stopped is not None
 
     @property
@@ -197,6 +200,13 @@ class Coordinator:
                 violation = constraint.violation(metrics[constraint.metric])
                 violations[constraint.metric] = max(violation, violations.get(constraint.metric, violation))
         return violations
+
+    def _gpu_hours(self) -> float:
+        """What all trials of the study have held so far."""
+        now = time.monotonic()
+        ended = sum(result.seconds for result in self.results.values())
+        running = sum(now - trial.started for trial in self._running.values())
+        return (ended + running) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
         return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)

@@ -110,14 +110,14 @@ def concurrency(resources: ResourcesConfig, slots: int | None = None) -> int:
     if slots is not None:
         return min(slots, resources.max_concurrent or slots)
     available: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    wanted = {"CPU": resources.per_trial.cpu, "GPU": resources.per_trial.gpu}
+    wanted = _request(resources.per_trial)
     for kind, amount in wanted.items():
         if amount > available.get(kind, 0):
             raise EnvironmentProblem(
                 f"resources.per_trial.{kind.lower()} must be at most what the nodes have together, "
                 f"{available.get(kind, 0):g}, but got {amount:g}"
             )
-    fit = min(int(available[kind] / amount) for kind, amount in wanted.items() if amount > 0)
+    fit = min(int(available[kind] / amount) for kind, amount in wanted.items())
     return min(fit, resources.max_concurrent or fit)
 
 
@@ -201,7 +201,8 @@ def _origin(error: BaseException) -> BaseException:
 
 
 def _request(per_trial: PerTrial) -> dict[str, float]:
-    return {"CPU": per_trial.cpu} | ({"GPU": per_trial.gpu} if per_trial.gpu else {})
+    wanted = {"CPU": per_trial.cpu, "GPU": per_trial.gpu, "memory": per_trial.memory}
+    return {kind: amount for kind, amount in wanted.items() if amount}
 
 
 @contextmanager
