@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from bnnsearch import __version__
 from bnnsearch.config.base import Settings
-from bnnsearch.config.study import Objective
+from bnnsearch.config.study import Objective, TrackingConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.pareto import Limit, ParetoFront
@@ -46,6 +46,7 @@ class Provenance(Settings):
         deviation: standard deviation over the repeats, where there were two or more.
         repeats: how often the trial was repeated with other seeds.
         run_id: the trial's run in MLflow, where it was tracked.
+        tracking: where that is; `bnnsearch train` records there too.
         versions: package to version, those the export ran with.
         exported: when, UTC.
     """
@@ -58,6 +59,7 @@ class Provenance(Settings):
     deviation: Mapping[str, float] = {}
     repeats: int = 0
     run_id: str | None = None
+    tracking: TrackingConfig = TrackingConfig()
     versions: Mapping[str, str] = {}
     exported: str = ""
 
@@ -165,14 +167,30 @@ def repeated(
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
     runs = [train(config.model_copy(update={"seed": config.seed + repeat})) for repeat in range(1, repeats + 1)]
-    columns = {name: [run[name] for run in runs] for name in runs[0]}
+    found = Spread.over(runs)
     return provenance.model_copy(
         update={
             "repeats": repeats,
-            "expected": {name: fmean(values) for name, values in columns.items()},
-            "deviation": {name: stdev(values) for name, values in columns.items()} if repeats > 1 else {},
+            "expected": {name: spread.mean for name, spread in found.items()},
+            "deviation": {name: spread.deviation for name, spread in found.items() if spread.deviation is not None},
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A metric over several seeds: its mean, and its standard deviation where there are two values or more."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def over(cls, runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+        """The spread of every metric that all of `runs`, at least one, have."""
+        columns = {name: [run[name] for run in runs] for name in runs[0] if all(name in run for run in runs)}
+        return {
+            name: cls(fmean(values), stdev(values) if len(values) > 1 else None) for name, values in columns.items()
+        }
 
 
 def installed_versions() -> dict[str, str]:
@@ -190,7 +208,8 @@ def trial_yaml(config: TrialConfig, provenance: Provenance, *, metrics: Sequence
         f"Exported {provenance.exported} with bnnsearch {provenance.versions.get('bnnsearch', '?')}.",
         "Train it with: bnnsearch train THIS_FILE",
     ]
-    origin = provenance.model_copy(update={"expected": expected})
+    deviation = {name: provenance.deviation[name] for name in expected if name in provenance.deviation}
+    origin = provenance.model_copy(update={"expected": expected, "deviation": deviation})
     tree = _names_first(config.model_dump(mode="json")) | {PROVENANCE: origin.model_dump(mode="json")}
     return "".join(f"# {' '.join(line.split())}\n" for line in header) + "\n" + _dump(tree)
 

@@ -77,10 +77,16 @@ def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
                 f"{study}: holds no study (no {folder.space.name}); a study is a folder such as {runs}/NAME/DATE"
             )
         return folder
-    spaces = sorted(runs.glob(f"*/*/{StudyFolder(runs).space.name}"), key=lambda space: space.stat().st_mtime_ns)
-    if not spaces:
+    folders = study_folders(runs)
+    if not folders:
         raise InputError(f"{runs}: holds no study yet; `bnnsearch run SPACE` makes one")
-    return StudyFolder(spaces[-1].parent)
+    return folders[0]
+
+
+def study_folders(runs: Path) -> list[StudyFolder]:
+    """Every study below `runs`, the newest first."""
+    spaces = sorted(runs.glob(f"*/*/{StudyFolder(runs).space.name}"), key=lambda space: space.stat().st_mtime_ns)
+    return [StudyFolder(space.parent) for space in reversed(spaces)]
 
 
 def cache_folder() -> Path:

@@ -1,7 +1,8 @@
 """Production training of one configuration: every epoch, a checkpoint after each, the test set read once at the end.
 
-A folder holds one run: `trial.yaml` (what is trained), `checkpoint.pt` (the last epoch), `epochs.jsonl` (its history)
-and, once it has ended, `result.json`. Called again on the same folder it goes on where the checkpoint stands.
+A folder holds one run: `trial.json` (what is trained), `checkpoint.pt` (the last epoch), `epochs.jsonl` (its history)
+and, once it has ended, `result.json`. Called again on the same folder it goes on where the checkpoint stands. Under
+`torchrun` the processes share the work, and the first of them writes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 
 import torch
 
+from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import InputError
 from bnnsearch.trial import build_trainer
@@ -43,37 +46,75 @@ def train(
 
     Args:
         config: the training run; a seed that is not set is 0.
-        out: the run's folder; made where missing.
+        out: the run's folder; made where missing. Processes on several machines must all see it.
         device: torch device, such as `cpu` or `cuda`.
         on_epoch: told after every epoch, the checkpoint being on disk already.
 
     Raises:
-        InputError: `out` holds a run of another configuration.
+        InputError: `out` holds a run of another configuration, or the processes cannot share the batches.
     """
-    if config.seed is None:
-        config = config.model_copy(update={"seed": 0})
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(config, out)
+    config = seeded(config)
+    rank, processes = share()
+    _check_shares(config, processes)
+    if rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        _claim(config, out)
+    wait_for_all()
     finished = out / RESULT
     if finished.exists():
         return Trained(**json.loads(finished.read_text()))
     trainer = build_trainer(config, device=device)
     last = _take_up(trainer.load_state_dict, out)
     for metrics in trainer.fit():
-        save_checkpoint(out / CHECKPOINT, {"trainer": trainer.state_dict(), "metrics": asdict(metrics)})
-        with (out / HISTORY).open("a") as history:
-            history.write(json.dumps(asdict(metrics)) + "\n")
+        if rank == 0:
+            save_checkpoint(out / CHECKPOINT, {"trainer": trainer.state_dict(), "metrics": asdict(metrics)})
+            with (out / HISTORY).open("a") as history:
+                history.write(json.dumps(asdict(metrics)) + "\n")
         last = metrics
         on_epoch(metrics)
     assert last is not None, "a plan has at least one epoch"
     trained = Trained(last.epoch, dict(last.values), trainer.costs(), trainer.test())
-    finished.write_text(json.dumps(asdict(trained), indent=2) + "\n")
+    if rank == 0:
+        finished.write_text(json.dumps(asdict(trained), indent=2) + "\n")
     return trained
+
+
+def validated(
+    config: TrialConfig, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
+) -> dict[str, float]:
+    """Train `config` to its end in memory alone: the last epoch's metrics, and the costs. The test set is not read."""
+    trainer = build_trainer(config, device=device)
+    last: dict[str, float] = {}
+    for metrics in trainer.fit():
+        last = dict(metrics.values)
+        on_epoch(metrics)
+    return last | trainer.costs()
+
+
+def seeded(config: TrialConfig, *, offset: int = 0) -> TrialConfig:
+    """`config` with the seed that is `offset` after its own; its own, where not set, is 0."""
+    return config.model_copy(update={"seed": (config.seed or 0) + offset})
+
+
+def read_epochs(out: Path) -> list[EpochMetrics]:
+    """The history of the run in `out`; an epoch that was repeated after a crash counts once."""
+    lines = (json.loads(line) for line in (out / HISTORY).read_text().splitlines())
+    return list({line["epoch"]: EpochMetrics(**line) for line in lines}.values())
 
 
 def best_device() -> str:
     """`cuda` where there is one, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_shares(config: TrialConfig, processes: int) -> None:
+    if processes > 1 and isinstance(config.method, EvolutionMethod):
+        raise InputError(f"method {config.method.name} trains in one process, but was started in {processes}")
+    if config.data.batch_size % processes:
+        raise InputError(
+            f"data.batch_size must be a multiple of the number of processes, but is {config.data.batch_size} "
+            f"with {processes} processes"
+        )
 
 
 def _claim(config: TrialConfig, out: Path) -> None:

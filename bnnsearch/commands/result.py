@@ -1,78 +1,123 @@
-"""What is done with the result of a search: export, production training, packing, prediction, latency."""
+"""What is done with the result of a search: export, packing, prediction, latency."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from bnnsearch.commands.following import OK
-from bnnsearch.folder import find_study_folder
-from bnnsearch.results import read_results
+from bnnsearch.errors import InputError
+from bnnsearch.folder import find_study_folder, study_folders
+from bnnsearch.results import TrialResult, read_results
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text
 from bnnsearch.terminal.training import epochs_shown
-from bnnsearch.terminal.views import write_event
 
 if TYPE_CHECKING:
+    from bnnsearch.config.trial import TrialConfig
     from bnnsearch.export import Provenance, Selection
-    from bnnsearch.train import Trained
 
 
-def export(study: Path | None, *, runs: Path, selection: Selection, out: Path) -> int:
-    """Write one configuration of the front."""
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What follows a selection.
+
+    Attributes:
+        repeats: how often the trial is trained again with other seeds.
+        registered: whether it goes into MLflow's registry.
+        register_as: the registered model's name; None is the study's.
+        alias: that the new version takes over.
+    """
+
+    repeats: int = 0
+    registered: bool = True
+    register_as: str | None = None
+    alias: str = "candidate"
+
+
+def export(  # noqa: D417  # the rest is what the command line says
+    study: Path | None, *, runs: Path, selection: Selection | None, where: Sequence[str], then: Confirmation, out: Path
+) -> int:
+    """Write one configuration of the front.
+
+    Args:
+        selection: None is what the study's settings say.
+    """
     folder = find_study_folder(study, runs)
     config, results = load_space(folder.space).study, read_results(folder.results)
-    from bnnsearch.export import Provenance, export_best, select_trial
+    from bnnsearch.export import Provenance, Selection, export_best, select_trial
     from bnnsearch.tracking.ids import trial_run_id
     from bnnsearch.tracking.store import store_of
 
-    number = select_trial(results, config.objectives, selection).number
-    run_id = trial_run_id(folder, store_of(config), number)
-    provenance = Provenance(study=config.name, search_id=folder.search_id, trial=number, run_id=run_id)
-    chosen = export_best(results, config.objectives, selection=selection, provenance=provenance, path=out)
-    metrics = ", ".join(f"{name} {metric_text(name, value)}" for name, value in chosen.metrics.items()
-                        if name in {objective.metric for objective in config.objectives})  # fmt: skip
-    told = f"trial {chosen.number} of {folder.path}, {selection.describe(config.objectives)}: {metrics}"
-    print_lines(Console(), [told, f"wrote {out}; train it with: bnnsearch train {shlex.quote(str(out))}"])
+    console, store = Console(), store_of(config)
+    selection = replace(selection or Selection(config.select.by, metric=config.select.metric), where=where)
+    chosen = select_trial(results, config.objectives, selection)
+    objectives = [objective.metric for objective in config.objectives]
+    told = f"trial {chosen.number} of {folder.path}, {selection.describe(config.objectives)}: "
+    print_lines(console, [told + ", ".join(f"{name} {metric_text(name, chosen.metrics[name])}" for name in objectives)])
+    run_id = trial_run_id(folder, store, chosen.number)
+    provenance = Provenance(
+        study=config.name, search_id=folder.search_id, trial=chosen.number, run_id=run_id, tracking=config.tracking
+    )
+    if then.repeats:
+        provenance = _confirmed(provenance, chosen, then.repeats, console)
+        print_lines(console, _confirmed_lines(provenance, objectives))
+    export_best(results, config.objectives, selection=selection, provenance=provenance, path=out)
+    lines = [f"wrote {out}; train it with: bnnsearch train {shlex.quote(str(out))}"]
+    if then.registered and run_id is not None:
+        from bnnsearch.tracking.registry import register_export
+
+        name = then.register_as or config.name
+        version = register_export(out, store, run_id=run_id, name=name, alias=then.alias)
+        lines.append(f"registered as models:/{name}@{then.alias}, version {version}")
+    print_lines(console, lines)
     return OK
 
 
-def train(config_path: Path, *, out: Path, device: str | None, as_json: bool) -> int:
-    """Train one configuration to its end, and read the test set once."""
-    from bnnsearch.export import load_trial
+def _confirmed(provenance: Provenance, chosen: TrialResult, repeats: int, console: Console) -> Provenance:
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.export import repeated
+    from bnnsearch.train import best_device, validated
 
-    config, provenance = load_trial(config_path)
-    from bnnsearch.train import RESULT, best_device, train
+    def train(config: TrialConfig) -> Mapping[str, float]:
+        print_lines(console, [f"trial {chosen.number} again with seed {config.seed}"])
+        with epochs_shown(console, as_json=False) as on_epoch:
+            return validated(config, device=best_device(), on_epoch=on_epoch)
 
-    console = Console(stderr=as_json)
-    finished = (out / RESULT).exists()
-    if finished:
-        print_lines(console, [f"{out} holds a finished run already; its result:"])
-    else:
-        told = f"training {config_path} for {config.plan.epochs} epochs in {out}"
-        print_lines(console, [f"{told}; Ctrl-C stops it, the same command goes on"])
-    with epochs_shown(console, as_json=as_json) as on_epoch:
-        trained = train(config, out, device=device or best_device(), on_epoch=on_epoch)
-    if as_json:
-        write_event("trained", out=str(out), metrics=trained.metrics, costs=trained.costs, test=trained.test)
-    print_lines(console, _trained_lines(trained, provenance) + ([] if finished else [f"wrote {out}"]))
-    return OK
+    return repeated(provenance, TrialConfig.model_validate(chosen.config), repeats=repeats, train=train)
 
 
-def _trained_lines(trained: Trained, provenance: Provenance | None) -> list[str]:
-    expected = provenance.expected.get("val_acc") if provenance else None
-    told = f" (the search measured {metric_text('val_acc', expected)})" if expected is not None else ""
-    return [
-        f"{trained.epochs} epochs: val_acc {metric_text('val_acc', trained.metrics['val_acc'])}{told}",
-        "test set, read once: "
-        + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained.test.items()),
-        "costs: " + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained.costs.items()),
+def _confirmed_lines(provenance: Provenance, objectives: Sequence[str]) -> list[str]:
+    """The objectives over the other seeds; a latency is not measured again."""
+    shown = [
+        f"{name} {metric_text(name, provenance.expected[name])}"
+        + (f" +- {metric_text(name, provenance.deviation[name])}" if name in provenance.deviation else "")
+        for name in objectives
+        if name in provenance.expected
     ]
+    return [f"over {provenance.repeats} other seeds: {', '.join(shown)}"]
+
+
+def study_of_run(run_id: str, study: Path | None, runs: Path) -> tuple[Path, int]:
+    """The study and the trial of a run in MLflow: of the named study, or of any below `runs`.
+
+    Raises:
+        InputError: no study has it.
+    """
+    from bnnsearch.tracking.ids import trial_of_run
+
+    folders = [find_study_folder(study, runs)] if study is not None else study_folders(runs)
+    for folder in folders:
+        number = trial_of_run(folder, run_id)
+        if number is not None:
+            return folder.path, number
+    raise InputError(f"no trial in {study or runs} has the MLflow run {run_id}")
 
 
 def pack(run: Path, *, out: Path, edges: Literal["float32", "int8"]) -> int:

@@ -108,6 +108,18 @@ def report(study: Path | None, *, runs: Path) -> int:
     return OK
 
 
+def compare(studies: Sequence[Path], *, out: Path) -> int:
+    """Write the fronts of several searches into one picture."""
+    folders = [find_study_folder(study, study.parent) for study in studies]
+    from bnnsearch.tracking.comparison import write_comparison
+
+    for each in write_comparison([(folder, load_space(folder.space).study) for folder in folders], out):
+        front = f"{len(each.front.results)} of {len(each.front.candidates)} finished trials on the front"
+        print_lines(Console(), [f"{each.name}: hypervolume {each.hypervolume:.4f}, {front}"])
+    print_lines(Console(), [str(out)])
+    return OK
+
+
 def ui(study: Path | None, *, runs: Path, host: str, port: int) -> int:
     """Serve MLflow's UI on the store that holds a search, until it is stopped."""
     folder = find_study_folder(study, runs)

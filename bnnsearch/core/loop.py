@@ -26,6 +26,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
 from bnnsearch.core.distill import Distillation
+from bnnsearch.core.distributed import average_gradients, share, summed
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
 from bnnsearch.core.layers import View, binary_layers
 from bnnsearch.core.methods.base import Phase, Progress
@@ -246,24 +247,27 @@ class GradientTrainer:
             augment=config.augment,
             generator=generator,
             epoch=self._position.epoch,
+            share=share(),
         )
         seen = 0
         for step, (images, labels) in enumerate(batches):
             factor = self._anneal(step)
             loss, logits = self._forward(images, labels)
             loss.backward()  # type: ignore[no-untyped-call]
+            average_gradients(self.network.parameters())
             for optimizer in self._optimizers:
                 optimizer.step()
             self.network.zero_grad()
             total += loss.detach() * len(labels)
             hits += correct(logits.detach(), labels)
             seen += len(labels)
-        train_loss = float(total) / seen  # waits for the device
+        sums = torch.stack([total, hits, torch.full_like(total, seen)])
+        total_loss, all_hits, images_seen = summed(sums).tolist()  # waits for the device
         return {
-            "train_loss": train_loss,
-            "train_acc": float(hits) / seen,
+            "train_loss": total_loss / images_seen,
+            "train_acc": all_hits / images_seen,
             "lr": factor * self._config.optimizer.lr,
-            "images_per_s": seen / (time.perf_counter() - start),
+            "images_per_s": images_seen / (time.perf_counter() - start),
         }
 
     def _anneal(self, step: int) -> float:

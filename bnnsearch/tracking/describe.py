@@ -100,7 +100,7 @@ class Describer:
             "pareto": "false",
         }
         return Update(
-            str(number), started=now_ms(), params=flattened(config), dataset=_dataset(config.get("data")), tags=tags
+            str(number), started=now_ms(), params=flattened(config), dataset=dataset_of(config.get("data")), tags=tags
         )
 
     def epoch(self, number: int, metrics: EpochMetrics) -> Update:
@@ -165,8 +165,8 @@ def as_metrics(values: Mapping[str, float], step: int) -> tuple[tuple[str, float
     return tuple((name, float(value), step, at) for name, value in values.items() if math.isfinite(value))
 
 
-def _dataset(data: Mapping[str, Any] | None) -> dict[str, str]:
-    """What the trial was trained on, as MLflow's dataset: its digest is that of its settings."""
+def dataset_of(data: Mapping[str, Any] | None) -> dict[str, str]:
+    """What a run is trained on, as MLflow's dataset: its digest is that of its settings."""
     if not data:
         return {}
     text = json.dumps(data, sort_keys=True)

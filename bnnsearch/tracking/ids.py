@@ -16,6 +16,14 @@ def trial_run_id(folder: StudyFolder, store: Store, number: int) -> str | None:
     return RunIds(folder, store).get(str(number))
 
 
+def trial_of_run(folder: StudyFolder, run_id: str) -> int | None:
+    """The number of the trial whose run, in whatever store, has this id; None where there is none."""
+    path = folder.path / FILE
+    stores = json.loads(path.read_text())["stores"] if path.exists() else {}
+    found = (run for runs in stores.values() for run, known in runs.items() if known == run_id and run.isdigit())
+    return next(map(int, found), None)
+
+
 class RunIds:
     """Run ids of a study in one store, by `report` or trial number.
 

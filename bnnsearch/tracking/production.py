@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from bnnsearch import __version__
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.export import Provenance
-from bnnsearch.tracking.describe import as_metrics, flattened
+from bnnsearch.tracking.describe import as_metrics, dataset_of, flattened
+from bnnsearch.tracking.registry import CHAMPION, new_version
 from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-
-ALIAS = "champion"
-"""The registry's alias of the version that was registered last, unless another is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Logged:
 
 
 def log_production(
-    production: Production, store: Store, *, register_as: str | None = None, alias: str = ALIAS
+    production: Production, store: Store, *, register_as: str | None = None, alias: str = CHAMPION
 ) -> Logged:
     """Record a production training as one run of the store's experiment.
 
@@ -72,20 +71,32 @@ def log_production(
         raise ValueError(f"register_as={register_as!r} needs a packed network, but there is none")
     check_store(store)
     import_mlflow()
-    client, experiment_id = connect(store)
-    run = client.create_run(experiment_id, tags=_tags(production), run_name=_name(production))
-    status = "FAILED"
+    from mlflow.exceptions import MlflowException
+
     try:
-        _log_values(client, run.info.run_id, production)
-        logged = Logged(run.info.run_id)
-        if production.packed is not None:
-            model = _log_model(client, run.info.run_id, production.packed)
-            version = _register(client, model, register_as, alias) if register_as is not None else None
-            logged = Logged(run.info.run_id, model.model_uri, version)
-        status = "FINISHED"
-        return logged
-    finally:
-        client.set_terminated(run.info.run_id, status)
+        client, experiment_id = connect(store)
+        run = client.create_run(experiment_id, tags=_tags(production), run_name=_name(production)).info.run_id
+        status = "FAILED"
+        try:
+            logged = _log(client, run, production, register_as=register_as, alias=alias)
+            status = "FINISHED"
+        finally:
+            client.set_terminated(run, status)
+    except MlflowException as error:
+        raise EnvironmentProblem(f"{store.shown}: the run could not be recorded ({error})") from error
+    return logged
+
+
+def _log(client: MlflowClient, run: str, production: Production, *, register_as: str | None, alias: str) -> Logged:
+    _log_values(client, run, production)
+    if production.packed is None:
+        return Logged(run)
+    model = _log_model(client, run, production.packed)
+    if register_as is None:
+        return Logged(run, model.model_uri)
+    return Logged(
+        run, model.model_uri, new_version(client, register_as, model.model_uri, run, alias, model_id=model.model_id)
+    )
 
 
 def _name(production: Production) -> str:
@@ -111,10 +122,12 @@ def _tags(production: Production) -> dict[str, str]:
 
 
 def _log_values(client: MlflowClient, run_id: str, production: Production) -> None:
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param
 
-    params = flattened(production.config.model_dump(mode="json"))
+    tree = production.config.model_dump(mode="json")
+    params = flattened(tree)
     client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset_of(tree["data"])))])
     rows = [row for each in production.epochs for row in as_metrics(each.values, each.epoch)]
     rows += as_metrics(production.metrics, production.epochs[-1].epoch if production.epochs else 0)
     metrics = [Metric(name, value, at, step) for name, value, step, at in rows]
@@ -153,17 +166,3 @@ def _log_model(client: MlflowClient, run_id: str, packed: Path) -> LoggedModel:
         client.log_model_artifacts(model.model_id, str(place))
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-
-def _register(client: MlflowClient, model: LoggedModel, name: str, alias: str) -> str:
-    """A new version of the registered model `name`, which takes over the alias."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = client.create_model_version(name, model.model_uri, model.source_run_id, model_id=model.model_id)
-    client.set_registered_model_alias(name, alias, version.version)
-    return str(version.version)

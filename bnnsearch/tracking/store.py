@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnnsearch.config.study import StudyConfig
+from bnnsearch.config.study import StudyConfig, TrackingConfig
 from bnnsearch.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -64,10 +64,15 @@ class Store:
 
 def store_of(study: StudyConfig) -> Store:
     """The store of a study."""
-    uri = study.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+    return named_store(study.tracking, study.name)
+
+
+def named_store(tracking: TrackingConfig, experiment: str) -> Store:
+    """The store of these settings; they may name another experiment."""
+    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
     if uri.startswith("sqlite:///"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return Store(uri, study.tracking.experiment or study.name)
+    return Store(uri, tracking.experiment or experiment)
 
 
 def check_store(store: Store) -> None:

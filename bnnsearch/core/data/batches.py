@@ -14,6 +14,7 @@ from bnnsearch.config.data import Augmentation
 from bnnsearch.core.augment import augment_batch
 from bnnsearch.core.data.dataset import AnySplit, Split
 from bnnsearch.core.data.imagenet import stream_images
+from bnnsearch.core.reproducible import derived_seed
 
 
 def steps_per_epoch(split: AnySplit, batch_size: int) -> int:
@@ -28,6 +29,7 @@ def train_batches(
     augment: Sequence[Augmentation] = (),
     generator: torch.Generator,
     epoch: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch in random order, without the last short batch, which would unbalance batch norm.
 
@@ -37,13 +39,17 @@ def train_batches(
         augment: transformations, in order.
         generator: source of order and augmentation, on the CPU; its state decides the whole epoch.
         epoch: number of the epoch, from 0; an alternating flip needs it.
+        share: rank and number of the processes that train together; each has its own images of every batch.
 
     Yields:
         x, float32 (B, C, H, W), normalised; y, int64 (B,); both on the split's device.
     """
     batch_size = min(batch_size, len(split))
     order = torch.randperm(len(split), generator=generator)
-    batches = list(order[: steps_per_epoch(split, batch_size) * batch_size].view(-1, batch_size))
+    rank, size = share
+    batches = list(order[: steps_per_epoch(split, batch_size) * batch_size].view(-1, batch_size)[:, rank::size])
+    if rank:
+        generator.manual_seed(derived_seed(generator.initial_seed(), rank))  # its images, its own augmentation
     for index, images, labels in _images(split, batches, crops=generator):
         augmented = augment_batch(images, augment, index=index, epoch=epoch, mean=split.mean, generator=generator)
         yield normalised(augmented, split), labels
