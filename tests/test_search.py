@@ -323,7 +323,7 @@ def test_gpu_hours_end_the_search_and_are_counted_over_its_parts(tmp_path: Path)
     file.write_text(file.read_text().replace("0.001}", "0.002}"))
     more = resume_study(tmp_path / "study", executor=LocalExecutor(), build_trainer=trainers.SlowTrainer)
     assert more.stopped == "gpu_hours"
-    assert len(first.results) < len(more.results) <= 8
+    assert len(first.results) < len(more.results) <= 10  # one was taken up half-way, one may end on the stroke
 
 
 def test_results_of_failed_trials_are_plain_json(tmp_path: Path) -> None:
