@@ -46,7 +46,7 @@ def test_commands_about_a_study_say_where_there_is_none(tmp_path: Path, command:
 def test_export_takes_one_way_to_choose() -> None:
     ended = invoke("export", "--knee", "--best", "val_acc")
     assert ended.exit_code == 2
-    assert "at most one of --knee, --best and --trial" in ended.stderr
+    assert "at most one of --knee, --best, --trial and --run-id" in ended.stderr
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
