@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from bnnsearch.core import fused
+
 Gradient = Literal["identity", "ste", "polynomial"]
 Quantile = Literal["laplace", "empirical"]
 
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, -1 elsewhere; same shape and dtype as `x`, no gradient."""
+    if fused.fuses(x):
+        return fused.sign(x)
     if torch.compiler.is_compiling():
         return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
     shifted = x.detach() + 0.0  # turns -0 to +0; with copysign, several times faster on a CPU than where
@@ -64,13 +68,15 @@ class _IdentitySign(Function):
 class _ClippedSign(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x.abs() <= 1)  # one byte per element instead of the four of x
+        ctx.save_for_backward(x)
         return sign(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        inside: Tensor = ctx.saved_tensors[0]
-        return grads[0] * inside
+        x: Tensor = ctx.saved_tensors[0]
+        if fused.fuses(x):
+            return fused.sign_slope(x, grads[0], "ste")
+        return grads[0] * (x.abs() <= 1)
 
 
 class _PolynomialSign(Function):
@@ -82,6 +88,8 @@ class _PolynomialSign(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x: Tensor = ctx.saved_tensors[0]
+        if fused.fuses(x):
+            return fused.sign_slope(x, grads[0], "polynomial")
         return _polynomial(x.abs()).mul_(grads[0])
 
 
@@ -100,6 +108,8 @@ class _StandardisedSign(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         x: Tensor = ctx.saved_tensors[0]
+        if fused.fuses(x):
+            return fused.standardised_sign_slope(x, grads[0], ctx.gradient), None
         each = (-1, *(1 for _ in x.shape[1:]))
         rows, free = _rows(x), x[0].numel() - 1
         wide = torch.promote_types(x.dtype, torch.float32)
@@ -113,11 +123,22 @@ class _StandardisedSign(Function):
         return h.mul_(r.view(each).to(x)).addcmul_(x, share.view(each).to(x), value=-1).add_(offset), None
 
 
+def _is_channels_last(x: Tensor) -> bool:
+    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def _rows(x: Tensor) -> Tensor:
     """`x` (N, ...) as (N, M), in the order of its memory, so that a channels-last tensor is not copied."""
-    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+    if _is_channels_last(x):
         x = x.permute(0, 2, 3, 1)
     return x.flatten(1)
+
+
+def _like(x: Tensor, rows: Tensor) -> Tensor:
+    """What `_rows` gives of a tensor in the shape and layout of `x`, as such a tensor."""
+    if _is_channels_last(x):
+        return rows.view(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
+    return rows.view(x.shape)
 
 
 def _derivative(magnitude: Tensor, gradient: Gradient) -> Tensor:
@@ -162,21 +183,29 @@ class _Standardise(Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
-        filters = weight.flatten(1)
-        centred = filters - filters.mean(dim=1, keepdim=True)
-        variance = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square() / (filters.shape[1] - 1)
-        scale = 2 * math.sqrt(2) * (variance + 1e-5).rsqrt()
-        standardised = centred.mul_(scale)
+        filters = _rows(weight)
+        ctx.fused = weight.dtype is torch.float32 and fused.fuses(weight)
+        if ctx.fused:
+            standardised, scale = fused.standardise_filters(filters)
+        else:
+            centred = filters - filters.mean(dim=1, keepdim=True)
+            variance = torch.linalg.vector_norm(centred, dim=1, keepdim=True).square() / (filters.shape[1] - 1)
+            scale = 2 * math.sqrt(2) * (variance + 1e-5).rsqrt()
+            standardised = centred.mul_(scale)
         ctx.save_for_backward(standardised, scale)
-        return standardised.view_as(weight)
+        ctx.order = torch.channels_last if _is_channels_last(weight) else torch.contiguous_format
+        return _like(weight, standardised)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         standardised, scale = ctx.saved_tensors
-        gradient = grads[0].flatten(1)
+        upstream = grads[0].contiguous(memory_format=ctx.order)
+        gradient = _rows(upstream)
+        if ctx.fused:
+            return _like(upstream, fused.standardise_filters_slope(standardised, scale, gradient))
         along = torch.linalg.vecdot(gradient, standardised).unsqueeze(1) / (8 * (gradient.shape[1] - 1))
         out = torch.addcmul(gradient, standardised, along, value=-1).sub_(gradient.mean(dim=1, keepdim=True))
-        return out.mul_(scale).view_as(grads[0])
+        return _like(upstream, out.mul_(scale))
 
 
 def quantile_bounds(weight: Tensor, tau: Tensor, quantile: Quantile) -> tuple[Tensor, Tensor]:

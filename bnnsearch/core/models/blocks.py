@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnsearch.config.model import ActivatedSettings, Shortcut, Stem
+from bnnsearch.core.fused import fuses, norm_add_hardtanh
 from bnnsearch.core.layers import BinaryConv2d, RPReLU, RSign, ShiftedHardtanh, Sign
 from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
 
@@ -147,7 +148,10 @@ class PostUnit(nn.Module):
         self.act = make_activation(settings, shape.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.norm(self.conv(self.sign(x))) + self.shortcut(x))
+        sums, residual = self.conv(self.sign(x)), self.shortcut(x)
+        if self.training and isinstance(self.act, ShiftedHardtanh) and fuses(sums, residual):
+            return norm_add_hardtanh(sums, residual, self.norm, shift=self.act.shift)
+        out: Tensor = self.act(self.norm(sums) + residual)
         return out
 
 
