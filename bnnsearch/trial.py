@@ -6,13 +6,23 @@ import torch
 
 from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.data import load_data
+from bnnsearch.core.cost import model_cost
+from bnnsearch.core.data import known_shape, load_data
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.teacher import trained_teacher
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.evolve.build import build_evolution_trainer
+
+
+def network_costs(config: TrialConfig) -> dict[str, float]:
+    """What the network of a gradient run costs, known without the data set; empty where only its files tell."""
+    known = known_shape(config.data)
+    if known is None or isinstance(config.model, XorMlpConfig):
+        return {}
+    shape, classes = known
+    return model_cost(build_model(config.model, shape=shape, classes=classes), shape).metrics()
 
 
 def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:

@@ -57,6 +57,29 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> N
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("space", sorted((ROOT / "spaces").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_space_is_dry_runnable_without_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: Path
+) -> None:
+    monkeypatch.setenv("BNN_DATA", str(tmp_path))
+    ended = invoke("run", str(space), "--dry-run", "--runs", str(tmp_path / "runs"))
+    assert ended.exit_code == 0, ended.output
+    assert "nothing was trained" in ended.stdout
+    assert ("the data: " in ended.stdout) == ("digits" not in space.stem)
+    if "evolution" not in space.stem:
+        assert "  memory_bytes " in ended.stdout
+    header = [line for line in space.read_text().splitlines()[1:] if line.startswith("#")]
+    assert sum(" Cost: " in line for line in header) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_knows_the_published_costs_without_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ReActNet-A: 4817 M binary and 11.86 M real multiply-accumulates, 29.34 M parameters, on any machine."""
+    monkeypatch.setenv("BNN_DATA", str(tmp_path))
+    told = invoke("run", str(ROOT / "spaces" / "imagenet_reactnet_bnew.yaml"), "--dry-run").stdout.splitlines()
+    assert {"  params 29.34M", "  bops 4.817G", "  flops 11.86M"} <= set(told)
+
+
 def test_the_schema_is_json() -> None:
     ended = invoke("schema")
     assert ended.exit_code == 0

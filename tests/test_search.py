@@ -22,6 +22,7 @@ from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 from bnnsearch.search.worker import BuildTrainer
+from bnnsearch.space import load_space
 
 
 @pytest.fixture(scope="session")
@@ -250,6 +251,24 @@ def test_same_seed_one_worker_twice_is_the_same_search(tmp_path: Path, executor:
         (each.params, each.metrics, each.config) for each in second
     ]
     assert len({each.config["seed"] for each in first}) == 14
+
+
+def test_same_seed_one_worker_twice_trains_the_same_networks(tmp_path: Path) -> None:
+    """Real training: the second search repeats every suggestion and metric of BNEW and of straight-through trials."""
+    overrides = ("budget.trials=6", "trial.plan.epochs=13", "resources.max_concurrent=1",
+                 "scheduler={name: asha, grace_epochs: 2, reduction_factor: 2}")  # fmt: skip
+    space = load_space(Path(__file__).parents[1] / "spaces/digits_quickstart.yaml", overrides=overrides)
+    first, second = (
+        run_study(space, study_dir=tmp_path / run, executor=LocalExecutor()).results for run in ("first", "second")
+    )
+
+    def without_speed(result: TrialResult) -> dict[str, float]:
+        return {name: value for name, value in result.metrics.items() if name != "images_per_s"}
+
+    assert [(each.state, each.config, without_speed(each)) for each in first] == [
+        (each.state, each.config, without_speed(each)) for each in second
+    ]
+    assert {each.config["method"]["name"] for each in first} == {"ste", "bnew"}
 
 
 def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executor) -> None:

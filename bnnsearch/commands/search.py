@@ -67,14 +67,19 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     """Say what a search would do: the space, one configuration, what its training costs at most."""
     space = load_space(space_path, overrides=overrides)
     from bnnsearch.config.trial import TrialConfig
-    from bnnsearch.trial import build_trainer
+    from bnnsearch.core.data import DataError
+    from bnnsearch.trial import build_trainer, network_costs
 
     config = TrialConfig.model_validate({**space.trial.defaults(), "seed": space.study.seed})
-    costs = build_trainer(config).costs()
-    console = Console()
+    console, missing = Console(), []
+    try:
+        costs = build_trainer(config.model_copy(update={"distill": None})).costs()  # no teacher is trained for this
+    except DataError as error:
+        costs, missing = network_costs(config), [f"costs of training are not known without the data: {error}"]
     print_lines(console, space.describe())
     print_lines(console, ["the trial of all defaults:", json.dumps(config.model_dump(mode="json"), indent=2)])
     print_lines(console, [f"  {name} {metric_text(name, value)}" for name, value in costs.items()])
+    print_lines(console, missing)
     epochs = space.study.budget.trials * config.plan.epochs
     print_lines(
         console, [f"at most {space.study.budget.trials} trials, {epochs} epochs of such trials; nothing was trained"]
@@ -96,14 +101,16 @@ def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
 def report(study: Path | None, *, runs: Path) -> int:
     """Write a search's report anew, from what is in its folder; send MLflow what it has not got."""
     folder = find_study_folder(study, runs)
-    from bnnsearch.search.session import sole_driver
     from bnnsearch.tracking.report import write_report
-    from bnnsearch.tracking.tracker import deliver_spool
+    from bnnsearch.tracking.tracker import deliver_spool, is_settled
 
     config = load_space(folder.space).study
     write_report(folder, config)
-    with suppress(InputError), sole_driver(folder):  # a search that runs delivers by itself
-        deliver_spool(config, folder)
+    if not is_settled(folder):
+        from bnnsearch.search.session import sole_driver
+
+        with suppress(InputError), sole_driver(folder):  # a search that runs delivers by itself
+            deliver_spool(config, folder)
     print_lines(Console(), [str(folder.report / "report.html")])
     return OK
 

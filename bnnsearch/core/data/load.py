@@ -70,6 +70,25 @@ def _load(config: DataConfig, device: torch.device) -> Dataset:
     )
 
 
+def known_shape(config: DataConfig) -> tuple[tuple[int, int, int], int] | None:
+    """Shape (C, H, W) of the images and number of classes, without looking; None where only the files tell."""
+    match config:
+        case DigitsConfig():
+            return (1, 8, 8), 10
+        case MnistConfig():
+            return (1, 28, 28), 10
+        case Cifar10Config():
+            return (3, 32, 32), 10
+        case Cifar100Config():
+            return (3, 32, 32), 100
+        case ImagenetConfig():
+            return (3, config.image_size, config.image_size), 1000
+        case ImageFolderConfig():
+            return None
+        case _:
+            assert_never(config)
+
+
 def _read(
     config: DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig,
 ) -> tuple[Split, Split]:
