@@ -1,7 +1,11 @@
-"""Table 1 of the BNEW paper at a budget of your own: every method on one network, equal epochs, several seeds.
+r"""Table 1 of the BNEW paper at a budget of your own: every method on one network, equal epochs, several seeds.
 
     uv run python benchmarks/methods_table.py [--quick] [--json FILE]
-    uv run python benchmarks/methods_table.py --data cifar10 --root ./data --model brn --epochs 60 --threads 2
+    uv run python benchmarks/methods_table.py --data cifar10 --root ./data --model brn --epochs 60 --threads 2 \
+        --runs cifar10.jsonl
+
+With `--runs FILE` every run is a line of that file as soon as it ends, and is not repeated: a table can be made in
+pieces.
 
 As in the paper, the methods of one seed share their pretraining: real weights, binary activations. It is trained once
 and every method goes on from its state. The other epochs are the method's, the last tenth of them, where the method has
@@ -23,6 +27,7 @@ from typing import Any
 import torch
 
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import load_data, steps_per_epoch
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.trial import build_trainer
@@ -60,18 +65,22 @@ def trial(options: argparse.Namespace, method: dict[str, Any], pretrain: int, se
             "model": {"name": options.model, "width": WIDTHS[options.data]},
             "method": method | {"pretrain_epochs": pretrain},
             "optimizer": {"name": "adam", "lr": 0.01},
-            "plan": {"epochs": options.epochs},
+            "plan": {"epochs": options.epochs, "dtype": options.dtype},
             "seed": seed,
         }
     )
 
 
-def pretrained(config: TrialConfig, epochs: int) -> dict[str, Any]:
-    """The state of a run of `config` after its pretraining."""
+def pretrained(config: TrialConfig, epochs: int, kept: Path | None) -> dict[str, Any]:
+    """The state of a run of `config` after its pretraining; read from the file `kept` where there is one."""
+    if kept and kept.exists():
+        return load_checkpoint(kept)
     trainer = build_trainer(config)
     for metrics in trainer.fit():
         if metrics.epoch == epochs:
             break
+    if kept:
+        save_checkpoint(kept, trainer.state_dict())
     return trainer.state_dict()
 
 
@@ -86,27 +95,60 @@ def run(config: TrialConfig, start: dict[str, Any]) -> dict[str, float]:
     return {"val_acc": last.values["val_acc"], "test_acc": trainer.test()["test_acc"], "seconds": seconds}
 
 
+class Runs:
+    """The results of runs, by method, seed and settings; with a file, those of earlier calls too."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._settings = {key: getattr(options, key) for key in ("data", "model", "dtype", "epochs", "batch_size")}
+        self._file: Path | None = options.runs
+        lines = self._file.read_text().splitlines() if self._file and self._file.exists() else []
+        self._lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def of(self, method: str, seed: int) -> dict[str, float] | None:
+        """The result of a run; None where it is still to be made."""
+        wanted = self._settings | {"method": method, "seed": seed}
+        return next((line["result"] for line in self._lines if line["run"] == wanted), None)
+
+    def add(self, method: str, seed: int, result: dict[str, float]) -> None:
+        self._lines.append({"run": self._settings | {"method": method, "seed": seed}, "result": result})
+        if self._file:
+            with self._file.open("a") as file:
+                file.write(json.dumps(self._lines[-1]) + "\n")
+
+    def pretrained(self, seed: int) -> Path | None:
+        """Where the state after a seed's pretraining is kept."""
+        name = "-".join(str(value) for value in self._settings.values())
+        return self._file.with_name(f"{self._file.stem}-{name}-{seed}.ckpt") if self._file else None
+
+
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     pretrain = options.epochs // 4
     data = trial(options, {"name": "ste"}, pretrain, 0).data
     settings = methods(options.epochs - pretrain, steps_per_epoch(load_data(data).train, data.batch_size))
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
+    runs = Runs(options)
     for seed in range(options.seeds):
-        start = pretrained(trial(options, {"name": "ste"}, pretrain, seed), pretrain)
-        for name, method in settings.items():
-            found[name].append(run(trial(options, method, pretrain, seed), start))
-            print(f"  seed {seed}, {name:18} test {found[name][-1]['test_acc']:.2%}", flush=True)
-    return [
-        {
-            "method": name,
-            "seeds": options.seeds,
-            "test_acc": mean(one["test_acc"] for one in runs),
-            "deviation": stdev(one["test_acc"] for one in runs),
-            "val_acc": mean(one["val_acc"] for one in runs),
-            "seconds": mean(one["seconds"] for one in runs),
-        }
-        for name, runs in found.items()
-    ]
+        left = [name for name in settings if runs.of(name, seed) is None]
+        if not left:
+            continue
+        start = pretrained(trial(options, {"name": "ste"}, pretrain, seed), pretrain, runs.pretrained(seed))
+        for name in left:
+            result = run(trial(options, settings[name], pretrain, seed), start)
+            runs.add(name, seed, result)
+            print(f"  seed {seed}, {name:18} test {result['test_acc']:.2%}, {result['seconds']:.0f} s", flush=True)
+    return [row(name, [runs.of(name, seed) for seed in range(options.seeds)]) for name in settings]
+
+
+def row(method: str, results: list[dict[str, float] | None]) -> dict[str, Any]:
+    made = [result for result in results if result]
+    test = [result["test_acc"] for result in made]
+    return {
+        "method": method,
+        "seeds": len(made),
+        "test_acc": mean(test),
+        "deviation": stdev(test) if len(test) > 1 else 0.0,
+        "val_acc": mean(result["val_acc"] for result in made),
+        "seconds": mean(result["seconds"] for result in made),
+    }
 
 
 def main() -> None:
@@ -119,6 +161,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60, help="of each run, a quarter of them shared pretraining")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--runs", type=Path, metavar="FILE", help="keep the runs in this file, and go on from it")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if options.quick:
@@ -132,7 +176,7 @@ def main() -> None:
             f"{row['method']:18}{row['test_acc']:9.2%}{row['deviation']:11.2%}{row['val_acc']:12.2%}{row['seconds']:9.1f}"
         )
     if options.json:
-        settings = {"data": options.data, "model": options.model, "epochs": options.epochs}
+        settings = {"data": options.data, "model": options.model, "dtype": options.dtype, "epochs": options.epochs}
         machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
                    "threads": options.threads}  # fmt: skip
         report = {"machine": machine, "versions": {"torch": torch.__version__}, "settings": settings, "rows": rows,
