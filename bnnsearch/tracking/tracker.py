@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 SPOOL = "mlflow-spool.jsonl"
 
+UNSETTLED = "mlflow-unsettled"
+"""A file that lies in the study's folder while MLflow may lack something: a search runs, or has died."""
+
 CLOSE_SECONDS = 60.0
 """How long the end of a search waits for MLflow; what is undelivered then stays in the study's folder."""
 
@@ -53,6 +56,7 @@ class Tracker:
         folder.path.mkdir(parents=True, exist_ok=True)
         self._study = study
         self._folder = folder
+        self._unsettled = folder.path / UNSETTLED
         self._describe = Describer(study, folder.search_id)
         self._epochs = EpochLog(folder.epochs)
         self._last_epoch = {number: epochs[-1].epoch for number, epochs in read_history(folder.epochs).items()}
@@ -63,6 +67,7 @@ class Tracker:
         self._report = LiveReport(folder, study, self._attach_report)
 
     def __enter__(self) -> Self:
+        self._unsettled.touch()
         import_mlflow()  # here and not beside those that the search makes meanwhile
         if self.store.database is None:
             check_access(self.store)
@@ -86,6 +91,7 @@ class Tracker:
         if not self.undelivered:
             try:
                 self._put_right(self._open_runs())
+                self._unsettled.unlink(missing_ok=True)
             except Exception:  # the store went away at the last moment; the next session does it
                 logger.warning("MLflow's runs could not be brought up to date", exc_info=True)
 
@@ -132,6 +138,11 @@ class Tracker:
         from bnnsearch.tracking.runs import StudyRuns
 
         return StudyRuns(*connect(self.store), RunIds(self._folder, self.store))
+
+
+def is_settled(folder: StudyFolder) -> bool:
+    """Whether MLflow has everything of a study, as far as the study's folder tells."""
+    return not any((folder.path / name).exists() for name in (SPOOL, UNSETTLED))
 
 
 def deliver_spool(study: StudyConfig, folder: StudyFolder) -> int:
