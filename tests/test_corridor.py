@@ -3,12 +3,17 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.data import load_data
+from bnnsearch.export import load_trial
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.pareto import nondominated_ranks
 from bnnsearch.results import TrialState, read_results
@@ -92,7 +97,7 @@ def test_status_counts_the_trials(searched: tuple[Path, str]) -> None:
 )
 def test_export_writes_what_was_asked_for(searched: tuple[Path, str], tmp_path: Path, choice: list[str]) -> None:
     best = tmp_path / "best.yaml"
-    exported = bnnsearch("export", *choice, "-o", str(best), cwd=searched[0])
+    exported = bnnsearch("export", *choice, "-o", str(best), "--no-register", cwd=searched[0])
     assert exported.returncode == 0, exported.stderr
     (number,) = re.findall(r"trial (\d+)", exported.stdout.splitlines()[0])
     chosen = {result.number: result for result in results_in(searched[0])}[int(number)]
@@ -111,10 +116,88 @@ def test_export_says_what_is_nearest_where_nothing_fits(searched: tuple[Path, st
     assert not (tmp_path / "best.yaml").exists()
 
 
+def test_a_space_says_what_export_takes_by_default(searched: tuple[Path, str], tmp_path: Path) -> None:
+    (study,) = searched[0].glob("runs/digits_quickstart/*")
+    copy = shutil.copytree(study, tmp_path / "study")
+    (copy / "space.yaml").write_text((copy / "space.yaml").read_text() + "\nselect: {by: best, metric: memory_bytes}\n")
+    exported = bnnsearch("export", str(copy), "-o", "best.yaml", "--no-register", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    smallest = min(each.metrics["memory_bytes"] for each in results_in(searched[0]) if each.selectable)
+    assert load_trial(tmp_path / "best.yaml")[1].expected["memory_bytes"] == smallest
+
+
+def test_export_takes_a_run_of_mlflow(searched: tuple[Path, str], tmp_path: Path) -> None:
+    (study,) = searched[0].glob("runs/digits_quickstart/*")
+    known = json.loads((study / "mlflow-runs.json").read_text())["stores"]
+    number = next(each.number for each in results_in(searched[0]) if each.selectable)
+    (run_id,) = [runs[str(number)] for runs in known.values()]
+    best = tmp_path / "best.yaml"
+    exported = bnnsearch("export", "--run-id", run_id, "-o", str(best), "--no-register", cwd=searched[0])
+    assert exported.returncode == 0, exported.stderr
+    provenance = load_trial(best)[1]
+    assert (provenance.trial, provenance.run_id) == (number, run_id)
+    refused = bnnsearch("export", "--run-id", "0" * 32, "-o", str(best), cwd=searched[0])
+    assert refused.returncode == 2
+    assert "no trial in runs has the MLflow run 000" in refused.stderr
+
+
+def test_a_confirmed_export_is_trained_registered_and_predicts(searched: tuple[Path, str]) -> None:
+    folder = searched[0]
+    exported = bnnsearch("export", "--best", "val_acc", "--confirm", "3", "-o", "confirmed.yaml", cwd=folder)
+    assert exported.returncode == 0, exported.stderr
+    assert "registered as models:/digits_quickstart@candidate, version 1" in exported.stdout
+    config, provenance = load_trial(folder / "confirmed.yaml")
+    assert provenance.repeats == 3
+    trained = bnnsearch("train", "confirmed.yaml", "-o", "production", "--device", "cpu", "--seeds", "2", cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    assert "registered as models:/digits_quickstart@champion, version 2" in trained.stdout
+    results = {
+        seed: json.loads((folder / "production" / f"seed-{seed}" / "result.json").read_text())
+        for seed in (config.seed, config.seed + 1)
+    }
+    # four standard deviations of the three repeats, and three of the few hundred validation images
+    allowed = 4 * provenance.deviation["val_acc"] + 3 / len(load_data(config.data).val)
+    for result in results.values():
+        assert result["metrics"]["val_acc"] == pytest.approx(provenance.expected["val_acc"], abs=allowed)
+    best = max(results.values(), key=lambda result: result["metrics"]["val_acc"])
+    assert champion_accuracy(folder, config) == pytest.approx(best["test"]["test_acc"], abs=1e-6)
+    again = bnnsearch("train", "confirmed.yaml", "-o", "production", "--device", "cpu", "--seeds", "2", cwd=folder)
+    assert "recorded in MLflow" not in again.stdout
+
+
+def champion_accuracy(folder: Path, config: TrialConfig) -> float:
+    """What the registered model gets right of the test set, loaded as another program would."""
+    test = load_data(config.data).test
+    np.savez(folder / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
+    script = """
+import mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+data = np.load("test.npz")
+model = mlflow.pyfunc.load_model("models:/digits_quickstart@champion")
+print(float((model.predict(data["images"]) == data["labels"]).mean()))
+"""
+    read = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120, check=True
+    )
+    return float(read.stdout.splitlines()[-1])
+
+
+def test_two_studies_are_compared_in_one_picture(searched: tuple[Path, str], tmp_path: Path) -> None:
+    (study,) = searched[0].glob("runs/digits_quickstart/*")
+    other = shutil.copytree(study, tmp_path / "other")
+    results = (other / "results.jsonl").read_text().splitlines(keepends=True)
+    (other / "results.jsonl").write_text("".join(results[:12]))
+    compared = bnnsearch("report", str(study), str(other), "-o", str(tmp_path / "both.html"), cwd=searched[0])
+    assert compared.returncode == 0, compared.stderr
+    volumes = dict(re.findall(r"^(.+): hypervolume ([\d.]+)", compared.stdout, flags=re.MULTILINE))
+    assert float(volumes[f"digits_quickstart {study.name}"]) >= float(volumes["digits_quickstart other"]) > 0
+    assert (tmp_path / "both.html").read_text().count("<script") == 2
+
+
 def test_train_repeats_the_trial_and_reads_the_test_set_once(searched: tuple[Path, str], tmp_path: Path) -> None:
     best, out = tmp_path / "best.yaml", tmp_path / "trained"
-    assert bnnsearch("export", "--best", "val_acc", "-o", str(best), cwd=searched[0]).returncode == 0
-    trained = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", cwd=searched[0])
+    assert bnnsearch("export", "--best", "val_acc", "-o", str(best), "--no-register", cwd=searched[0]).returncode == 0
+    trained = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", "--no-track", cwd=searched[0])
     assert trained.returncode == 0, trained.stderr
     assert len(re.findall(r"test_acc", trained.stdout)) == 1
     result = json.loads((out / "result.json").read_text())
@@ -126,6 +209,6 @@ def test_train_repeats_the_trial_and_reads_the_test_set_once(searched: tuple[Pat
     assert packed.returncode == 0, packed.stderr
     assert re.search(r"same labels as the trained network on \d{3} validation images", packed.stdout)
     assert PackedModel.load(model).shape == (1, 8, 8)
-    again = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", cwd=searched[0])
+    again = bnnsearch("train", str(best), "-o", str(out), "--device", "cpu", "--no-track", cwd=searched[0])
     assert json.loads((out / "result.json").read_text()) == result
     assert "already" in again.stdout
