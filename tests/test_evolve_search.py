@@ -16,27 +16,6 @@ from bnnsearch.core.data.sources import read_digits
 from bnnsearch.results import TrialState, read_results
 
 SPACES = Path(__file__).parents[1] / "spaces"
-MIXED = """
-version: 1
-name: mixed
-seed: 2
-objectives: [{metric: val_acc, mode: max}, {metric: memory_bytes, mode: min}, {metric: train_bitops, mode: min}]
-sampler: {name: random}
-budget: {trials: 8}
-trial:
-  type: choice
-  branches:
-    gradient:
-      data: {name: digits}
-      model: {name: mlp, hidden: [32]}
-      method: {name: ste}
-      plan: {epochs: 3}
-    evolution:
-      data: {name: digits, batch_size: 100}
-      model: {name: xor_mlp, hidden: [64], bits_per_label: 16, thresholds: [64, 128, 192]}
-      method: {name: inertia, margin: 8, start: 60, band: 20, gate: {type: randint, min: 10, max: 14}}
-      plan: {epochs: 30}
-"""
 
 
 def bnnsearch(*words: str, cwd: Path) -> str:
@@ -76,10 +55,18 @@ def test_the_shipped_space_gives_a_network_that_train_pack_and_predict_take(tmp_
 
 @pytest.mark.slow
 def test_one_search_may_mix_gradients_and_evolution(tmp_path: Path) -> None:
-    (tmp_path / "mixed.yaml").write_text(MIXED)
-    bnnsearch("run", "mixed.yaml", "--executor", "local", cwd=tmp_path)
-    (study,) = tmp_path.glob("runs/mixed/*")
+    space = str(SPACES / "digits_mixed.yaml")
+    bnnsearch("run", space, "--executor", "local", "--set", "budget.trials=8", cwd=tmp_path)
+    (study,) = tmp_path.glob("runs/digits_mixed/*")
     front = json.loads((study / "report/front.json").read_text())["trials"]
     results = {result.number: result for result in read_results(study / "results.jsonl")}
-    assert {result.config["method"]["name"] for result in results.values()} == {"ste", "inertia"}
+    assert {result.state for result in results.values()} == {TrialState.COMPLETE}
     assert {results[row["trial"]].config["name"] for row in front} == {"gradient", "evolution"}
+
+    evolved = [row["trial"] for row in front if results[row["trial"]].config["name"] == "evolution"]
+    best = max(evolved, key=lambda number: results[number].metrics["val_acc"])
+    bnnsearch("export", "--trial", str(best), "-o", "best.yaml", cwd=tmp_path)
+    bnnsearch("train", "best.yaml", "-o", "trained", "--device", "cpu", cwd=tmp_path)
+    trained = json.loads((tmp_path / "trained/result.json").read_text())
+    assert trained["metrics"]["val_acc"] == results[best].metrics["val_acc"]
+    assert "same labels" in bnnsearch("pack", "trained", "-o", "model.bnn", cwd=tmp_path)
