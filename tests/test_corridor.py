@@ -143,37 +143,59 @@ def test_export_takes_a_run_of_mlflow(searched: tuple[Path, str], tmp_path: Path
 
 def test_a_confirmed_export_is_trained_registered_and_predicts(searched: tuple[Path, str]) -> None:
     folder = searched[0]
-    exported = bnnsearch("export", "--best", "val_acc", "--confirm", "3", "-o", "confirmed.yaml", cwd=folder)
-    assert exported.returncode == 0, exported.stderr
-    assert "registered as models:/digits_quickstart@candidate, version 1" in exported.stdout
-    config, provenance = load_trial(folder / "confirmed.yaml")
-    assert provenance.repeats == 3
-    trained = bnnsearch("train", "confirmed.yaml", "-o", "production", "--device", "cpu", "--seeds", "2", cwd=folder)
-    assert trained.returncode == 0, trained.stderr
-    assert "registered as models:/digits_quickstart@champion, version 2" in trained.stdout
-    results = {
-        seed: json.loads((folder / "production" / f"seed-{seed}" / "result.json").read_text())
-        for seed in (config.seed, config.seed + 1)
-    }
-    # four standard deviations of the three repeats, and three of the few hundred validation images
-    allowed = 4 * provenance.deviation["val_acc"] + 3 / len(load_data(config.data).val)
-    for result in results.values():
-        assert result["metrics"]["val_acc"] == pytest.approx(provenance.expected["val_acc"], abs=allowed)
-    best = max(results.values(), key=lambda result: result["metrics"]["val_acc"])
-    assert champion_accuracy(folder, config) == pytest.approx(best["test"]["test_acc"], abs=1e-6)
+    confirm_train_and_predict(folder, "digits_quickstart", repeats=3)
     again = bnnsearch("train", "confirmed.yaml", "-o", "production", "--device", "cpu", "--seeds", "2", cwd=folder)
     assert "recorded in MLflow" not in again.stdout
 
 
-def champion_accuracy(folder: Path, config: TrialConfig) -> float:
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_same_on_mnist(tmp_path: Path) -> None:
+    """Where BNN_DATA names a folder with it."""
+    if not Path(os.environ.get("BNN_DATA", "."), "MNIST/raw").exists():
+        pytest.skip("BNN_DATA names no folder with MNIST/raw")
+    ran = bnnsearch("run", str(SPACES / "mnist_bnew.yaml"), "--set", "budget.trials=3", cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    confirm_train_and_predict(tmp_path, "mnist_bnew", repeats=2)
+
+
+def confirm_train_and_predict(folder: Path, study: str, *, repeats: int) -> None:
+    """Export with a stated deviation, train with two seeds, predict by the registered champion."""
+    exported = bnnsearch(
+        "export", "--best", "val_acc", "--confirm", str(repeats), "-o", "confirmed.yaml", cwd=folder, timeout=900
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert f"registered as models:/{study}@candidate, version 1" in exported.stdout
+    config, provenance = load_trial(folder / "confirmed.yaml")
+    assert provenance is not None
+    assert provenance.repeats == repeats
+    seeds = ["--seeds", "2"]
+    trained = bnnsearch(
+        "train", "confirmed.yaml", "-o", "production", "--device", "cpu", *seeds, cwd=folder, timeout=900
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert f"registered as models:/{study}@champion, version 2" in trained.stdout
+    results = [
+        json.loads((folder / "production" / f"seed-{seed}" / "result.json").read_text())
+        for seed in (config.seed, config.seed + 1)
+    ]
+    # four standard deviations of the repeats, and three of the few hundred validation images
+    allowed = 4 * provenance.deviation["val_acc"] + 3 / len(load_data(config.data).val)
+    for result in results:
+        assert result["metrics"]["val_acc"] == pytest.approx(provenance.expected["val_acc"], abs=allowed)
+    best = max(results, key=lambda result: result["metrics"]["val_acc"])
+    assert champion_accuracy(folder, study, config) == pytest.approx(best["test"]["test_acc"], abs=1e-6)
+
+
+def champion_accuracy(folder: Path, study: str, config: TrialConfig) -> float:
     """What the registered model gets right of the test set, loaded as another program would."""
     test = load_data(config.data).test
     np.savez(folder / "test.npz", images=test.images.numpy(), labels=test.labels.numpy())
-    script = """
+    script = f"""
 import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 data = np.load("test.npz")
-model = mlflow.pyfunc.load_model("models:/digits_quickstart@champion")
+model = mlflow.pyfunc.load_model("models:/{study}@champion")
 print(float((model.predict(data["images"]) == data["labels"]).mean()))
 """
     read = subprocess.run(

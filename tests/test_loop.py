@@ -15,9 +15,10 @@ from bnnsearch.core.data import eval_batches, train_batches
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
 from bnnsearch.core.layers import BinaryLinear, binary_layers
 from bnnsearch.core.loop import GradientTrainer
-from bnnsearch.core.metrics import binary_fractions, flip_rates, mean_over_weights, weight_signs
+from bnnsearch.core.metrics import binary_fractions, flip_rates, mean_over_weights, weight_histogram, weight_signs
 from bnnsearch.core.optimizers import real_optimizer
 from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.trainer import WEIGHT_BINS
 
 BNEW = {"name": "bnew", "pretrain_epochs": 2, "finetune_epochs": 2, "lambda_rate": 2.0}
 
@@ -226,6 +227,13 @@ class TestMetrics:
     def test_binary_fraction_counts_weights_near_one(self) -> None:
         layers = {"a": self.layer(1.0, -0.9995, 0.99, 0.0)}
         assert binary_fractions(layers) == {"a": 0.5}
+
+    def test_weights_are_counted_in_bins_of_a_tenth(self) -> None:
+        shares = weight_histogram({"a": self.layer(1.0, -0.96, 0.04), "b": self.layer(-7.0)})
+        assert {centre: share for centre, share in zip(WEIGHT_BINS, shares, strict=True) if share} == {
+            -1.5: 0.25, -1.0: 0.25, 0.0: 0.25, 1.0: 0.25,
+        }  # fmt: skip
+        assert weight_histogram({}) == []
 
     def test_layers_count_by_their_weights(self) -> None:
         layers = {"a": self.layer(1.0, 1.0, 1.0), "b": self.layer(1.0)}

@@ -51,6 +51,7 @@ def make_epochs(number, epochs=4, accuracy=0.9):
             "pretrain" if epoch < 3 else "quantise",
             {"val_acc": accuracy * epoch / 4, "lr": 0.1 / epoch, "bits": 3 + epoch % 2},
             {"flip_rate": {"stem": 0.1 / epoch, f"<b>{number}</b>": 0.2 / epoch}},
+            [0.0] * 5 + [epoch / 8] + [0.0] * 9 + [1 - epoch / 4] + [0.0] * 9 + [epoch / 8] + [0.0] * 5,
         )
         for epoch in range(1, epochs + 1)
     )
@@ -94,7 +95,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_scripts(view):
     assert page.links == []
     assert "img" not in page.tags
     assert "iframe" not in page.tags
-    assert page.tags.count("script") == 1 + 7  # plotly once, and one for each picture
+    assert page.tags.count("script") == 1 + 8  # plotly once, and one for each picture
 
 
 def test_the_page_says_what_happened(view):
@@ -135,6 +136,7 @@ def test_learning_curves_know_how_trials_ended(view):
     }
     traces = {trace.name: trace for trace in figures.curves_figure(view).data if trace.name}
     assert list(traces["stopped early"].x) == [1, None]
+    assert view.rungs() == [1]
 
 
 def test_layers_and_schedules_show_the_knee_first(view):
@@ -143,6 +145,9 @@ def test_layers_and_schedules_show_the_knee_first(view):
     assert heat.data[0].z[1] == pytest.approx([0.2, 0.1, 0.2 / 3, 0.05])
     assert [button.label for button in heat.layout.updatemenus[0].buttons] == ["trial 1 (knee)", "trial 3", "trial 0"]
     assert list(figures.schedules_figure(view).data[0].y) == [4, 3, 4, 3]
+    drift = figures.weights_figure(view).data[0]
+    assert drift.z[drift.y.index(-1.0)] == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert drift.z[drift.y.index(0.0)] == pytest.approx([0.75, 0.5, 0.25, 0])
     assert view.phases(1) == [("pretrain", 1, 2), ("quantise", 3, 4)]
 
 
@@ -159,7 +164,16 @@ def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
         for metrics_of_epoch in epochs:
             log.append(number, metrics_of_epoch)
     report = write_report(folder, make_study(*metrics))
-    pictures = ("pareto", "hypervolume", "importance", "parallel", "learning_curves", "schedules", "flip_rate")
+    pictures = (
+        "pareto",
+        "hypervolume",
+        "importance",
+        "parallel",
+        "learning_curves",
+        "schedules",
+        "flip_rate",
+        "weights",
+    )
     for name in pictures:
         pixels = imread(report / f"{name}.png")
         assert pixels[..., :3].std() > 0.02, f"{name} is blank"
@@ -290,7 +304,7 @@ def test_a_browser_without_network_draws_every_picture(tmp_path, view):
     command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
     text = re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
-    assert text.count('class="plotly-graph-div js-plotly-plot"') == 7
+    assert text.count('class="plotly-graph-div js-plotly-plot"') == 8
     for words in (
         "validation accuracy",
         "weight memory (bytes)",

@@ -48,12 +48,14 @@ class Diary:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, int, Any]] = []
+        self.epochs: list[EpochMetrics] = []
 
     def trial_started(self, number: int, config: Any, params: Any) -> None:
         self.events.append(("started", number, params))
 
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         self.events.append(("epoch", number, metrics.epoch))
+        self.epochs.append(metrics)
 
     def trial_finished(self, result: TrialResult) -> None:
         self.events.append(("finished", result.number, result.state))
@@ -251,6 +253,14 @@ def test_same_seed_one_worker_twice_is_the_same_search(tmp_path: Path, executor:
         (each.params, each.metrics, each.config) for each in second
     ]
     assert len({each.config["seed"] for each in first}) == 14
+
+
+def test_what_the_node_does_is_told_where_asked_for(tmp_path: Path, executor: Executor) -> None:
+    diary = Diary()
+    search(tmp_path, executor, "budget.trials=2", "tracking={system_metrics: true}", diary=diary)
+    loads = [metrics.node["system/cpu_utilization_percentage"] for metrics in diary.epochs]
+    assert loads
+    assert all(0 <= load <= 100 for load in loads)
 
 
 def test_same_seed_one_worker_twice_trains_the_same_networks(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # ruff: noqa: F811  # fixtures are imported by name
 """Against real MLflow servers on loopback ports: one that dies in the middle of a search, and the one `ui` starts."""
 
+import json
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from urllib.parse import quote
 
 import pytest
+from matplotlib.image import imread
 from mlflow import MlflowClient
 from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial  # noqa: F401  # two are fixtures
 
@@ -168,7 +171,14 @@ def test_a_browser_shows_trials_charts_and_report(folder, server):
     table = browse(link, folder.path)
     assert all(f">trial {number}<" in table for number in range(7))
     assert ">val_acc<" in browse(f"{link}&compareRunsMode=CHART", folder.path)
-    report = runs_by_trial(MlflowClient(server.uri))["report"].info
+    runs = runs_by_trial(MlflowClient(server.uri))
+    report = runs["report"].info
+    trials = quote(json.dumps([run.info.run_id for name, run in runs.items() if name != "report"]))
+    compared = browse(
+        f"{server.uri}/#/compare-runs?runs={trials}&experiments=[%22{report.experiment_id}%22]", folder.path
+    )
+    assert "Parallel Coordinates Plot" in compared
+    assert 'data-unformatted="seed"' in compared
     artifacts = f"{server.uri}/#/experiments/{report.experiment_id}/runs/{report.run_id}/artifacts/report.html"
     pane = browse(f"{artifacts}?workflowType=machine_learning", folder.path)
     assert ">pareto.png<" in pane
@@ -178,15 +188,22 @@ def test_a_browser_shows_trials_charts_and_report(folder, server):
 
 
 def browse(url, home):
-    """The page as a browser has built it, scripts run."""
+    """The page as a browser has built it, scripts run; on its screenshot there is something to see."""
+    shot = home / "page.png"
+    shot.unlink(missing_ok=True)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += [
         "--window-size=1600,1200",
         f"--user-data-dir={home / 'profile'}",
         "--virtual-time-budget=60000",
+        f"--screenshot={shot}",
         "--dump-dom",
     ]
-    return subprocess.run(["chromium", *flags, url], capture_output=True, text=True, timeout=240, check=True).stdout
+    page = subprocess.run(["chromium", *flags, url], capture_output=True, text=True, timeout=240, check=True).stdout
+    pixels = imread(shot)
+    assert pixels.shape[:2] == (1200, 1600)
+    assert pixels[..., :3].std() > 0.05, f"{url} is blank"
+    return page
 
 
 def test_ui_refuses_a_port_that_is_taken(folder):

@@ -260,10 +260,17 @@ class StorageConfig(Settings):
 
 
 class TrackingConfig(Settings):
-    """Where MLflow records: None is MLFLOW_TRACKING_URI, else the embedded SQLite store."""
+    """How MLflow records.
+
+    Attributes:
+        uri: the store; None is MLFLOW_TRACKING_URI, else the embedded SQLite store.
+        experiment: its name there; None is the study's.
+        system_metrics: with every epoch, what the trial's node does: processors, memory, disk, network, GPUs.
+    """
 
     uri: str | None = None
     experiment: str | None = None
+    system_metrics: bool = False
 
 
 class SelectConfig(Settings):

@@ -31,7 +31,14 @@ from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_stat
 from bnnsearch.core.layers import View, binary_layers
 from bnnsearch.core.methods.base import Phase, Progress
 from bnnsearch.core.methods.build import build_phases
-from bnnsearch.core.metrics import binary_fractions, correct, flip_rates, mean_over_weights, weight_signs
+from bnnsearch.core.metrics import (
+    binary_fractions,
+    correct,
+    flip_rates,
+    mean_over_weights,
+    weight_histogram,
+    weight_signs,
+)
 from bnnsearch.core.optimizers import real_optimizer, set_lr_factor
 from bnnsearch.core.precision import FULL, CyclicPrecision
 from bnnsearch.core.recu import Recu
@@ -226,8 +233,14 @@ class GradientTrainer:
             "train_bitops": self._spent,
             "bits": float(self._precision.bits["weights"]) if self._precision else FULL,
         }
-        layers = {"flip_rate": flips, "binary_fraction": binary}
-        return EpochMetrics(self._position.epoch, self._planned_epochs(), self._phase.name, values | summary, layers)
+        return EpochMetrics(
+            self._position.epoch,
+            self._planned_epochs(),
+            self._phase.name,
+            values | summary,
+            layers={"flip_rate": flips, "binary_fraction": binary},
+            weights=weight_histogram(self._layers),
+        )
 
     def _planned_epochs(self) -> int:
         """Epochs of the whole run as things stand: a phase that has ended early shortens it."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bnnsearch.core.layers import BinaryLayer
+from bnnsearch.core.trainer import WEIGHT_BINS
 
 BINARY_TOLERANCE = 1e-3
 """A weight this near to +-1 counts as binary."""
@@ -36,6 +37,19 @@ def binary_fractions(layers: Mapping[str, BinaryLayer]) -> dict[str, float]:
         name: float(((layer.view(layer.weight).abs() - 1).abs() <= BINARY_TOLERANCE).float().mean())
         for name, layer in layers.items()
     }
+
+
+@torch.no_grad()
+def weight_histogram(layers: Mapping[str, BinaryLayer]) -> list[float]:
+    """Share of the latent weights of all layers in each bin of `WEIGHT_BINS`; empty without a layer."""
+    total = sum(layer.weight.numel() for layer in layers.values())
+    counts = torch.zeros(len(WEIGHT_BINS))
+    step = WEIGHT_BINS[1] - WEIGHT_BINS[0]
+    low, high = WEIGHT_BINS[0] - step / 2, WEIGHT_BINS[-1] + step / 2
+    for layer in layers.values():
+        weights = layer.weight.detach().cpu().clamp(WEIGHT_BINS[0], WEIGHT_BINS[-1])  # histc on CUDA is not exact
+        counts += torch.histc(weights, bins=len(WEIGHT_BINS), min=low, max=high)
+    return [round(share, 5) for share in (counts / total).tolist()] if total else []
 
 
 def mean_over_weights(values: Mapping[str, float], layers: Mapping[str, BinaryLayer], *, empty: float) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+WEIGHT_BINS = tuple(round(0.1 * place, 1) for place in range(-15, 16))
+"""Centres of the bins that latent weights are counted in; the outer ones take what lies beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,8 @@ class EpochMetrics:
         values: scalars by name: `val_acc` (always of the sign network), `train_loss`, `train_acc`, `flip_rate`,
             `binary_fraction`, `bits`, `lr`, `images_per_s`, `train_bitops` (spent so far).
         layers: per-layer scalars: metric name to layer name to value, such as `{"flip_rate": {"stage1.0.conv": 0.01}}`.
+        weights: share of the latent binary weights in each bin of `WEIGHT_BINS`; empty where there are none.
+        node: what the machine did meanwhile, by name; empty where nobody asked.
     """
 
     epoch: int
@@ -25,6 +30,8 @@ class EpochMetrics:
     phase: str
     values: Mapping[str, float]
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    weights: Sequence[float] = field(default_factory=list)
+    node: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer(Protocol):

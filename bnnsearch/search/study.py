@@ -153,6 +153,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         cache=cache,
         watched=sorted(watched),
         measure=_measure if watched & {"latency_ms", "packed_bytes"} else None,
+        sample=_sample if study.tracking.system_metrics else None,
     )
 
 
@@ -160,6 +161,12 @@ def _measure(config: dict[str, Any], trainer: Trainer) -> Mapping[str, float]:
     from bnnsearch.deploy import deployed_costs  # loads the kernels
 
     return deployed_costs(TrialConfig.model_validate(config), trainer)
+
+
+def _sample() -> Mapping[str, float]:
+    from bnnsearch.tracking.system import system_metrics  # loads MLflow
+
+    return system_metrics()
 
 
 def _build(config: dict[str, Any], *, device: str, cache: Path | None) -> Trainer:

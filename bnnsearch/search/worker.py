@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 BuildTrainer = Callable[[dict[str, Any]], Trainer]
 """From a resolved configuration to a trainer at its beginning; must be picklable."""
+
+Sample = Callable[[], Mapping[str, float]]
+"""What the node does at the moment, by name; must be picklable."""
 
 Measure = Callable[[dict[str, Any], Trainer], Mapping[str, float]]
 """From a resolved configuration and its trainer to costs that only a measurement tells; must be picklable."""
@@ -44,6 +47,7 @@ class Job:
         store: URI of the object folder that holds the states for all nodes; None where every node sees `checkpoints`.
         measure: measures on the node of the trial, before it trains, what the trainer cannot compute; None measures
             nothing.
+        sample: asked after every epoch; None samples nothing.
     """
 
     build_trainer: BuildTrainer
@@ -55,6 +59,7 @@ class Job:
     watched: Collection[str] = ()
     store: str | None = None
     measure: Measure | None = None
+    sample: Sample | None = None
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
@@ -133,7 +138,7 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
         for metrics in _epochs(job, assignment, trainer, epoch=epoch, limit=limit):
             epoch = metrics.epoch
             _check({**costs, **metrics.values}, epoch, job.watched)
-            yield metrics
+            yield replace(metrics, node=job.sample()) if job.sample else metrics
     # a mistake in the configuration, or a number that is not finite, would come again at the next attempt
     except (TimeLimitError, ValueError, FloatingPointError) as error:
         yield Failure(one_line(error))

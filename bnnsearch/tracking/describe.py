@@ -105,7 +105,7 @@ class Describer:
 
     def epoch(self, number: int, metrics: EpochMetrics) -> Update:
         """The epoch's values; per-layer ones stay in `epochs.jsonl`, for there are thousands."""
-        return Update(str(number), metrics=as_metrics(metrics.values, metrics.epoch))
+        return Update(str(number), metrics=as_metrics({**metrics.values, **metrics.node}, metrics.epoch))
 
     def trial_ended(self, result: TrialResult, *, on_front: bool, known: Mapping[str, float]) -> Update:
         """A trial's run ends; `known` are the values that its last epoch recorded already."""

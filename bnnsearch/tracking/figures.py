@@ -11,8 +11,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.view import MAX_AXES, Axis, StudyView, label
+from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 PRUNED, BAD = "#d4a017", "#dc2626"
@@ -220,6 +221,8 @@ def curves_figure(view: StudyView) -> go.Figure | None:
                     hoverinfo="skip",
                 )
             )
+    for rung in view.rungs():
+        figure.add_vline(x=rung, line={"color": GRID, "width": 1.5}, layer="below")
     figure.update_xaxes(title="epoch")
     figure.update_yaxes(title=label("val_acc"))
     return styled(figure, height=400)
@@ -230,23 +233,42 @@ def layers_figure(view: StudyView) -> go.Figure | None:
     maps = {number: found for number in view.shown_trials() if (found := view.layer_map(number)) is not None}
     if not maps:
         return None
-    figure = go.Figure()
-    for place, (number, (epochs, layers, values)) in enumerate(maps.items()):
-        figure.add_trace(
-            go.Heatmap(
-                x=epochs,
-                y=[escape(layer) for layer in layers],
-                z=values,
-                visible=place == 0,
-                colorscale="Blues",
-                colorbar={"title": {"text": "flip rate", "side": "right"}, "thickness": 12},
-                hovertemplate=f"trial {number}<br>%{{y}}, epoch %{{x}}: %{{z:.3g}}<extra></extra>",
-            )
-        )
-    figure.update_xaxes(title="epoch")
+    figure = go.Figure(
+        [
+            _heat(number, epochs, [escape(layer) for layer in layers], values, "flip rate")
+            for number, (epochs, layers, values) in maps.items()
+        ]
+    )
     figure.update_yaxes(autorange="reversed", automargin=True)
     tallest = max(len(layers) for _, layers, _ in maps.values())
-    return _with_menu(styled(figure, height=max(260, 110 + 18 * tallest)), view, list(maps), per_trial=1)
+    return _with_menu(styled(figure, height=max(260, 110 + 18 * tallest)), view, list(maps))
+
+
+def weights_figure(view: StudyView) -> go.Figure | None:
+    """Where the latent weights are, over the epochs of one trial of the front; a menu chooses the trial."""
+    maps = {number: found for number in view.shown_trials() if (found := view.weight_map(number)) is not None}
+    if not maps:
+        return None
+    figure = go.Figure(
+        [
+            _heat(number, epochs, WEIGHT_BINS, shares, "share of weights").update(zmin=0, zmax=SHARE_SHOWN)
+            for number, (epochs, shares) in maps.items()
+        ]
+    )
+    figure.update_yaxes(title="latent weight", tickvals=[-1, 0, 1])
+    return _with_menu(styled(figure, height=380), view, list(maps))
+
+
+def _heat(number: int, epochs: Sequence[int], rows: Sequence[Any], values: Array, what: str) -> go.Heatmap:
+    """What changes over the epochs of trial `number`, one row each."""
+    return go.Heatmap(
+        x=epochs,
+        y=rows,
+        z=values,
+        colorscale="Blues",
+        colorbar={"title": {"text": what, "side": "right"}, "thickness": 12},
+        hovertemplate=f"trial {number}<br>%{{y}}, epoch %{{x}}: %{{z:.3g}}<extra></extra>",
+    )
 
 
 def schedules_figure(view: StudyView) -> go.Figure | None:
@@ -273,8 +295,11 @@ def schedules_figure(view: StudyView) -> go.Figure | None:
     return styled(figure, height=90 + 140 * len(schedules), legend=False)
 
 
-def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int], *, per_trial: int) -> go.Figure:
-    """A menu that shows the traces of one trial at a time."""
+def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int]) -> go.Figure:
+    """A menu that shows the trace of one trial at a time, by its epochs."""
+    figure.update_xaxes(title="epoch")
+    for place, trace in enumerate(figure.data):
+        trace.visible = place == 0
     if len(numbers) < 2:
         return figure
     knee = view.front.knee.number
@@ -282,7 +307,7 @@ def _with_menu(figure: go.Figure, view: StudyView, numbers: list[int], *, per_tr
         {
             "label": f"trial {number}" + (" (knee)" if number == knee else ""),
             "method": "update",
-            "args": [{"visible": [chosen == place for place in range(len(numbers)) for _ in range(per_trial)]}],
+            "args": [{"visible": [chosen == place for place in range(len(numbers))]}],
         }
         for chosen, number in enumerate(numbers)
     ]

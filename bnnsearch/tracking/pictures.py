@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.view import MAX_AXES, Axis, StudyView, label
+from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
@@ -37,6 +38,7 @@ def write_pictures(view: StudyView, directory: Path) -> None:
         "learning_curves": curves_picture,
         "schedules": schedules_picture,
         "flip_rate": layers_picture,
+        "weights": weights_picture,
     }
     for name, draw in drawings.items():
         figure = draw(view)
@@ -190,6 +192,8 @@ def curves_picture(view: StudyView) -> Figure | None:
             ends = np.array([line[-1] for line in lines])
             axes.plot(ends[:, 0], ends[:, 1], "x", color=colour, markersize=5)
     axes.autoscale_view()
+    for rung in view.rungs():
+        axes.axvline(rung, color=GRID, linewidth=1.5, zorder=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label("val_acc"))
     figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)
@@ -232,5 +236,26 @@ def layers_picture(view: StudyView) -> Figure | None:
         axes.set_yticks(range(len(layers)), layers, parse_math=False)
         axes.set_xlabel(f"epoch of trial {number}")
         figure.colorbar(image, ax=axes, label="flip rate")
+        return figure
+    return None
+
+
+def weights_picture(view: StudyView) -> Figure | None:
+    """Where the latent weights are, over the epochs of the knee."""
+    for number in view.shown_trials():
+        found = view.weight_map(number)
+        if found is None:
+            continue
+        epochs, shares = found
+        figure, (axes,) = _axes(size=(7.5, 3.6))
+        axes.grid(visible=False)
+        half = (WEIGHT_BINS[1] - WEIGHT_BINS[0]) / 2
+        extent = (epochs[0] - 0.5, epochs[-1] + 0.5, WEIGHT_BINS[0] - half, WEIGHT_BINS[-1] + half)
+        looks = {"aspect": "auto", "cmap": "Blues", "vmin": 0, "vmax": SHARE_SHOWN, "origin": "lower"}
+        image = axes.imshow(shares, extent=extent, **looks)  # type: ignore[arg-type]
+        axes.set_yticks([-1, 0, 1])
+        axes.set_ylabel("latent weight")
+        axes.set_xlabel(f"epoch of trial {number}")
+        figure.colorbar(image, ax=axes, label="share of weights")
         return figure
     return None

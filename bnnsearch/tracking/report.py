@@ -68,6 +68,7 @@ def _sections(view: StudyView) -> Iterator[str]:
     yield picture("Learning curves", _CAPTIONS["curves"], figures.curves_figure(view))
     yield picture("Schedules", _CAPTIONS["schedules"], figures.schedules_figure(view))
     yield picture("Weight flips", _CAPTIONS["layers"], figures.layers_figure(view))
+    yield picture("Weights", _CAPTIONS["weights"], figures.weights_figure(view))
     yield _failures(view)
 
 
@@ -116,7 +117,9 @@ _CAPTIONS = {
     "samples unevenly, so read it as a hint, not a law.",
     "parallel": "A line is a trial. Drag along an axis to keep only the trials within a range.",
     "curves": "Validation accuracy of the sign network, the one that would be exported. A cross ends a trial that was "
-    "stopped or failed.",
+    "stopped or failed; a grey line is an epoch at which trials were compared and some stopped.",
     "schedules": "What changed while the knee was trained; the shading shows the method's phases.",
     "layers": "Share of a layer's weights that changed sign in an epoch. Training has settled where it fades.",
+    "weights": "Where the latent weights of the binary layers are. Methods that binarise by degrees move them to -1 "
+    "and +1 as the epochs go by.",
 }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.pareto import ParetoFront, mode_of
 from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.tracking.history import History
@@ -42,6 +42,9 @@ WIDE = 20.0
 
 MAX_AXES, MAX_POINTS = 9, 60
 """Most parameters in the parallel coordinates; most points of one learning curve."""
+
+SHARE_SHOWN = 0.2
+"""Share of the weights in one bin from which a histogram has its darkest colour."""
 
 SCHEDULES = ("bits", "tau", "tau_min", "tau_max", "lambda", "lr", "binary_fraction", "flip_rate")
 """What is shown by epoch for one trial, where it was recorded and changes."""
@@ -246,6 +249,18 @@ class StudyView:
             return None
         values = [[each.layers[metric].get(layer, np.nan) for each in epochs] for layer in layers]
         return [each.epoch for each in epochs], layers, np.array(values, dtype=np.float64)
+
+    def weight_map(self, number: int) -> tuple[list[int], Array] | None:
+        """Histograms of one trial's latent weights: epochs, shares (bins, epochs); None where it has none."""
+        epochs = [each for each in self.history.get(number, ()) if len(each.weights) == len(WEIGHT_BINS)]
+        if not epochs:
+            return None
+        return [each.epoch for each in epochs], np.array([each.weights for each in epochs], dtype=np.float64).T
+
+    def rungs(self) -> list[int]:
+        """Epochs at which trials were compared and some of them stopped."""
+        stopped = {each.epochs for each in self.results if each.state is TrialState.PRUNED and each.epochs}
+        return sorted(stopped)
 
     def schedules(self, number: int) -> dict[str, tuple[list[int], list[float]]]:
         """What changed over the epochs of one trial, by name: epochs and values."""
