@@ -75,6 +75,8 @@ class Coordinator:
         self._running: dict[int, _Running] = {}
         self._began = time.monotonic()
         self.results = by_number(read_results(results))
+        self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
+        self._seconds = sum(each.seconds for each in self.results.values())
         self.stopped: StopReason | None = None
         self._unfinished = deque(self._close_recorded(ledger.unfinished()))
 
@@ -189,8 +191,9 @@ class Coordinator:
         self._job.checkpoint(number).unlink(missing_ok=True)
         for observer in self._observers:
             observer.trial_finished(result)
-        failed = sum(each.state is TrialState.FAILED for each in self.results.values())
-        if self._study.budget.max_failed_trials is not None and failed >= self._study.budget.max_failed_trials:
+        self._failed += state is TrialState.FAILED
+        self._seconds += result.seconds
+        if self._study.budget.max_failed_trials is not None and self._failed >= self._study.budget.max_failed_trials:
             self.stop(StopReason.FAILURES)
 
     def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -204,9 +207,8 @@ class Coordinator:
     def _gpu_hours(self) -> float:
         """What all trials of the study have held so far."""
         now = time.monotonic()
-        ended = sum(result.seconds for result in self.results.values())
         running = sum(now - trial.started for trial in self._running.values())
-        return (ended + running) * self._study.resources.per_trial.gpu / 3600
+        return (self._seconds + running) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
         return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)

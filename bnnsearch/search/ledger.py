@@ -8,7 +8,9 @@ same number, so that nothing is repeated or counted twice.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +41,14 @@ _OPTUNA_STATES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A trial that nobody has asked for yet, and whether it repeats another."""
+
+    number: int
+    repeats: bool
+
+
 class Ledger:
     """Trials of one study, numbered from 0.
 
@@ -63,13 +73,24 @@ class Ledger:
         if isinstance(study.sampler, GridConfig):
             self._grid = grid_points(space, points=study.sampler.points, seed=study.seed)
         self._open: dict[int, Trial] = {}
-        self._rungs = _recorded_rungs(self._trials())
+        self._survey()
+
+    def _survey(self) -> None:
+        """Count what the ledger holds, once: a decision must not take longer the more trials there are."""
+        trials = self._trials()
+        self._next = len(trials)
+        self._waiting = deque(
+            _Waiting(trial.number, repeats=RETRY_OF in trial.user_attrs)
+            for trial in trials
+            if trial.state is OptunaState.WAITING
+        )
+        repeating = sum(RETRY_OF in trial.user_attrs for trial in trials if trial.state is not OptunaState.WAITING)
+        self._asked = len(trials) - len(self._waiting) - repeating
+        self._rungs = _recorded_rungs(trials)
 
     def __len__(self) -> int:
         """Trials asked for so far, in whatever state; one that repeats another is not counted."""
-        return sum(
-            trial.state is not OptunaState.WAITING and RETRY_OF not in trial.user_attrs for trial in self._trials()
-        )
+        return self._asked
 
     @property
     def capacity(self) -> float:
@@ -78,27 +99,36 @@ class Ledger:
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Let these parameters, dotted name to value, be those of the next trial that has none yet."""
-        self._study.enqueue_trial(dict(params))
+        self._enqueue(params, {})
+
+    def _enqueue(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+        self._study.enqueue_trial(dict(params), user_attrs=attributes)
+        self._waiting.append(_Waiting(self._next, repeats=RETRY_OF in attributes))
+        self._next += 1
 
     def enqueue_half_batch(self, failed: Assignment) -> None:
         """Let the next trial repeat a failed one with half its batch, if that can be halved."""
         half = TrialConfig.model_validate(failed.config).data.batch_size // 2
         if half:
-            attributes = {RETRY_OF: failed.number, BATCH_SIZE: half}
             params = self._study.get_trials(deepcopy=False)[failed.number].params
-            self._study.enqueue_trial(params, user_attrs=attributes)
+            self._enqueue(params, {RETRY_OF: failed.number, BATCH_SIZE: half})
 
     @property
     def retries_waiting(self) -> bool:
         """Whether a trial is to be repeated."""
-        return any(RETRY_OF in trial.user_attrs for trial in self._trials(OptunaState.WAITING))
+        return any(trial.repeats for trial in self._waiting)
 
     def ask(self) -> Assignment:
         """A new trial: what was enqueued, else what the sampler suggests."""
-        if self._grid is not None and not self._trials(OptunaState.WAITING):
+        if self._grid is not None and not self._waiting:
             self.enqueue(self._grid[len(self)])
-        waiting = self._trials(OptunaState.WAITING)
-        self._seed_sampler(waiting[0].number if waiting else len(self._trials()))
+        if self._waiting:
+            trial = self._waiting.popleft()  # as Optuna does
+        else:
+            trial = _Waiting(self._next, repeats=False)
+            self._next += 1
+        self._asked += not trial.repeats
+        self._seed_sampler(trial.number)
         return self._resolve(self._study.ask())
 
     def unfinished(self) -> list[Assignment]:
@@ -125,6 +155,7 @@ class Ledger:
         ended = by_number(results)
         for number in range(max(ended, default=-1) + 1):
             self._study.add_trial(self._recorded(ended[number]) if number in ended else _unfinished_trial())
+        self._survey()
 
     def _recorded(self, result: TrialResult) -> FrozenTrial:
         distributions = _Distributions(result.params)
