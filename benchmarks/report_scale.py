@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import TrialResult, TrialState, append_result
 from bnnsearch.tracking.history import EpochLog
@@ -57,7 +57,8 @@ def make_study(path: Path, trials: int) -> None:
             accuracy = 0.5 + 0.5 * quality * epoch / EPOCHS
             values = {"val_acc": accuracy, "train_loss": 1 / epoch, "lr": 0.1 / epoch, "flip_rate": 0.1 / epoch}
             layers = {"flip_rate": {f"layer{layer}": 0.1 / epoch for layer in range(LAYERS)}}
-            log.append(number, EpochMetrics(epoch, EPOCHS, "train", values, layers))
+            weights = [round(float(share), 5) for share in generator.dirichlet(np.ones(len(WEIGHT_BINS)))]
+            log.append(number, EpochMetrics(epoch, EPOCHS, "train", values, layers, weights))
         params: dict[str, Any] = {f"size{place}": int(generator.integers(1, 10)) for place in range(4)}
         params |= {"method": "bnew" if number % 2 else "ste"}
         if number % 2:

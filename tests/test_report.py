@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import TrialResult, TrialState, append_result
@@ -244,7 +244,10 @@ def many(tmp_path, trials, epochs):
         accuracy, memory = generator.random(), float(generator.integers(1000, 100000))
         for epoch in range(1, epochs + 1):
             values = {"val_acc": accuracy * epoch / epochs, "train_loss": 1 / epoch}
-            log.append(number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.1, "b": 0.2}}))
+            flips = {"flip_rate": {"a": 0.1, "b": 0.2}}
+            log.append(
+                number, EpochMetrics(epoch, epochs, "train", values, flips, [1 / len(WEIGHT_BINS)] * len(WEIGHT_BINS))
+            )
         append_result(folder.results, make_result(number, accuracy, memory))
     return folder
 

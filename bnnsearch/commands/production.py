@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ from bnnsearch.commands.following import OK
 from bnnsearch.config.study import TrackingConfig
 from bnnsearch.errors import InputError
 from bnnsearch.terminal.ending import print_lines
-from bnnsearch.terminal.text import metric_text
+from bnnsearch.terminal.text import metric_text, spread_text
 from bnnsearch.terminal.training import epochs_shown
 from bnnsearch.terminal.views import write_event
 
 if TYPE_CHECKING:
     from bnnsearch.config.trial import TrialConfig
-    from bnnsearch.export import Provenance, Spread
+    from bnnsearch.export import Provenance
     from bnnsearch.tracking.store import Store
     from bnnsearch.train import Trained
 
@@ -96,21 +96,20 @@ def _train_all(runs: Sequence[_Run], device: str, console: Console, *, as_json: 
 
 
 def _trained_lines(trained: Sequence[Trained], provenance: Provenance | None) -> list[str]:
-    from bnnsearch.export import Spread
-
     seeds = "" if len(trained) == 1 else f" with each of {len(trained)} seeds"
-    validation = Spread.over([each.metrics for each in trained])["val_acc"]
-    test = Spread.over([each.test for each in trained])
+    validation = _spread_texts([each.metrics for each in trained])["val_acc"]
+    test = _spread_texts([each.test for each in trained])
     return [
-        f"{trained[0].epochs} epochs{seeds}: val_acc {_spread_text('val_acc', validation)}{_expected_text(provenance)}",
-        "test set, read once: " + ", ".join(f"{name} {_spread_text(name, spread)}" for name, spread in test.items()),
+        f"{trained[0].epochs} epochs{seeds}: val_acc {validation}{_expected_text(provenance)}",
+        "test set, read once: " + ", ".join(f"{name} {text}" for name, text in test.items()),
         "costs: " + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained[0].costs.items()),
     ]
 
 
-def _spread_text(name: str, spread: Spread) -> str:
-    deviation = "" if spread.deviation is None else f" +- {metric_text(name, spread.deviation)}"
-    return metric_text(name, spread.mean) + deviation
+def _spread_texts(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    from bnnsearch.export import Spread
+
+    return {name: spread_text(name, each.mean, each.deviation) for name, each in Spread.over(runs).items()}
 
 
 def _expected_text(provenance: Provenance | None) -> str:
@@ -118,8 +117,8 @@ def _expected_text(provenance: Provenance | None) -> str:
     if provenance is None or expected is None:
         return ""
     deviation = provenance.deviation.get("val_acc")
-    spread = "" if deviation is None else f" +- {metric_text('val_acc', deviation)} over {provenance.repeats} seeds"
-    return f" (expected {metric_text('val_acc', expected)}{spread})"
+    seeds = "" if deviation is None else f" over {provenance.repeats} seeds"
+    return f" (expected {spread_text('val_acc', expected, deviation)}{seeds})"
 
 
 def _store(provenance: Provenance | None) -> Store:

@@ -16,7 +16,7 @@ from bnnsearch.folder import find_study_folder, study_folders
 from bnnsearch.results import TrialResult, read_results
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
-from bnnsearch.terminal.text import metric_text
+from bnnsearch.terminal.text import metric_text, spread_text
 from bnnsearch.terminal.training import epochs_shown
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _confirmed(provenance: Provenance, chosen: TrialResult, repeats: int, consol
 def _confirmed_lines(provenance: Provenance, objectives: Sequence[str]) -> list[str]:
     """The objectives over the other seeds; a latency is not measured again."""
     shown = [
-        f"{name} {metric_text(name, provenance.expected[name])}"
-        + (f" +- {metric_text(name, provenance.deviation[name])}" if name in provenance.deviation else "")
+        f"{name} {spread_text(name, provenance.expected[name], provenance.deviation.get(name))}"
         for name in objectives
         if name in provenance.expected
     ]

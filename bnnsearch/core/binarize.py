@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from bnnsearch.core import fused
+from bnnsearch.core import fused, layout
 
 Gradient = Literal["identity", "ste", "polynomial"]
 Quantile = Literal["laplace", "empirical"]
@@ -111,34 +111,16 @@ class _StandardisedSign(Function):
         if fused.fuses(x):
             return fused.standardised_sign_slope(x, grads[0], ctx.gradient), None
         each = (-1, *(1 for _ in x.shape[1:]))
-        rows, free = _rows(x), x[0].numel() - 1
+        rows, free = layout.rows(x), x[0].numel() - 1
         wide = torch.promote_types(x.dtype, torch.float32)
         mean = rows.mean(dim=1).to(wide)
         square = torch.linalg.vector_norm(rows, dim=1).to(wide).square()
         variance = (square - (free + 1) * mean.square()).clamp(min=0) / free  # many times faster than Tensor.var
         r = (variance + 1e-5).rsqrt()
         h = _derivative(x.abs().mul_(r.view(each).to(x)), ctx.gradient).mul_(grads[0])
-        share = r**3 / free * torch.linalg.vecdot(_rows(h), rows).to(wide)
+        share = r**3 / free * torch.linalg.vecdot(layout.rows(h), rows).to(wide)
         offset = (share * mean).view(each).to(x)
         return h.mul_(r.view(each).to(x)).addcmul_(x, share.view(each).to(x), value=-1).add_(offset), None
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """`x` (N, ...) as (N, M), in the order of its memory, so that a channels-last tensor is not copied."""
-    if _is_channels_last(x):
-        x = x.permute(0, 2, 3, 1)
-    return x.flatten(1)
-
-
-def _like(x: Tensor, rows: Tensor) -> Tensor:
-    """What `_rows` gives of a tensor in the shape and layout of `x`, as such a tensor."""
-    if _is_channels_last(x):
-        return rows.view(x.shape[0], x.shape[2], x.shape[3], x.shape[1]).permute(0, 3, 1, 2)
-    return rows.view(x.shape)
 
 
 def _derivative(magnitude: Tensor, gradient: Gradient) -> Tensor:
@@ -183,7 +165,7 @@ class _Standardise(Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
-        filters = _rows(weight)
+        filters = layout.rows(weight)
         ctx.fused = weight.dtype is torch.float32 and fused.fuses(weight)
         if ctx.fused:
             standardised, scale = fused.standardise_filters(filters)
@@ -193,19 +175,19 @@ class _Standardise(Function):
             scale = 2 * math.sqrt(2) * (variance + 1e-5).rsqrt()
             standardised = centred.mul_(scale)
         ctx.save_for_backward(standardised, scale)
-        ctx.order = torch.channels_last if _is_channels_last(weight) else torch.contiguous_format
-        return _like(weight, standardised)
+        ctx.order = layout.memory_order(weight)
+        return layout.like(weight, standardised)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         standardised, scale = ctx.saved_tensors
         upstream = grads[0].contiguous(memory_format=ctx.order)
-        gradient = _rows(upstream)
+        gradient = layout.rows(upstream)
         if ctx.fused:
-            return _like(upstream, fused.standardise_filters_slope(standardised, scale, gradient))
+            return layout.like(upstream, fused.standardise_filters_slope(standardised, scale, gradient))
         along = torch.linalg.vecdot(gradient, standardised).unsqueeze(1) / (8 * (gradient.shape[1] - 1))
         out = torch.addcmul(gradient, standardised, along, value=-1).sub_(gradient.mean(dim=1, keepdim=True))
-        return _like(upstream, out.mul_(scale))
+        return layout.like(upstream, out.mul_(scale))
 
 
 def quantile_bounds(weight: Tensor, tau: Tensor, quantile: Quantile) -> tuple[Tensor, Tensor]:

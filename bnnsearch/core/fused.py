@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from bnnsearch.core import layout
+
 try:
     from bnnsearch.kernels import norm as norm_kernels
     from bnnsearch.kernels import sign_gradient, standardise
@@ -58,7 +60,7 @@ def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, -1 elsewhere; same shape and dtype as `x`, no gradient."""
     x = _dense(x.detach())
     out = torch.empty_like(x)
-    _share_out(sign_gradient.sign_rows, _rows(x), _rows(out))
+    _share_out(sign_gradient.sign_rows, layout.rows(x), layout.rows(out))
     return out
 
 
@@ -148,10 +150,9 @@ def _follow(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
 def _slope(kernel: Callable[..., None], x: Tensor, upstream: Tensor, slope: Slope) -> Tensor:
     number = {"identity": sign_gradient.IDENTITY, "ste": sign_gradient.STE, "polynomial": sign_gradient.POLYNOMIAL}
     x = _dense(x.detach())
-    order = torch.channels_last if _is_channels_last(x) else torch.contiguous_format
-    upstream = upstream.detach().to(x.dtype).contiguous(memory_format=order)
+    upstream = upstream.detach().to(x.dtype).contiguous(memory_format=layout.memory_order(x))
     out = torch.empty_like(x)
-    _share_out(kernel, number[slope], _rows(x), _rows(upstream), _rows(out))
+    _share_out(kernel, number[slope], layout.rows(x), layout.rows(upstream), layout.rows(out))
     return out
 
 
@@ -163,19 +164,8 @@ def _image_sums(kernel: Callable[..., None], *arguments: Tensor, channels: int) 
     return sums.view(2, -1, channels)
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
 def _dense(x: Tensor) -> Tensor:
-    return x if _is_channels_last(x) else x.contiguous()
-
-
-def _rows(x: Tensor) -> Tensor:
-    """A dense tensor (N, ...) as (N, M), in the order of its memory; one without dimensions as (1, 1)."""
-    if _is_channels_last(x):
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(len(x) if x.ndim > 1 else 1, -1)
+    return x if layout.is_channels_last(x) else x.contiguous()
 
 
 def _pixels(x: Tensor) -> Tensor:

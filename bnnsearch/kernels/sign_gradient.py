@@ -1,7 +1,6 @@
 """Sign and its derivatives in one pass over memory; elements are float32, or bfloat16 as uint16.
 
-All arrays are (N, M), a sample per row, and C-contiguous; the rows
-span[0] to span[1] are worked on. What composed
+All arrays are (N, M), a sample per row, and C-contiguous; the rows span[0] to span[1] are worked on. What composed
 operations would write to memory and read again stays in the processor.
 """
 

@@ -21,6 +21,11 @@ def metric_text(metric: str, value: float) -> str:
     return f"{value:.4g}{_UNITS[-1]}"
 
 
+def spread_text(metric: str, mean: float, deviation: float | None) -> str:
+    """A metric's mean, with its standard deviation where there is one."""
+    return metric_text(metric, mean) + ("" if deviation is None else f" +- {metric_text(metric, deviation)}")
+
+
 def duration_text(seconds: float) -> str:
     """Seconds as `42 s`, `3 min 05 s` or `2 h 07 min`."""
     whole = round(seconds)

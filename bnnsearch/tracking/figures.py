@@ -230,7 +230,7 @@ def curves_figure(view: StudyView) -> go.Figure | None:
 
 def layers_figure(view: StudyView) -> go.Figure | None:
     """Flip rate of every layer over the epochs of one trial of the front; a menu chooses the trial."""
-    maps = {number: found for number in view.shown_trials() if (found := view.layer_map(number)) is not None}
+    maps = view.of_shown(view.layer_map)
     if not maps:
         return None
     figure = go.Figure(
@@ -246,7 +246,7 @@ def layers_figure(view: StudyView) -> go.Figure | None:
 
 def weights_figure(view: StudyView) -> go.Figure | None:
     """Where the latent weights are, over the epochs of one trial of the front; a menu chooses the trial."""
-    maps = {number: found for number in view.shown_trials() if (found := view.weight_map(number)) is not None}
+    maps = view.of_shown(view.weight_map)
     if not maps:
         return None
     figure = go.Figure(
@@ -273,17 +273,17 @@ def _heat(number: int, epochs: Sequence[int], rows: Sequence[Any], values: Array
 
 def schedules_figure(view: StudyView) -> go.Figure | None:
     """What changed over the epochs of the knee: bit width, tau, learning rate, flips; phases are shaded."""
-    shown = [number for number in view.shown_trials() if view.schedules(number)]
+    shown = view.of_shown(view.schedules)
     if not shown:
         return None
-    schedules = view.schedules(shown[0])
+    number, schedules = next(iter(shown.items()))
     figure = make_subplots(rows=len(schedules), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     for row, (name, (epochs, values)) in enumerate(schedules.items(), start=1):
         line = {"color": FRONT, "width": 2, "shape": "hv" if name == "bits" else "linear"}
         hover = f"epoch %{{x}}: %{{y:.4g}}<extra>{escape(label(name))}</extra>"
         figure.add_trace(go.Scatter(x=epochs, y=values, mode="lines", line=line, hovertemplate=hover), row=row, col=1)
         figure.update_yaxes(title=label(name), exponentformat="power", row=row, col=1)
-    phases = view.phases(shown[0])
+    phases = view.phases(number)
     for place, (name, first, last) in enumerate(phases):
         figure.add_vrect(
             x0=first - 0.5, x1=last + 0.5, fillcolor=BANDS[place % len(BANDS)], line_width=0, layer="below"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Axis, StudyView, label
+from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
@@ -202,60 +202,69 @@ def curves_picture(view: StudyView) -> Figure | None:
 
 def schedules_picture(view: StudyView) -> Figure | None:
     """What changed over the epochs of the knee; phases are shaded."""
-    shown = [number for number in view.shown_trials() if view.schedules(number)]
+    shown = view.of_shown(view.schedules)
     if not shown:
         return None
-    schedules = view.schedules(shown[0])
+    number, schedules = next(iter(shown.items()))
     figure, rows = _axes(len(schedules), size=(7.5, 1.2 + 1.3 * len(schedules)))
     for axes, (name, (epochs, values)) in zip(rows, schedules.items(), strict=True):
         axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name == "bits" else "default")
         axes.set_ylabel(label(name))
         axes.sharex(rows[-1])
-        for place, (phase, first, last) in enumerate(view.phases(shown[0])):
+        for place, (phase, first, last) in enumerate(view.phases(number)):
             axes.axvspan(first - 0.5, last + 0.5, color=BANDS[place % len(BANDS)], linewidth=0, zorder=0)
             if axes is rows[0]:
                 at = {"x": (first + last) / 2, "y": 1.02, "transform": axes.get_xaxis_transform()}
                 axes.text(s=phase, ha="center", fontsize=9, parse_math=False, **at)  # type: ignore[arg-type]
         axes.label_outer()
-    rows[-1].set_xlabel(f"epoch of trial {shown[0]}")
+    rows[-1].set_xlabel(f"epoch of trial {number}")
     return figure
 
 
 def layers_picture(view: StudyView) -> Figure | None:
     """Flip rate of every layer over the epochs of the knee."""
-    for number in view.shown_trials():
-        found = view.layer_map(number)
-        if found is None:
-            continue
-        epochs, layers, values = found
-        figure, (axes,) = _axes(size=(7.5, 1.6 + 0.22 * len(layers)))
-        axes.grid(visible=False)
-        image = axes.imshow(
-            values, aspect="auto", cmap="Blues", extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(layers) - 0.5, -0.5)
-        )
-        axes.set_yticks(range(len(layers)), layers, parse_math=False)
-        axes.set_xlabel(f"epoch of trial {number}")
-        figure.colorbar(image, ax=axes, label="flip rate")
-        return figure
-    return None
+    shown = view.of_shown(view.layer_map)
+    if not shown:
+        return None
+    number, (epochs, layers, values) = next(iter(shown.items()))
+    figure, (axes,) = _axes(size=(7.5, 1.6 + 0.22 * len(layers)))
+    axes.set_yticks(range(len(layers)), layers, parse_math=False)
+    _draw_heat(axes, number, epochs, values, rows=(len(layers) - 0.5, -0.5), what="flip rate")
+    return figure
 
 
 def weights_picture(view: StudyView) -> Figure | None:
     """Where the latent weights are, over the epochs of the knee."""
-    for number in view.shown_trials():
-        found = view.weight_map(number)
-        if found is None:
-            continue
-        epochs, shares = found
-        figure, (axes,) = _axes(size=(7.5, 3.6))
-        axes.grid(visible=False)
-        half = (WEIGHT_BINS[1] - WEIGHT_BINS[0]) / 2
-        extent = (epochs[0] - 0.5, epochs[-1] + 0.5, WEIGHT_BINS[0] - half, WEIGHT_BINS[-1] + half)
-        looks = {"aspect": "auto", "cmap": "Blues", "vmin": 0, "vmax": SHARE_SHOWN, "origin": "lower"}
-        image = axes.imshow(shares, extent=extent, **looks)  # type: ignore[arg-type]
-        axes.set_yticks([-1, 0, 1])
-        axes.set_ylabel("latent weight")
-        axes.set_xlabel(f"epoch of trial {number}")
-        figure.colorbar(image, ax=axes, label="share of weights")
-        return figure
-    return None
+    shown = view.of_shown(view.weight_map)
+    if not shown:
+        return None
+    number, (epochs, shares) = next(iter(shown.items()))
+    figure, (axes,) = _axes(size=(7.5, 3.6))
+    half = (WEIGHT_BINS[1] - WEIGHT_BINS[0]) / 2
+    rows = (WEIGHT_BINS[0] - half, WEIGHT_BINS[-1] + half)
+    _draw_heat(axes, number, epochs, shares[::-1], rows=rows, what="share of weights", most=SHARE_SHOWN)
+    axes.set_yticks([-1, 0, 1])
+    axes.set_ylabel("latent weight")
+    return figure
+
+
+def _draw_heat(
+    axes: Axes,
+    number: int,
+    epochs: Sequence[int],
+    values: Array,
+    *,
+    rows: tuple[float, float],
+    what: str,
+    most: float | None = None,
+) -> None:
+    """What changes over the epochs of trial `number`: `values` (rows, epochs), the first row on top.
+
+    `rows` are the upright coordinates of the lower and the upper edge, `most` what has the darkest colour.
+    """
+    axes.grid(visible=False)
+    lowest = None if most is None else 0
+    extent = (epochs[0] - 0.5, epochs[-1] + 0.5, *rows)
+    image = axes.imshow(values, aspect="auto", cmap="Blues", extent=extent, vmin=lowest, vmax=most)
+    axes.set_xlabel(f"epoch of trial {number}")
+    axes.figure.colorbar(image, ax=axes, label=what)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.tracking.history import History
 
 Array = NDArray[np.float64]
+Found = TypeVar("Found")
 
 LABELS = {
     "val_acc": "validation accuracy",
@@ -240,6 +241,10 @@ class StudyView:
             return []
         numbers = dict.fromkeys([self.front.knee.number, *(result.number for result in self.front.results)])
         return [number for number in numbers if number in self.history][:8]
+
+    def of_shown(self, read: Callable[[int], Found | None]) -> dict[int, Found]:
+        """What `read` finds of each of `shown_trials`, by number; those of which it finds nothing are left out."""
+        return {number: found for number in self.shown_trials() if (found := read(number))}
 
     def layer_map(self, number: int, metric: str = "flip_rate") -> tuple[list[int], list[str], Array] | None:
         """A per-layer metric of one trial: epochs, layers, values (layers, epochs); None where none was recorded."""
