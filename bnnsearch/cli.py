@@ -248,6 +248,7 @@ def export(
 @click.argument("config", type=_FILE)
 @click.option("-o", "--out", type=_DIRECTORY, default=Path("trained"), show_default=True, help="The run's folder.")
 @click.option("--device", help="torch device [default: cuda where there is one, else cpu].")
+@click.option("--threads", type=click.IntRange(min=1), help="torch threads [default: one per core].")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train with so many seeds.")
 @_REGISTER
 @click.option("--alias", default="champion", show_default=True, help="The new version's alias.")
@@ -258,6 +259,7 @@ def train(
     config: Path,
     out: Path,
     device: str | None,
+    threads: int | None,
     seeds: int,
     register: str | None,
     alias: str,
@@ -266,13 +268,19 @@ def train(
 ) -> int:
     """Train CONFIG to its end and read the test set once; called again, it goes on from the checkpoint.
 
+    With the seed, the machine and the --threads of a trial it repeats the trial to the last digit.
+
     On several GPUs: torchrun --nproc-per-node 4 -m bnnsearch train best.yaml
 
     Example: bnnsearch train best.yaml --seeds 3
     """
+    import torch
+
     from bnnsearch.commands import production
 
     recording = production.Recording(not no_track, register_as=register, alias=alias)
+    if threads is not None:
+        torch.set_num_threads(threads)
     return production.train(config, out=out, device=device, seeds=seeds, recording=recording, as_json=as_json)
 
 

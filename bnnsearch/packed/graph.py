@@ -19,7 +19,6 @@ from bnnsearch.packed.operations import (
     Combine,
     Concatenate,
     Convolution,
-    Finite,
     Flatten,
     Name,
     Operation,
@@ -38,8 +37,8 @@ class Normalisation(Part):
     """How octets become the real values of `input`: float32 (octet - 255 mean) * (1 / (255 std)), per channel."""
 
     shape: tuple[Channels, Side, Side] = Field(strict=False)
-    mean: tuple[Finite, ...] = Field(min_length=1, strict=False)
-    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1, strict=False)
+    mean: tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...] = Field(min_length=1, strict=False)
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Self:

@@ -16,7 +16,7 @@ Side = Annotated[int, Field(ge=1, le=4096)]
 Border = Annotated[int, Field(ge=0, le=64)]
 Channels = Annotated[int, Field(ge=1, le=2**20)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-3e38, le=3e38)]  # what float32 holds
 
 
 class Shape(NamedTuple):
