@@ -33,8 +33,7 @@ from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.trial import build_trainer
 
 PAPER_EPOCHS, PROXQUANT_EPOCHS, PAPER_STEPS = 1000, 200, 45_000 // 128
-AUGMENT = {"digits": ["shift"], "mnist": ["shift"], "cifar10": ["crop", "flip"]}
-WIDTHS = {"digits": 0.5, "mnist": 1.0, "cifar10": 1.0}
+AUGMENT = {"digits": ["shift"], "mnist": ["shift"], "cifar10": ["crop", "flip"], "image_folder": ["crop", "flip"]}
 
 
 def methods(epochs: int, steps: int) -> dict[str, dict[str, Any]]:
@@ -62,7 +61,7 @@ def trial(options: argparse.Namespace, method: dict[str, Any], pretrain: int, se
     return TrialConfig.model_validate(
         {
             "data": data if options.data == "digits" else data | {"root": options.root},
-            "model": {"name": options.model, "width": WIDTHS[options.data]},
+            "model": {"name": options.model, "width": 0.5 if options.data == "digits" else 1.0},
             "method": method | {"pretrain_epochs": pretrain},
             "optimizer": {"name": "adam", "lr": 0.01},
             "plan": {"epochs": options.epochs, "dtype": options.dtype},
@@ -156,7 +155,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="20 epochs on the digits")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
     parser.add_argument("--data", choices=AUGMENT, default="digits")
-    parser.add_argument("--root", default="./data", help="where MNIST or CIFAR-10 is")
+    parser.add_argument("--root", default="./data", help="where MNIST, CIFAR-10 or the folder of images is")
     parser.add_argument("--model", choices=("cnn", "brn", "resnet20"), default="cnn")
     parser.add_argument("--epochs", type=int, default=60, help="of each run, a quarter of them shared pretraining")
     parser.add_argument("--batch-size", type=int, default=128)
