@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.results import TrialResult, TrialState
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import run_study
 from bnnsearch.space import load_space
@@ -63,7 +63,7 @@ trial:
 """
 
 
-class Curves:
+class Curves(StudyObserver):
     """A `StudyObserver` that keeps, per trial and epoch, the projected and the relaxed network's accuracy."""
 
     def __init__(self) -> None:
@@ -75,8 +75,6 @@ class Curves:
 
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         self.values[number][metrics.epoch] = metrics.values["val_acc"], metrics.values["train_acc"]
-
-    def trial_finished(self, result: TrialResult) -> None: ...
 
     # ruff: enable[ARG002]
 

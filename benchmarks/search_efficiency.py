@@ -54,7 +54,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import hypervolume, hypervolume_series, reference_point
-from bnnsearch.results import TrialResult
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.pretraining import pretraining_key
@@ -201,7 +201,7 @@ class Reached(Exception):  # noqa: N818  # it is what is hoped for
 
 
 @dataclass
-class Meter:
+class Meter(StudyObserver):
     """Counts epochs and watches the front; a `StudyObserver`. Raises `Reached` at the target or at the allowance."""
 
     goal: Goal
@@ -213,8 +213,6 @@ class Meter:
     seconds: float = float("inf")
 
     # ruff: disable[ARG002]
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
-
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         self.epochs += 1
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from bnnsearch.core.trainer import EpochMetrics
 
@@ -60,14 +60,20 @@ class TrialResult:
         return self.state is TrialState.COMPLETE and self.feasible
 
 
-class StudyObserver(Protocol):
-    """Told what happens in a search, on the driver, in order. Must return at once."""
+class StudyObserver:
+    """Told what happens in a search, on the driver, in order; a subclass takes what it needs. Must return at once."""
 
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
+    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+        """A trial begins, or goes on after it waited or was cut off."""
 
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
+    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
+        """A running trial has trained one more epoch."""
 
-    def trial_finished(self, result: TrialResult) -> None: ...
+    def trial_waits(self, number: int) -> None:
+        """A trial has left its worker and waits at a rung: it will be started again or finished."""
+
+    def trial_finished(self, result: TrialResult) -> None:
+        """A trial has ended, whether it was running or waiting."""
 
 
 def append_result(path: Path, result: TrialResult) -> None:

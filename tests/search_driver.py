@@ -11,13 +11,13 @@ import search_fixtures
 from search_fixtures import tiny
 
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.results import TrialResult
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.study import resume_study, run_study
 
 
-class Lines:
+class Lines(StudyObserver):
     def trial_started(self, number: int, config: Any, params: Any) -> None:
         print("started", number, flush=True)
 

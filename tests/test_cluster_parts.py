@@ -24,13 +24,13 @@ from bnnsearch.config.study import PerTrial
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
 from bnnsearch.search.coordinator import StopReason
 
 RESULT = TrialResult(3, TrialState.COMPLETE, {"seed": 1}, {"lr": 0.5}, {"val_acc": 0.75}, epochs=2, seconds=1.5)
 
 
-class Diary:
+class Diary(StudyObserver):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:

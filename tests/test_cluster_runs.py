@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -27,7 +26,7 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.study import StudyOutcome, run_study
@@ -41,7 +40,7 @@ pytestmark = [
 TRIALS = 8
 
 
-class At:
+class At(StudyObserver):
     """An observer that acts once, when a trial has finished so many epochs."""
 
     def __init__(self, epoch: int, action: Callable[[], None]) -> None:
@@ -49,14 +48,10 @@ class At:
         self._epoch = epoch
         self._action = action
 
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
-
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         if metrics.epoch >= self._epoch and not self.done:
             self.done = True
             self._action()
-
-    def trial_finished(self, result: TrialResult) -> None: ...
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from bnnsearch.cluster.mirror import Mirror
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.object_store import ObjectFolder, below
@@ -66,15 +66,11 @@ def test_a_state_that_another_node_has_dropped_is_not_taken_from_the_own_disk(bu
     assert not stale.exists()
 
 
-class Leaving:
+class Leaving(StudyObserver):
     """An observer that ends the process's part after two trials, as losing the head does."""
 
     def __init__(self) -> None:
         self.ended = 0
-
-    def trial_started(self, number: int, config: object, params: object) -> None: ...
-
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
 
     def trial_finished(self, result: TrialResult) -> None:
         self.ended += 1

@@ -22,7 +22,7 @@ from search_fixtures import TinyTrainer, tiny
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.session import sole_driver
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
@@ -91,6 +91,24 @@ def test_a_killed_driver_loses_nothing(tmp_path: Path, undisturbed: list[tuple[A
     assert states == ["COMPLETE"] * 6
 
 
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_trials_that_waited_when_the_driver_was_killed_are_promoted_as_if_it_had_not(
+    tmp_path: Path, runner: str
+) -> None:
+    halving = (*ONE_AT_A_TIME, "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}", "budget.trials=10")
+    space = tiny(tmp_path / "quiet", *halving)
+    quiet = run_study(space, study_dir=tmp_path / "quiet/study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    with driver(tmp_path, runner, "SlowTrainer", *halving) as process:
+        read_until(process, "epoch 6 1")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    states = [result.state for result in quiet.results]
+    assert len(read_results(tmp_path / "study/results.jsonl")) < 5  # most of the first six wait
+
+    assert same(finish(tmp_path).results) == same(quiet.results)
+    assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
 SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 
 
@@ -109,19 +127,15 @@ def test_a_signal_to_the_driver_ends_it_in_good_order(
     assert same(finish(tmp_path).results) == undisturbed
 
 
-class Signaller:
+class Signaller(StudyObserver):
     """Sends its own process a signal in the second epoch of trial 3."""
 
     def __init__(self, number: signal.Signals = signal.SIGINT) -> None:
         self.number = number
 
-    def trial_started(self, number: int, config: Any, params: Any) -> None: ...
-
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         if (number, metrics.epoch) == (3, 2):
             os.kill(os.getpid(), self.number)
-
-    def trial_finished(self, result: TrialResult) -> None: ...
 
 
 def interrupted(folder: Path, number: signal.Signals = signal.SIGINT) -> StudyOutcome:

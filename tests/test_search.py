@@ -16,7 +16,7 @@ from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.results import TrialResult, TrialState, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.ray import RayExecutor
@@ -43,7 +43,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
     return RayExecutor()
 
 
-class Diary:
+class Diary(StudyObserver):
     """Writes down what an observer is told."""
 
     def __init__(self) -> None:
@@ -189,12 +189,12 @@ def test_a_hung_trial_is_ended_by_its_timeout(tmp_path: Path, executor: Executor
     assert {result.reason for result in hung} == {"the trial took longer than trial_timeout = 1 s"}
 
 
-def test_halving_stops_trials_and_tells_them_pruned(tmp_path: Path, executor: Executor) -> None:
+def test_halving_by_stopping_tells_optuna_of_pruned_trials(tmp_path: Path, executor: Executor) -> None:
     outcome = search(
         tmp_path,
         executor,
         "objectives=[{metric: val_acc, mode: max}]",
-        "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}",
+        "scheduler={name: asha, type: stopping, grace_epochs: 1, reduction_factor: 2}",
         "budget.trials=10",
         "resources.max_concurrent=1",
     )

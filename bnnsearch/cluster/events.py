@@ -20,7 +20,7 @@ from bnnsearch.tracking.history import EpochLog, read_history
 _HEAD = '{"event": '
 
 
-class EventWriter:
+class EventWriter(StudyObserver):
     """An observer that prints one line for each event."""
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -29,22 +29,21 @@ class EventWriter:
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         write_event("epoch", number=number, **asdict(metrics))
 
+    def trial_waits(self, number: int) -> None:
+        write_event("trial_waits", number=number)
+
     def trial_finished(self, result: TrialResult) -> None:
         write_event("trial_finished", **asdict(result))
 
 
-class EpochRecorder:
+class EpochRecorder(StudyObserver):
     """An observer that keeps the epochs in the study's folder, where no `Tracker` does."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self._log = EpochLog(folder.epochs)
 
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
-
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         self._log.append(number, metrics)
-
-    def trial_finished(self, result: TrialResult) -> None: ...
 
 
 def write_event(event: str, **fields: Any) -> None:
@@ -105,6 +104,8 @@ class Replay:
                 self._started(**fields)
             case "epoch":
                 self._epoch(fields.pop("number"), EpochMetrics(**fields))
+            case "trial_waits":
+                self._waits(fields["number"])
             case "trial_finished":
                 self._finished(TrialResult(**{**fields, "state": TrialState(fields["state"])}))
             case "study_finished":
@@ -122,6 +123,11 @@ class Replay:
             self._epochs[number] = metrics.epoch
             for observer in self._observers:
                 observer.epoch_finished(number, metrics)
+
+    def _waits(self, number: int) -> None:
+        if number not in self.results:
+            for observer in self._observers:
+                observer.trial_waits(number)
 
     def _finished(self, result: TrialResult) -> None:
         if result.number in self.results:

@@ -7,10 +7,9 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.object_store import ObjectFolder, below
 
 logger = logging.getLogger(__name__)
@@ -20,7 +19,7 @@ PUSH_SECONDS = 5.0
 """What a head that is lost takes with it at most; the trials that ended within are trained again from their states."""
 
 
-class Mirror:
+class Mirror(StudyObserver):
     """Brings the study here when made, and puts what changes back every few seconds while entered, and when left.
 
     Also an observer: drops the states of trials that have ended.
@@ -64,10 +63,6 @@ class Mirror:
             raise EnvironmentProblem(
                 f"the last of the study is only on the head, in {self._path}: {problem}"
             ) from problem
-
-    def trial_started(self, number: int, config: object, params: object) -> None: ...
-
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
 
     def trial_finished(self, result: TrialResult) -> None:
         try:

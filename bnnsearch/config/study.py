@@ -151,9 +151,16 @@ class AshaConfig(Settings):
     """Asynchronous successive halving: at epochs grace * factor^k only the best 1/factor of the trials go on.
 
     With several objectives the best are those of the smaller non-dominated rank, then those in emptier places.
+
+    Attributes:
+        type: `promotion` lets a trial wait, its state on disk, until it is among the best of all that have come so far;
+            `stopping` compares it once, with those before it, and goes on or stops at once.
+        reduction_factor: how many reach a rung for one that leaves it.
+        grace_epochs: the first rung.
     """
 
     name: Literal["asha"] = "asha"
+    type: Literal["promotion", "stopping"] = "promotion"
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     grace_epochs: Count = 1
 
@@ -162,12 +169,14 @@ class HyperbandConfig(Settings):
     """Asynchronous HyperBand: trials take turns in brackets of successive halving, each with a longer grace.
 
     Attributes:
+        type: as in successive halving.
         reduction_factor: as in successive halving.
         grace_epochs: of the first bracket; each next one has `reduction_factor` times as many.
         brackets: how many.
     """
 
     name: Literal["hyperband"] = "hyperband"
+    type: Literal["promotion", "stopping"] = "promotion"
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     grace_epochs: Count = 1
     brackets: Annotated[int, Field(ge=1, le=10)] = 3

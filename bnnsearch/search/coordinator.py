@@ -19,7 +19,8 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState, append_result, by_number, read_results
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.pretraining import pretrain_epochs
-from bnnsearch.search.schedulers import is_rung, survives
+from bnnsearch.search.promotion import Promotion
+from bnnsearch.search.schedulers import is_rung, survives, waits
 from bnnsearch.search.skipping import reason_to_skip
 from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
 
@@ -38,16 +39,44 @@ class StopReason(StrEnum):
 
 
 @dataclass
-class _Running:
-    """A trial under way."""
+class _Trial:
+    """A trial under way, or waiting at a rung.
+
+    Attributes:
+        seconds: that it ran before it last waited.
+        started: when it began to run, or last went on.
+    """
 
     assignment: Assignment
     params: Mapping[str, Any]
-    started: float = field(default_factory=time.monotonic)
-    epoch: int = 0
     pretrain_epochs: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, assignment: Assignment, params: Mapping[str, Any], **standing: Any) -> _Trial:
+        return cls(assignment, params, pretrain_epochs(assignment.config), **standing)
+
+    @property
+    def own_epoch(self) -> int:
+        """Counted from the end of pretraining, which trials may share and which says nothing of the binary network."""
+        return self.epoch - self.pretrain_epochs
+
+    def standing(self) -> dict[str, Any]:
+        """What a trial that waits is to be known by."""
+        return {
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "costs": dict(self.costs),
+            "values": {name: value for name, value in self.values.items() if math.isfinite(value)},
+        }
+
+    def elapsed(self) -> float:
+        """Seconds that it has run."""
+        return self.seconds + time.monotonic() - self.started
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -72,20 +101,32 @@ class Coordinator:
         self._results_path = results
         self._observers = observers
         self._modes = [objective.mode for objective in study.objectives]
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, _Trial] = {}
+        self._waiting: dict[int, _Trial] = {}
         self._began = time.monotonic()
         self.results = by_number(read_results(results))
+        self._let_go_at = {
+            number: each.epochs - pretrain_epochs(each.config)
+            for number, each in self.results.items()
+            if each.state is TrialState.PRUNED
+        }
+        self._promotion = (
+            Promotion(study.scheduler, self._modes, ledger.rungs, self._let_go_at) if waits(study.scheduler) else None
+        )
         self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
         self._seconds = sum(each.seconds for each in self.results.values())
         self.stopped: StopReason | None = None
-        self._unfinished = deque(self._close_recorded(ledger.unfinished()))
+        self._unfinished = deque(each for each in ledger.unfinished() if self._is_open(each.number))
+        for assignment, standing in ledger.waiting():
+            if self._is_open(assignment.number):
+                self._let_wait(_Trial.of(assignment, ledger.params(assignment.number), **standing))
+        self._let_go()
 
-    def _close_recorded(self, unfinished: list[Assignment]) -> list[Assignment]:
-        """Close in the ledger the trials whose result was written just before the driver died; return the others."""
-        for assignment in unfinished:
-            if assignment.number in self.results:
-                self._ledger.tell(self.results[assignment.number])
-        return [assignment for assignment in unfinished if assignment.number not in self.results]
+    def _is_open(self, number: int) -> bool:
+        """Whether a trial has no result; where the driver died just after writing one, the ledger is told now."""
+        if number in self.results:
+            self._ledger.tell(self.results[number])
+        return number not in self.results
 
     @property
     def stopping(self) -> bool:
@@ -100,29 +141,40 @@ class Coordinator:
     @property
     def exhausted(self) -> bool:
         """Whether `next_trial` will never again give one."""
-        left = self._running or self._unfinished or self._ledger.retries_waiting or not self._budget_spent()
-        return self.stopping or not left
+        left = self._running or self._waiting or self._unfinished or self._ledger.retries_waiting
+        return self.stopping or not (left or not self._budget_spent())
 
     def stop(self, reason: StopReason) -> None:
         """End the search; the first reason given stands."""
         self.stopped = self.stopped or reason
 
     def next_trial(self) -> Assignment | None:
-        """A trial to start now: first those that an earlier driver left unfinished, then new ones within the budget."""
+        """A trial to start now: one that an earlier driver left, else the best that waits, else a new one."""
         if self.stopping:
             return None
+        trial = self._promoted() or self._fresh()
+        if trial is None:
+            return None
+        number = trial.assignment.number
+        self._running[number] = trial
+        for observer in self._observers:
+            observer.trial_started(number, trial.assignment.config, trial.params)
+        return trial.assignment
+
+    def _promoted(self) -> _Trial | None:
+        if self._unfinished or (number := self._next_to_go_on()) is None:
+            return None
+        self._ledger.go_on(number)
+        return self._go_on(number)
+
+    def _fresh(self) -> _Trial | None:
         if self._unfinished:
             assignment = self._unfinished.popleft()
         elif not self._budget_spent() or self._ledger.retries_waiting:
             assignment = self._ledger.ask()
         else:
             return None
-        params = self._ledger.params(assignment.number)
-        pretraining = pretrain_epochs(assignment.config)
-        self._running[assignment.number] = _Running(assignment, params, pretrain_epochs=pretraining)
-        for observer in self._observers:
-            observer.trial_started(assignment.number, assignment.config, params)
-        return assignment
+        return _Trial.of(assignment, self._ledger.params(assignment.number))
 
     def receive(self, number: int, report: Report) -> bool:
         """Take note of a report; says whether the trial goes on. Reports of a trial that has ended are ignored."""
@@ -134,20 +186,20 @@ class Coordinator:
                 trial.costs = report.values
                 if (reason := reason_to_skip(self._study, trial.costs, self.results.values())) is not None:
                     self._end(trial, TrialState.PRUNED, reason)
-                return number in self._running
             case EpochMetrics():
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
                     self._epoch_finished(trial, report)
-                return number in self._running and not self.stopping
             case Failure():
                 self._end(trial, TrialState.FAILED, report.reason)
                 if report.out_of_memory and trial.assignment.retry_of is None:
                     self._ledger.enqueue_half_batch(trial.assignment)
-                return False
             case _:
                 assert_never(report)
+        if number not in self._running:
+            self._let_go()
+        return number in self._running and not self.stopping
 
-    def _epoch_finished(self, trial: _Running, metrics: EpochMetrics) -> None:
+    def _epoch_finished(self, trial: _Trial, metrics: EpochMetrics) -> None:
         number = trial.assignment.number
         trial.epoch, trial.values = metrics.epoch, metrics.values
         for observer in self._observers:
@@ -157,19 +209,64 @@ class Coordinator:
         if metrics.epoch >= metrics.epochs:
             self._end(trial, TrialState.COMPLETE)
             return
-        # counted from the end of pretraining, which trials may share and which says nothing of the binary network
-        own_epoch, own_epochs = metrics.epoch - trial.pretrain_epochs, metrics.epochs - trial.pretrain_epochs
-        if is_rung(self._study.scheduler, number, epoch=own_epoch, epochs=own_epochs):
-            rung = self._ledger.enter_rung(number, own_epoch, values)
-            if rung is not None and not survives(self._study.scheduler, rung, number, self._modes):
-                self._end(trial, TrialState.PRUNED, f"stopped at the rung of epoch {metrics.epoch}")
+        own_epochs = metrics.epochs - trial.pretrain_epochs
+        at_rung = is_rung(self._study.scheduler, number, epoch=trial.own_epoch, epochs=own_epochs)
+        if at_rung and self._ledger.enter_rung(number, trial.own_epoch, values):
+            self._reached_rung(trial)
 
-    def _projected(self, trial: _Running) -> list[float]:
+    def _reached_rung(self, trial: _Trial) -> None:
+        """A trial that is at a rung for the first time ends there, waits, or goes on."""
+        number = trial.assignment.number
+        if self._promotion is None:
+            if not survives(self._study.scheduler, self._ledger.rungs[trial.own_epoch], number, self._modes):
+                self._end(trial, TrialState.PRUNED, _stopped_at(trial))
+            return
+        trial.seconds = trial.elapsed()
+        self._let_wait(trial)
+        if self._next_to_go_on() == number:
+            self._running[number] = self._go_on(number)
+        else:
+            self._ledger.let_wait(number, trial.standing())
+            for observer in self._observers:
+                observer.trial_waits(number)
+
+    def _let_wait(self, trial: _Trial) -> None:
+        number = trial.assignment.number
+        self._running.pop(number, None)
+        self._waiting[number] = trial
+
+    def _go_on(self, number: int) -> _Trial:
+        trial = self._waiting.pop(number)
+        trial.started = time.monotonic()
+        return trial
+
+    def _next_to_go_on(self) -> int | None:
+        return self._promotion.next(self._rungs_waited_at(), self._to_come) if self._promotion else None
+
+    def _rungs_waited_at(self) -> dict[int, int]:
+        return {number: trial.own_epoch for number, trial in self._waiting.items()}
+
+    def _let_go(self) -> None:
+        """End the waiting trials that will not be promoted any more; each may decide the fate of others."""
+        while self._promotion and (lost := self._promotion.lost(self._rungs_waited_at(), self._to_come)):
+            for number in lost:
+                trial = self._go_on(number)
+                self._let_go_at[number] = trial.own_epoch
+                self._end(trial, TrialState.PRUNED, _stopped_at(trial))
+
+    def _to_come(self, own_epoch: int) -> int:
+        """How many trials may still reach the rung at `own_epoch`, at most."""
+        budget = min(self._study.budget.trials, self._ledger.capacity)
+        new = max(0, int(budget) - len(self._ledger)) + self._ledger.retries_waiting
+        reached = self._ledger.rungs[own_epoch]
+        return new + len(self._unfinished) + sum(each not in reached for each in (*self._running, *self._waiting))
+
+    def _projected(self, trial: _Trial) -> list[float]:
         """The objectives if the trial ended with its present accuracy; costs are those of the full plan."""
         known = {**trial.values, **trial.costs}
         return [known[objective.metric] for objective in self._study.objectives]
 
-    def _end(self, trial: _Running, state: TrialState, reason: str | None = None) -> None:
+    def _end(self, trial: _Trial, state: TrialState, reason: str | None = None) -> None:
         number = trial.assignment.number
         metrics = trial.metrics
         result = TrialResult(
@@ -180,11 +277,11 @@ class Coordinator:
             metrics=metrics,
             violations=self._violations(metrics),
             epochs=trial.epoch,
-            seconds=time.monotonic() - trial.started,
+            seconds=trial.elapsed(),
             reason=reason,
             retry_of=trial.assignment.retry_of,
         )
-        del self._running[number]
+        self._running.pop(number, None)
         append_result(self._results_path, result)  # first: a result without its entry in the ledger is closed on resume
         self._ledger.tell(result)
         self.results[number] = result
@@ -206,9 +303,13 @@ class Coordinator:
 
     def _gpu_hours(self) -> float:
         """What all trials of the study have held so far."""
-        now = time.monotonic()
-        running = sum(now - trial.started for trial in self._running.values())
-        return (self._seconds + running) * self._study.resources.per_trial.gpu / 3600
+        under_way = sum(trial.elapsed() for trial in self._running.values())
+        waiting = sum(trial.seconds for trial in self._waiting.values())
+        return (self._seconds + under_way + waiting) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
         return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)
+
+
+def _stopped_at(trial: _Trial) -> str:
+    return f"stopped at the rung of epoch {trial.epoch}"

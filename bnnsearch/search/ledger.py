@@ -31,7 +31,7 @@ from bnnsearch.search.schedulers import Rung
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace
 
-RUNG, RETRY_OF, BATCH_SIZE = "rung:", "retry_of", "batch_size"
+RUNG, WAITS, RETRY_OF, BATCH_SIZE = "rung:", "waits", "retry_of", "batch_size"
 """Keys of a trial's attributes in the ledger."""
 
 _OPTUNA_STATES = {
@@ -133,12 +133,24 @@ class Ledger:
 
     def unfinished(self) -> list[Assignment]:
         """The trials that were running when the last driver ended, in order; they are this driver's now."""
-        trials = [trial for trial in self._trials(OptunaState.RUNNING) if trial.number not in self._open]
-        assignments = []
-        for frozen in trials:
-            self._seed_sampler(frozen.number)
-            assignments.append(self._resolve(Trial(self._study, frozen._trial_id)))
-        return assignments
+        return [self._taken_over(trial) for trial in self._trials(OptunaState.RUNNING) if not _waits(trial)]
+
+    def waiting(self) -> list[tuple[Assignment, dict[str, Any]]]:
+        """The trials that waited when the last driver ended, with what `let_wait` was told; this driver's now."""
+        trials = [trial for trial in self._trials(OptunaState.RUNNING) if _waits(trial)]
+        return [(self._taken_over(trial), trial.user_attrs[WAITS]) for trial in trials]
+
+    def _taken_over(self, frozen: FrozenTrial) -> Assignment:
+        self._seed_sampler(frozen.number)
+        return self._resolve(Trial(self._study, frozen._trial_id))
+
+    def let_wait(self, number: int, standing: dict[str, Any]) -> None:
+        """Record that a running trial waits at a rung, and how it stands, for a driver to come."""
+        self._open[number].set_user_attr(WAITS, standing)
+
+    def go_on(self, number: int) -> None:
+        """Record that a trial waits no more."""
+        self._open[number].set_user_attr(WAITS, None)
 
     def knows(self, number: int) -> bool:
         """Whether there is a trial of that number that has ended, or runs and can be ended."""
@@ -183,18 +195,23 @@ class Ledger:
         if len(self._config.objectives) == 1:
             self._open[number].report(value, epoch)
 
-    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> Rung | None:
+    @property
+    def rungs(self) -> Mapping[int, Rung]:
+        """Epoch to the values of all trials that have reached the rung there."""
+        return self._rungs
+
+    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> bool:
         """Record the values a running trial reached the rung at `epoch` with.
 
         Returns:
-            All values of the rung; None if the trial has passed it already, before it was taken up again.
+            Whether that is new; otherwise the trial has passed the rung already, before it was taken up again.
         """
         rung = self._rungs.setdefault(epoch, {})
         if number in rung:
-            return None
+            return False
         self._open[number].set_user_attr(f"{RUNG}{epoch}", list(values))
         rung[number] = tuple(values)
-        return rung
+        return True
 
     def tell(self, result: TrialResult) -> None:
         """Close a running trial with what it came to."""
@@ -233,6 +250,10 @@ def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[
             if key.startswith(RUNG):
                 rungs.setdefault(int(key.removeprefix(RUNG)), {})[trial.number] = tuple(values)
     return rungs
+
+
+def _waits(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get(WAITS) is not None
 
 
 def _unfinished_trial() -> FrozenTrial:

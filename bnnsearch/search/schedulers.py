@@ -1,18 +1,18 @@
 """Early stopping as pure functions over the values recorded so far; for one objective or several.
 
-Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), in its
-stopping form: rungs lie at epochs grace, grace * factor, grace * factor^2, ...; a trial that reaches a rung goes on
-only if it is among the best 1/factor of all trials that have reached it so far. With several objectives "best" is the
-smaller non-dominated rank, then the greater spread (Schmucker et al., "Multi-objective Asynchronous Successive
-Halving", 2021). HyperBand is the same in brackets of different grace (Li et al., 2018); the median rule has a rung
-after every epoch and keeps the better half.
+Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020): rungs lie at
+epochs grace, grace * factor, grace * factor^2, ...; a trial that reaches a rung goes on only if it is among the best
+1/factor of the trials there: of those that came before it (stopping), or of all, for which it waits (`promotion`). With
+several objectives "best" is the smaller non-dominated rank, then the greater spread (Schmucker et al., "Multi-objective
+Asynchronous Successive Halving", 2021). HyperBand is the same in brackets of different grace (Li et al., 2018); the
+median rule has a rung after every epoch and keeps the better half.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 import numpy as np
 
@@ -39,8 +39,22 @@ def is_rung(config: SchedulerConfig, number: int, *, epoch: int, epochs: int) ->
             assert_never(config)
 
 
+def waits(config: SchedulerConfig) -> TypeGuard[AshaConfig | HyperbandConfig]:
+    """Whether trials wait at rungs to be promoted, instead of being stopped there."""
+    return isinstance(config, AshaConfig | HyperbandConfig) and config.type == "promotion"
+
+
+def rivals(config: SchedulerConfig, rung: Rung) -> dict[int, Rung]:
+    """The trials of a rung that contend with each other, bracket to group."""
+    groups: dict[int, dict[int, Sequence[float]]] = {}
+    for number, values in rung.items():
+        bracket = _bracket(config, number) if isinstance(config, HyperbandConfig) else 0
+        groups.setdefault(bracket, {})[number] = values
+    return dict(groups)
+
+
 def survives(config: SchedulerConfig, rung: Rung, number: int, modes: Sequence[Mode]) -> bool:
-    """Whether trial `number`, which has just reached `rung`, goes on.
+    """Whether trial `number`, which has just reached `rung`, goes on where trials do not wait.
 
     Args:
         config: the scheduler's settings.
@@ -49,12 +63,9 @@ def survives(config: SchedulerConfig, rung: Rung, number: int, modes: Sequence[M
         modes: one per objective.
     """
     match config:
-        case AshaConfig():
-            return _among_best(rung, number, modes, factor=config.reduction_factor)
-        case HyperbandConfig():
-            bracket = _bracket(config, number)
-            rivals = {rival: values for rival, values in rung.items() if _bracket(config, rival) == bracket}
-            return _among_best(rivals, number, modes, factor=config.reduction_factor)
+        case AshaConfig() | HyperbandConfig():
+            (group,) = (group for group in rivals(config, rung).values() if number in group)
+            return _among_best(group, number, modes, factor=config.reduction_factor)
         case MedianConfig():
             return len(rung) <= config.min_trials or _among_best(rung, number, modes, factor=2)
         case NoSchedulerConfig():

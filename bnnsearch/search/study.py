@@ -147,6 +147,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
     return Job(
         build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu", cache=cache),
         folder.checkpoints.absolute(),
+        study.scheduler,
         checkpoint_interval=study.checkpoint.interval,
         threads=max(1, int(per_trial.cpu)),
         time_limit=study.resources.trial_timeout,

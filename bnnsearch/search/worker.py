@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from bnnsearch.config.study import NoSchedulerConfig, SchedulerConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.search.object_store import ObjectFolder
-from bnnsearch.search.pretraining import SharedPretraining
+from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs
+from bnnsearch.search.schedulers import is_rung, waits
 from bnnsearch.search.time_limit import TimeLimit, TimeLimitError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Job:
     Attributes:
         build_trainer: makes a trial's trainer.
         checkpoints: folder of the running trials' states; on a cluster every node must see it.
+        scheduler: where it lets trials wait at rungs, their states are saved there.
         checkpoint_interval: seconds between two saves.
         threads: torch threads of a trial.
         time_limit: seconds that an attempt at a trial may take; None is no limit.
@@ -52,6 +55,7 @@ class Job:
 
     build_trainer: BuildTrainer
     checkpoints: Path
+    scheduler: SchedulerConfig = field(default_factory=NoSchedulerConfig)
     checkpoint_interval: float = 10.0
     threads: int = 1
     time_limit: float | None = None
@@ -168,19 +172,28 @@ def _epochs(
 def _train(
     job: Job, assignment: Assignment, trainer: Trainer, *, limit: TimeLimit, until: int | None = None
 ) -> Iterator[EpochMetrics]:
-    """Every epoch to the end of `until` or of the plan; the state is saved every `checkpoint_interval` seconds."""
+    """Every epoch to the end of `until` or of the plan; the state is saved every so often, and where it may wait."""
     epochs, saved = trainer.fit(), time.monotonic()
     while True:
         with limit.armed():
             metrics = next(epochs, None)
             if metrics is None:
                 raise RuntimeError("training ended before the last epoch of its plan")
-            if metrics.epoch < metrics.epochs and time.monotonic() - saved >= job.checkpoint_interval:
+            due = time.monotonic() - saved >= job.checkpoint_interval or _may_wait(job, assignment, metrics)
+            if due and metrics.epoch < metrics.epochs:
                 _save(job, assignment.number, trainer, metrics.epoch)
                 saved = time.monotonic()
         yield metrics
         if metrics.epoch == until:
             return
+
+
+def _may_wait(job: Job, assignment: Assignment, metrics: EpochMetrics) -> bool:
+    if not waits(job.scheduler):
+        return False
+    pretraining = pretrain_epochs(assignment.config)
+    own_epoch, own_epochs = metrics.epoch - pretraining, metrics.epochs - pretraining
+    return is_rung(job.scheduler, assignment.number, epoch=own_epoch, epochs=own_epochs)
 
 
 def _check(known: Mapping[str, float], epoch: int, watched: Collection[str]) -> None:

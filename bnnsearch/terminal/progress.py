@@ -13,7 +13,7 @@ from typing import Any
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import TrialResult, TrialState
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Running:
     val_acc: float | None = None
 
 
-class StudyProgress:
+class StudyProgress(StudyObserver):
     """A `StudyObserver` that only keeps count; views read it from another thread under `lock`."""
 
     def __init__(self, study: StudyConfig, finished: list[TrialResult] | None = None) -> None:
@@ -33,21 +33,29 @@ class StudyProgress:
         self.lock = RLock()
         self.results: list[TrialResult] = list(finished or [])
         self.running: dict[int, Running] = {}
+        self.waiting: set[int] = set()
         self.front = ParetoFront.of(self.results, study.objectives)
         self._began = time.monotonic()
         self._fresh: list[float] = []
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:  # noqa: ARG002
         with self.lock:
+            self.waiting.discard(number)
             self.running[number] = Running()
 
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         with self.lock:
             self.running[number] = Running(metrics.epoch, metrics.epochs, metrics.values.get("val_acc"))
 
+    def trial_waits(self, number: int) -> None:
+        with self.lock:
+            self.running.pop(number, None)
+            self.waiting.add(number)
+
     def trial_finished(self, result: TrialResult) -> None:
         with self.lock:
             self.running.pop(result.number, None)
+            self.waiting.discard(result.number)
             self.results.append(result)
             self._fresh.append(result.seconds)
             if result.selectable:

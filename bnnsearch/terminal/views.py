@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from threading import Event, Thread
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,7 +23,7 @@ from bnnsearch.terminal.text import duration_text, metric_text, params_text, ran
 HEARTBEAT_SECONDS = 60.0
 
 
-class View(StudyObserver, AbstractContextManager["View"], Protocol):
+class View(StudyObserver, AbstractContextManager["View"]):
     """An observer with a beginning and an end."""
 
 
@@ -40,6 +40,7 @@ def summary_lines(progress: StudyProgress) -> list[str]:
     """Where the search stands, in a few lines."""
     study, counts = progress.study, progress.counts
     states = ", ".join(f"{counts[state]} {state.value}" for state in TrialState if counts[state]) or "none ended"
+    waiting = f", {len(progress.waiting)} waiting at rungs" if progress.waiting else ""
     front = progress.front
     best = [
         f"best {objective.metric} {metric_text(objective.metric, pick(column))}"
@@ -48,13 +49,13 @@ def summary_lines(progress: StudyProgress) -> list[str]:
         for pick in [max if objective.mode == "max" else min]
     ]
     return [
-        f"{len(progress.results)}/{study.budget.trials} trials ({states}), {len(progress.running)} running",
+        f"{len(progress.results)}/{study.budget.trials} trials ({states}), {len(progress.running)} running{waiting}",
         "; ".join([f"front {len(front.results)}, hypervolume {front.hypervolume:.3f}", *best]),
         f"elapsed {duration_text(progress.elapsed)}; left {range_text(progress.remaining())}",
     ]
 
 
-class LiveView:
+class LiveView(View):
     """A table that redraws itself four times a second."""
 
     def __init__(self, progress: StudyProgress, console: Console) -> None:
@@ -67,12 +68,6 @@ class LiveView:
 
     def __exit__(self, *error: object) -> None:
         self._live.stop()
-
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
-
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
-
-    def trial_finished(self, result: TrialResult) -> None: ...
 
     def render(self) -> RenderableType:
         progress = self._progress
@@ -110,7 +105,7 @@ class LiveView:
         return [str(number), Text(f"epoch {running.epoch}/{running.epochs or '?'}", style="cyan"), *cells, ""]
 
 
-class PlainView:
+class PlainView(View):
     """One line per ended trial, and one a minute where none ends."""
 
     def __init__(self, progress: StudyProgress, console: Console) -> None:
@@ -139,10 +134,6 @@ class PlainView:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.spoken.set()
 
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None: ...
-
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None: ...
-
     def trial_finished(self, result: TrialResult) -> None:
         progress = self._progress
         head = f"[{len(progress.results)}/{progress.study.budget.trials}] trial {result.number} {result.state.value}"
@@ -160,7 +151,7 @@ class PlainView:
         self._say("; ".join(part for part in parts if part))
 
 
-class JsonView:
+class JsonView(View):
     """One JSON object per event on standard output."""
 
     def __enter__(self) -> Self:
@@ -180,6 +171,9 @@ class JsonView:
             phase=metrics.phase,
             values=dict(metrics.values),
         )
+
+    def trial_waits(self, number: int) -> None:
+        write_event("trial_waits", number=number)
 
     def trial_finished(self, result: TrialResult) -> None:
         write_event("trial_finished", **asdict(result))

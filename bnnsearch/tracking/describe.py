@@ -107,6 +107,10 @@ class Describer:
         """The epoch's values; per-layer ones stay in `epochs.jsonl`, for there are thousands."""
         return Update(str(number), metrics=as_metrics({**metrics.values, **metrics.node}, metrics.epoch))
 
+    def trial_waits(self, number: int) -> Update:
+        """A trial's run waits at a rung; it stays open."""
+        return Update(str(number), tags={"state": "waiting"})
+
     def trial_ended(self, result: TrialResult, *, on_front: bool, known: Mapping[str, float]) -> Update:
         """A trial's run ends; `known` are the values that its last epoch recorded already."""
         values = {

@@ -15,7 +15,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import TrialResult, by_number, read_results
+from bnnsearch.results import StudyObserver, TrialResult, by_number, read_results
 from bnnsearch.tracking.describe import Describer
 from bnnsearch.tracking.history import EpochLog, read_history
 from bnnsearch.tracking.ids import RunIds
@@ -38,7 +38,7 @@ CLOSE_SECONDS = 60.0
 """How long the end of a search waits for MLflow; what is undelivered then stays in the study's folder."""
 
 
-class Tracker:
+class Tracker(StudyObserver):
     """A `StudyObserver` that is open while it is entered.
 
     Attributes:
@@ -118,6 +118,9 @@ class Tracker:
         self._last_epoch[number] = metrics.epoch
         self._epochs.append(number, metrics)
         self._writer.put(self._describe.epoch(number, metrics))
+
+    def trial_waits(self, number: int) -> None:
+        self._writer.put(self._describe.trial_waits(number))
 
     def trial_finished(self, result: TrialResult) -> None:
         self._results[result.number] = result

@@ -1,0 +1,88 @@
+"""Successive halving by promotion: trials wait at their rungs, and the best of a rung go on when a worker is free.
+
+Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020, algorithm 2. A trial that comes early
+is compared with all that come later, where the stopping form has to decide at once, with few to compare it to. Beyond
+the source, a trial that can no longer be promoted is let go of, and once nobody else can reach a rung its share is
+rounded up, so that a short search ends with a finished trial too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from bnnsearch.config.study import AshaConfig, HyperbandConfig, Mode
+from bnnsearch.search.schedulers import Rung, ranking, rivals
+
+Waiting = Mapping[int, int]
+"""Number of a trial to the epoch of the rung it waits at."""
+
+ToCome = Callable[[int], int]
+"""How many trials may still reach the rung at an epoch, at most."""
+
+
+class _Contest(NamedTuple):
+    """How many have come to a rung, and those that were not let go of, best first."""
+
+    size: int
+    order: list[int]
+
+
+class Promotion:
+    """The choice among the trials that wait.
+
+    Args:
+        config: the scheduler's settings.
+        modes: one per objective.
+        rungs: epoch to the values of all trials that have reached its rung.
+        let_go: number of a trial that was let go of to the epoch of the rung it waited at. It counts there, but takes
+            nobody's place: with several objectives a late arrival may rank others anew.
+
+    Both mappings are read anew for every decision.
+    """
+
+    def __init__(
+        self,
+        config: AshaConfig | HyperbandConfig,
+        modes: Sequence[Mode],
+        rungs: Mapping[int, Rung],
+        let_go: Mapping[int, int],
+    ) -> None:
+        self._config = config
+        self._modes = modes
+        self._rungs = rungs
+        self._let_go = let_go
+        self._contests: dict[int, tuple[tuple[int, int], list[_Contest]]] = {}
+
+    def next(self, waiting: Waiting, to_come: ToCome) -> int | None:
+        """The trial to go on with: of the highest rung that has one to promote, the best."""
+        for epoch in sorted(set(waiting.values()), reverse=True):
+            rounded = math.ceil if to_come(epoch) == 0 else math.floor
+            for contest in self._at(epoch):
+                for number in contest.order[: rounded(contest.size / self._config.reduction_factor)]:
+                    if waiting.get(number) == epoch:
+                        return number
+        return None
+
+    def lost(self, waiting: Waiting, to_come: ToCome) -> list[int]:
+        """The waiting trials that would not be promoted even if all that may come were worse than they."""
+        return [
+            number
+            for epoch in sorted(set(waiting.values()))
+            for contest in self._at(epoch)
+            for number in contest.order[math.ceil((contest.size + to_come(epoch)) / self._config.reduction_factor) :]
+            if waiting.get(number) == epoch
+        ]
+
+    def _at(self, epoch: int) -> list[_Contest]:
+        """The contests at a rung, one per bracket."""
+        rung = self._rungs[epoch]
+        state = len(rung), len(self._let_go)
+        if self._contests.get(epoch, (None,))[0] != state:
+            self._contests[epoch] = state, [self._contest(epoch, each) for each in rivals(self._config, rung).values()]
+        return self._contests[epoch][1]
+
+    def _contest(self, epoch: int, group: Rung) -> _Contest:
+        left = {number: values for number, values in group.items() if self._let_go.get(number) != epoch}
+        return _Contest(len(group), ranking(left, self._modes))
