@@ -121,7 +121,9 @@ def test_the_rungs_of_each_scheduler() -> None:
         return [epoch for epoch in range(-5, 101) if is_rung(config, number, epoch=epoch, epochs=81)]
 
     assert rungs(AshaConfig(grace_epochs=1, reduction_factor=3)) == [1, 3, 9, 27]
-    assert rungs(AshaConfig(grace_epochs=10, reduction_factor=2)) == [10, 20, 40, 80]
+    assert rungs(AshaConfig(grace_epochs=10, reduction_factor=2)) == [10, 20, 40]  # from 80 there is nothing to save
+    assert rungs(AshaConfig(grace_epochs=80)) == [80]
+    assert rungs(AshaConfig(grace_epochs=81)) == []
     brackets = HyperbandConfig(grace_epochs=1, reduction_factor=3, brackets=3)
     assert [rungs(brackets, number) for number in range(4)] == [[1, 3, 9, 27], [3, 9, 27], [9, 27], [1, 3, 9, 27]]
     assert rungs(MedianConfig(grace_epochs=78)) == [78, 79, 80]

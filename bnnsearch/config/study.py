@@ -156,7 +156,7 @@ class AshaConfig(Settings):
         type: `promotion` lets a trial wait, its state on disk, until it is among the best of all that have come so far;
             `stopping` compares it once, with those before it, and goes on or stops at once.
         reduction_factor: how many reach a rung for one that leaves it.
-        grace_epochs: the first rung.
+        grace_epochs: the first rung; the last one leaves at least a factor of the run.
     """
 
     name: Literal["asha"] = "asha"

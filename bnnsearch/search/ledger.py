@@ -7,6 +7,7 @@ same number, so that nothing is repeated or counted twice.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
@@ -24,6 +26,7 @@ from bnnsearch.config.study import GridConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.search.advised import AdvisedSampler, with_rungs
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
@@ -87,6 +90,7 @@ class Ledger:
         repeating = sum(RETRY_OF in trial.user_attrs for trial in trials if trial.state is not OptunaState.WAITING)
         self._asked = len(trials) - len(self._waiting) - repeating
         self._rungs = _recorded_rungs(trials)
+        self._asked_for = {_text(self._space.sample(_Distributions(trial.params))) for trial in trials if trial.params}
 
     def __len__(self) -> int:
         """Trials asked for so far, in whatever state; one that repeats another is not counted."""
@@ -225,10 +229,33 @@ class Ledger:
 
     def _seed_sampler(self, number: int) -> None:
         seed = _seed(self._config.seed, number, "sampler")
-        self._study.sampler = make_sampler(self._config.sampler, seed=seed)
+        sampler = make_sampler(self._config.sampler, seed=seed)
+        if isinstance(sampler, TPESampler):
+            # with one objective TPE is told of trials that have not ended by their reports
+            seen = self._standing if len(self._config.objectives) > 1 and self._rungs else None
+            sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
+        self._study.sampler = sampler
+
+    def _standing(self) -> list[FrozenTrial]:
+        return with_rungs(self._trials(), self._rungs)
+
+    def _is_known(self, params: Mapping[str, Any]) -> bool:
+        """Whether these parameters, where they are all, have been asked for and would be trained alike again."""
+        try:
+            config = self._space.sample(_Distributions(params))
+        except KeyError:  # some are drawn one by one, later
+            return False
+        return self._repeatable(config) and _text(config) in self._asked_for
+
+    def _repeatable(self, config: Mapping[str, Any]) -> bool:
+        """Whether the configuration says how its trial is seeded; otherwise another trial of it has its own seed."""
+        if config.get("seed") is not None:
+            return True
+        return self._config.share_pretraining and pretraining_key(config) is not None
 
     def _resolve(self, trial: Trial) -> Assignment:
         config = self._space.sample(trial)
+        self._asked_for.add(_text(config))
         retry_of = trial.user_attrs.get(RETRY_OF)
         if retry_of is not None:
             config = {**config, "data": {**config["data"], "batch_size": trial.user_attrs[BATCH_SIZE]}}
@@ -237,6 +264,10 @@ class Ledger:
             config = {**config, "seed": _seed(self._config.seed, shared or trial.number, "trial")}
         self._open[trial.number] = trial
         return Assignment(trial.number, config, retry_of)
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True)
 
 
 def _seed(study_seed: int, *path: int | str) -> int:
@@ -272,13 +303,16 @@ class _Distributions:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        self.found[name] = FloatDistribution(low, high, log=log, step=step)
-        return float(self._params[name])
+        return float(self._value(name, FloatDistribution(low, high, log=log, step=step)))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        self.found[name] = IntDistribution(low, high, log=log, step=step)
-        return int(self._params[name])
+        return int(self._value(name, IntDistribution(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.found[name] = CategoricalDistribution(choices)
+        return self._value(name, CategoricalDistribution(choices))
+
+    def _value(self, name: str, distribution: FloatDistribution | IntDistribution | CategoricalDistribution) -> Any:
+        self.found[name] = distribution
+        if name not in self._params and distribution.single():  # samplers leave it out
+            return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low
         return self._params[name]

@@ -1,11 +1,12 @@
 """Early stopping as pure functions over the values recorded so far; for one objective or several.
 
 Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020): rungs lie at
-epochs grace, grace * factor, grace * factor^2, ...; a trial that reaches a rung goes on only if it is among the best
-1/factor of the trials there: of those that came before it (stopping), or of all, for which it waits (`promotion`). With
-several objectives "best" is the smaller non-dominated rank, then the greater spread (Schmucker et al., "Multi-objective
-Asynchronous Successive Halving", 2021). HyperBand is the same in brackets of different grace (Li et al., 2018); the
-median rule has a rung after every epoch and keeps the better half.
+epochs grace, grace * factor, grace * factor^2, ..., the last of them a factor before the end, for later there is little
+to save. A trial that reaches a rung goes on only if it is among the best 1/factor of the trials there: of those that
+came before it (stopping), or of all, for which it waits (`promotion`). With several objectives "best" is the smaller
+non-dominated rank, then the greater spread (Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021).
+HyperBand is the same in brackets of different grace (Li et al., 2018); the median rule has a rung after every epoch and
+keeps the better half.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ def is_rung(config: SchedulerConfig, number: int, *, epoch: int, epochs: int) ->
     """Whether trial `number`, of `epochs` epochs, is compared with others after `epoch`; never after the last one."""
     match config:
         case AshaConfig():
-            return epoch < epochs and _is_power(epoch, config.grace_epochs, config.reduction_factor)
+            return _is_power(epoch, config.grace_epochs, config.reduction_factor, last=epochs)
         case HyperbandConfig():
             grace = config.grace_epochs * config.reduction_factor ** _bracket(config, number)
-            return epoch < epochs and _is_power(epoch, grace, config.reduction_factor)
+            return _is_power(epoch, grace, config.reduction_factor, last=epochs)
         case MedianConfig():
             return config.grace_epochs <= epoch < epochs
         case NoSchedulerConfig():
@@ -79,12 +80,12 @@ def _among_best(rung: Rung, number: int, modes: Sequence[Mode], *, factor: int) 
     return number in ranking(rung, modes)[: math.ceil(len(rung) / factor)]
 
 
-def _is_power(epoch: int, grace: int, factor: int) -> bool:
-    """Whether epoch = grace * factor^k for a whole k >= 0."""
+def _is_power(epoch: int, grace: int, factor: int, *, last: int) -> bool:
+    """Whether epoch = grace * factor^k for a whole k >= 0, and `last` is a factor away, or k = 0 and it is later."""
     rung = grace
     while rung < epoch:
         rung *= factor
-    return rung == epoch
+    return rung == epoch and (epoch * factor <= last or epoch == grace < last)
 
 
 def _bracket(config: HyperbandConfig, number: int) -> int:

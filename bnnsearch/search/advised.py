@@ -1,0 +1,141 @@
+"""A sampler that knows more than Optuna tells it: what was tried already, and what trials that never ended came to.
+
+Where there are several objectives, Optuna's TPE takes every pruned trial for a bad one and knows nothing of those that
+wait. With halving these are nearly all trials. Here each of them stands with the values of the highest rung it reached,
+raised by what the finished trials have typically gained from that rung on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from bnnsearch.search.schedulers import Rung
+
+TRIES = 10
+"""Suggestions, then random draws, that are thrown away before a repetition is let through: none may be left to try."""
+
+Seen = Callable[[], Sequence[FrozenTrial]]
+"""The trials as a sampler is to see them."""
+
+
+class AdvisedSampler(BaseSampler):
+    """Asks TPE for joint suggestions as long as what it suggests is known, then draws at random.
+
+    Args:
+        sampler: suggests.
+        seed: of the random draws.
+        is_known: whether parameters, dotted name to value, were tried before.
+        seen: what the sampler sees instead of the study's trials; None is these.
+    """
+
+    def __init__(
+        self,
+        sampler: TPESampler,
+        *,
+        seed: int,
+        is_known: Callable[[Mapping[str, Any]], bool],
+        seen: Seen | None = None,
+    ) -> None:
+        self._sampler = sampler
+        self._random = RandomSampler(seed)
+        self._is_known = is_known
+        self._seen = seen
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        shown = study if self._seen is None else _showing(study, self._seen())
+        for _ in range(TRIES):
+            params = self._sampler.sample_relative(shown, trial, search_space)
+            if not self._is_known(params):
+                return params
+        for _ in range(TRIES):
+            drawn = {
+                name: self._random.sample_independent(study, trial, name, search_space[name]) for name in sorted(params)
+            }
+            if not self._is_known(drawn):
+                return drawn
+        return params
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        shown = study if self._seen is None else _showing(study, self._seen())
+        return self._sampler.infer_relative_search_space(shown, trial)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+        self._random.reseed_rng()
+
+
+def with_rungs(trials: Sequence[FrozenTrial], rungs: Mapping[int, Rung]) -> list[FrozenTrial]:
+    """The trials, those that have not ended but reached a rung standing there as if complete.
+
+    Args:
+        trials: of a study with several objectives, in any state.
+        rungs: epoch to the values of all trials that have reached the rung there.
+    """
+    complete = {trial.number: trial.values for trial in trials if trial.state is TrialState.COMPLETE}
+    standing: dict[int, list[float]] = {}
+    for epoch in sorted(rungs):  # the highest that a trial has reached stands last
+        gains = [np.subtract(complete[number], values) for number, values in rungs[epoch].items() if number in complete]
+        gain = np.median(gains, axis=0) if gains else 0.0
+        standing |= {number: (np.asarray(values) + gain).tolist() for number, values in rungs[epoch].items()}
+    return [
+        _completed(trial, standing[trial.number])
+        if trial.number in standing and trial.state in {TrialState.PRUNED, TrialState.RUNNING}
+        else trial
+        for trial in trials
+    ]
+
+
+def _completed(trial: FrozenTrial, values: list[float]) -> FrozenTrial:
+    seen = copy.copy(trial)
+    seen.state, seen.values = TrialState.COMPLETE, values
+    return seen
+
+
+class _Shown(InMemoryStorage):
+    """Shows some trials, and hands on what a sampler notes of its own."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage, trials: Sequence[FrozenTrial]) -> None:
+        super().__init__()
+        self._storage = storage
+        self._trials_shown = trials
+
+    def get_all_trials(
+        self,
+        study_id: int,  # noqa: ARG002
+        deepcopy: bool = True,  # noqa: ARG002  # Optuna's signature
+        states: Any = None,
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials_shown if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._storage.set_trial_system_attr(trial_id, key, value)
+
+
+def _showing(study: Study, trials: Sequence[FrozenTrial]) -> Study:
+    """A study that has these trials."""
+    storage = _Shown(study._storage, trials)
+    storage.create_new_study(study.directions, study.study_name)
+    return Study(study.study_name, storage)

@@ -1,0 +1,96 @@
+"""What a sampler is told beyond Optuna: trials that stand at rungs, and what was tried already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from search_fixtures import TinyTrainer, tiny
+
+from bnnsearch.search.advised import AdvisedSampler, with_rungs
+from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.study import run_study
+
+UNIT = {"x": FloatDistribution(0.0, 1.0)}
+
+
+def trial(number: int, state: TrialState, values: list[float] | None = None, x: float = 0.5) -> FrozenTrial:
+    made = create_trial(state=state, values=values, params={"x": x}, distributions=UNIT)
+    made.number = number
+    return made
+
+
+def test_trials_that_have_not_ended_stand_where_they_would_have_come_to() -> None:
+    trials = [
+        trial(0, TrialState.COMPLETE, [0.9, 30.0]),
+        trial(1, TrialState.COMPLETE, [0.7, 10.0]),
+        trial(2, TrialState.PRUNED),
+        trial(3, TrialState.RUNNING),
+        trial(4, TrialState.RUNNING),
+        trial(5, TrialState.FAIL),
+    ]
+    rungs: dict[int, Any] = {
+        2: {0: (0.5, 30.0), 1: (0.5, 10.0), 2: (0.4, 20.0), 3: (0.45, 20.0), 5: (0.1, 1.0)},
+        6: {0: (0.8, 30.0), 1: (0.65, 10.0), 3: (0.6, 20.0)},
+    }
+    seen = with_rungs(trials, rungs)
+
+    # from epoch 2 the two finished ones gained 0.4 and 0.2, from epoch 6 0.1 and 0.05
+    assert seen[2].values == pytest.approx([0.4 + 0.3, 20.0])
+    assert seen[3].values == pytest.approx([0.6 + 0.075, 20.0])
+    assert [each.state for each in seen[:4]] == [TrialState.COMPLETE] * 4
+    assert (seen[4], seen[5]) == (trials[4], trials[5])
+    assert [each.state for each in trials[2:4]] == [TrialState.PRUNED, TrialState.RUNNING]  # copies were changed
+    assert [each.values for each in with_rungs(trials[2:4], rungs)] == [[0.4, 20.0], [0.6, 20.0]]  # no gain known
+
+
+def test_tpe_looks_where_stopped_trials_were_good() -> None:
+    """Forty trials, the fewest of which ended: those near x = 0.9 were best when they were stopped."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(40):
+        study.add_trial(trial(number, TrialState.PRUNED, x=number / 40))
+    rung: dict[int, Any] = {1: {number: (-abs(number / 40 - 0.9), 1.0) for number in range(40)}}
+
+    def suggested(seed: int, *, told: bool) -> float:
+        inner = optuna.samplers.TPESampler(n_startup_trials=5, multivariate=True, seed=seed)
+        sampler = AdvisedSampler(
+            inner,
+            seed=seed,
+            is_known=lambda _: False,
+            seen=(lambda: with_rungs(study.get_trials(states=[TrialState.PRUNED]), rung)) if told else None,
+        )
+        study.sampler = sampler
+        running = study.ask()
+        x = running.suggest_float("x", 0.0, 1.0)
+        study.tell(running, state=TrialState.FAIL)
+        return x
+
+    told, untold = ([suggested(seed, told=each) for seed in range(12)] for each in (True, False))
+    assert sum(0.75 < x <= 1 for x in told) >= 10
+    assert sum(0.75 < x <= 1 for x in untold) <= 6
+
+
+def test_what_was_tried_is_not_suggested_again(tmp_path: Path) -> None:
+    first = 5  # are drawn independently
+    overrides = (
+        "trial.seed=0",
+        "trial.optimizer.lr={type: choice, values: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}",
+        f"sampler={{name: tpe, startup_trials: {first}}}",
+        "budget.trials=15",
+    )
+    space = tiny(tmp_path, *overrides)
+    outcome = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    tried = [str(result.params) for result in outcome.results]
+    assert len(tried) == 15
+    assert not [number for number in range(first, 15) if tried[number] in tried[:number]]
+
+
+def test_a_space_with_nothing_new_left_is_searched_on(tmp_path: Path) -> None:
+    overrides = ("trial.seed=0", "trial.optimizer.lr=0.5", "sampler={name: tpe, startup_trials: 1}", "budget.trials=6")
+    space = tiny(tmp_path, *overrides)
+    outcome = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    assert len(outcome.results) == 6
