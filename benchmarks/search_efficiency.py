@@ -68,7 +68,7 @@ from bnnsearch.trial import build_trainer
 
 SLOTS, SHARE = 2, 0.95
 PRETRAIN, FINETUNE, EPOCHS = 8, 4, 48
-ALLOWANCE = 400 * EPOCHS
+ALLOWANCE = 120 * EPOCHS
 """Epochs after which a side gives up."""
 
 FULL: dict[str, list[Any]] = {
