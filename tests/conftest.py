@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but before a test module imports Ray first
 
 
 @pytest.fixture(autouse=True)
