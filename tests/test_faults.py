@@ -109,6 +109,45 @@ def test_trials_that_waited_when_the_driver_was_killed_are_promoted_as_if_it_had
     assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
+class Died(BaseException):
+    """The driver is no more."""
+
+
+@pytest.mark.parametrize("halving", ["promotion", "stopping"])
+def test_a_driver_that_dies_between_any_two_notes_of_a_halved_search_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halving: str
+) -> None:
+    settings = (
+        *ONE_AT_A_TIME,
+        f"scheduler={{name: asha, type: {halving}, grace_epochs: 1, reduction_factor: 2}}",
+        "budget.trials=8",
+    )
+    left = sys.maxsize
+    note = optuna.trial.Trial.set_user_attr
+
+    def mortal_note(trial: optuna.trial.Trial, key: str, value: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Died
+        note(trial, key, value)
+
+    def search(folder: Path) -> StudyOutcome:
+        space = tiny(folder, *settings)
+        return run_study(space, study_dir=folder / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+
+    monkeypatch.setattr(optuna.trial.Trial, "set_user_attr", mortal_note)
+    quiet = same(search(tmp_path / "quiet").results)
+    notes = sys.maxsize - left
+    assert {state for _, state, *_ in quiet} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for count in range(notes):
+        folder, left = tmp_path / str(count), count
+        with pytest.raises(Died):
+            search(folder)
+        left = sys.maxsize
+        assert same(finish(folder).results) == quiet, f"it died after {count} of {notes} notes"
+
+
 SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
 
 

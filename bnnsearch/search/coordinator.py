@@ -43,8 +43,8 @@ class _Trial:
     """A trial under way, or waiting at a rung.
 
     Attributes:
-        seconds: that it ran before it last waited.
-        started: when it began to run, or last went on.
+        seconds: that it ran before `started`.
+        started: when it began to run, or last came to a rung or went on from it; None while it waits.
     """
 
     assignment: Assignment
@@ -54,7 +54,7 @@ class _Trial:
     seconds: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    started: float | None = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, assignment: Assignment, params: Mapping[str, Any], **standing: Any) -> _Trial:
@@ -76,7 +76,7 @@ class _Trial:
 
     def elapsed(self) -> float:
         """Seconds that it has run."""
-        return self.seconds + time.monotonic() - self.started
+        return self.seconds + (0.0 if self.started is None else time.monotonic() - self.started)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -164,7 +164,6 @@ class Coordinator:
     def _promoted(self) -> _Trial | None:
         if self._unfinished or (number := self._next_to_go_on()) is None:
             return None
-        self._ledger.go_on(number)
         return self._go_on(number)
 
     def _fresh(self) -> _Trial | None:
@@ -210,34 +209,39 @@ class Coordinator:
             self._end(trial, TrialState.COMPLETE)
             return
         own_epochs = metrics.epochs - trial.pretrain_epochs
-        at_rung = is_rung(self._study.scheduler, number, epoch=trial.own_epoch, epochs=own_epochs)
-        if at_rung and self._ledger.enter_rung(number, trial.own_epoch, values):
-            self._reached_rung(trial)
+        if is_rung(self._study.scheduler, number, epoch=trial.own_epoch, epochs=own_epochs):
+            self._reached_rung(trial, values)
 
-    def _reached_rung(self, trial: _Trial) -> None:
-        """A trial that is at a rung for the first time ends there, waits, or goes on."""
-        number = trial.assignment.number
+    def _reached_rung(self, trial: _Trial, values: Sequence[float]) -> None:
+        """A trial that is at a rung ends there, waits, or goes on."""
+        number, epoch = trial.assignment.number, trial.own_epoch
+        trial.seconds, trial.started = trial.elapsed(), time.monotonic()
+        standing = None if self._promotion is None else trial.standing()
+        if not self._ledger.enter_rung(number, epoch, values, standing=standing):
+            return
         if self._promotion is None:
-            if not survives(self._study.scheduler, self._ledger.rungs[trial.own_epoch], number, self._modes):
+            if survives(self._study.scheduler, self._ledger.rungs[epoch], number, self._modes):
+                self._ledger.go_on(number, epoch)
+            else:
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
             return
-        trial.seconds = trial.elapsed()
         self._let_wait(trial)
         if self._next_to_go_on() == number:
             self._running[number] = self._go_on(number)
         else:
-            self._ledger.let_wait(number, trial.standing())
             for observer in self._observers:
                 observer.trial_waits(number)
 
     def _let_wait(self, trial: _Trial) -> None:
         number = trial.assignment.number
+        trial.started = None
         self._running.pop(number, None)
         self._waiting[number] = trial
 
     def _go_on(self, number: int) -> _Trial:
         trial = self._waiting.pop(number)
         trial.started = time.monotonic()
+        self._ledger.go_on(number, trial.own_epoch)
         return trial
 
     def _next_to_go_on(self) -> int | None:
@@ -250,7 +254,7 @@ class Coordinator:
         """End the waiting trials that will not be promoted any more; each may decide the fate of others."""
         while self._promotion and (lost := self._promotion.lost(self._rungs_waited_at(), self._to_come)):
             for number in lost:
-                trial = self._go_on(number)
+                trial = self._waiting.pop(number)
                 self._let_go_at[number] = trial.own_epoch
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
 
@@ -303,9 +307,8 @@ class Coordinator:
 
     def _gpu_hours(self) -> float:
         """What all trials of the study have held so far."""
-        under_way = sum(trial.elapsed() for trial in self._running.values())
-        waiting = sum(trial.seconds for trial in self._waiting.values())
-        return (self._seconds + under_way + waiting) * self._study.resources.per_trial.gpu / 3600
+        open_ones = sum(trial.elapsed() for trial in (*self._running.values(), *self._waiting.values()))
+        return (self._seconds + open_ones) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
         return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)

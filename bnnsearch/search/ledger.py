@@ -34,7 +34,7 @@ from bnnsearch.search.schedulers import Rung
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace
 
-RUNG, WAITS, RETRY_OF, BATCH_SIZE = "rung:", "waits", "retry_of", "batch_size"
+RUNG, WENT_ON, STANDING, RETRY_OF, BATCH_SIZE = "rung:", "went_on", "standing", "retry_of", "batch_size"
 """Keys of a trial's attributes in the ledger."""
 
 _OPTUNA_STATES = {
@@ -140,21 +140,13 @@ class Ledger:
         return [self._taken_over(trial) for trial in self._trials(OptunaState.RUNNING) if not _waits(trial)]
 
     def waiting(self) -> list[tuple[Assignment, dict[str, Any]]]:
-        """The trials that waited when the last driver ended, with what `let_wait` was told; this driver's now."""
+        """The trials that waited when the last driver ended, and their standings; this driver's now."""
         trials = [trial for trial in self._trials(OptunaState.RUNNING) if _waits(trial)]
-        return [(self._taken_over(trial), trial.user_attrs[WAITS]) for trial in trials]
+        return [(self._taken_over(trial), trial.user_attrs[STANDING]) for trial in trials]
 
     def _taken_over(self, frozen: FrozenTrial) -> Assignment:
         self._seed_sampler(frozen.number)
         return self._resolve(Trial(self._study, frozen._trial_id))
-
-    def let_wait(self, number: int, standing: dict[str, Any]) -> None:
-        """Record that a running trial waits at a rung, and how it stands, for a driver to come."""
-        self._open[number].set_user_attr(WAITS, standing)
-
-    def go_on(self, number: int) -> None:
-        """Record that a trial waits no more."""
-        self._open[number].set_user_attr(WAITS, None)
 
     def knows(self, number: int) -> bool:
         """Whether there is a trial of that number that has ended, or runs and can be ended."""
@@ -204,18 +196,28 @@ class Ledger:
         """Epoch to the values of all trials that have reached the rung there."""
         return self._rungs
 
-    def enter_rung(self, number: int, epoch: int, values: Sequence[float]) -> bool:
-        """Record the values a running trial reached the rung at `epoch` with.
+    def enter_rung(
+        self, number: int, epoch: int, values: Sequence[float], *, standing: dict[str, Any] | None = None
+    ) -> bool:
+        """Record the values a running trial reached the rung at `epoch` with; where it has a `standing`, it waits.
+
+        The standing is what a driver to come is to know of it, until `go_on`.
 
         Returns:
-            Whether that is new; otherwise the trial has passed the rung already, before it was taken up again.
+            Whether it is still to be decided if it goes on; a trial taken up again may have gone on from here before.
         """
-        rung = self._rungs.setdefault(epoch, {})
-        if number in rung:
+        trial = self._open[number]
+        if trial.user_attrs.get(WENT_ON, -math.inf) >= epoch:
             return False
-        self._open[number].set_user_attr(f"{RUNG}{epoch}", list(values))
-        rung[number] = tuple(values)
+        if standing is not None:
+            trial.set_user_attr(STANDING, standing)
+        trial.set_user_attr(f"{RUNG}{epoch}", list(values))  # last: from here on it waits
+        self._rungs.setdefault(epoch, {})[number] = tuple(values)
         return True
+
+    def go_on(self, number: int, epoch: int) -> None:
+        """Record that a trial goes on from the rung at `epoch`."""
+        self._open[number].set_user_attr(WENT_ON, epoch)
 
     def tell(self, result: TrialResult) -> None:
         """Close a running trial with what it came to."""
@@ -277,14 +279,19 @@ def _seed(study_seed: int, *path: int | str) -> int:
 def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[float, ...]]]:
     rungs: dict[int, dict[int, tuple[float, ...]]] = {}
     for trial in trials:
-        for key, values in trial.user_attrs.items():
-            if key.startswith(RUNG):
-                rungs.setdefault(int(key.removeprefix(RUNG)), {})[trial.number] = tuple(values)
+        for epoch in _rungs_of(trial):
+            rungs.setdefault(epoch, {})[trial.number] = tuple(trial.user_attrs[f"{RUNG}{epoch}"])
     return rungs
 
 
+def _rungs_of(trial: FrozenTrial) -> list[int]:
+    """The epochs of the rungs that a trial has reached."""
+    return [int(key.removeprefix(RUNG)) for key in trial.user_attrs if key.startswith(RUNG)]
+
+
 def _waits(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get(WAITS) is not None
+    went_on = trial.user_attrs.get(WENT_ON, -math.inf)
+    return STANDING in trial.user_attrs and any(epoch > went_on for epoch in _rungs_of(trial))
 
 
 def _unfinished_trial() -> FrozenTrial:

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ Report = Costs | EpochMetrics | Failure
 def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generator[Report, None, None]:
     """Train one trial from its checkpoint, or from the beginning, to the end of its plan.
 
-    The caller stops it by closing the iterator. A state on disk is never newer than the report that follows it, so a
-    trial that is taken up again may repeat epochs but misses none.
+    The caller stops it by closing the iterator. A trial that is taken up again repeats the report of the epoch it goes
+    on from, for nobody may have heard it: a state is saved before its epoch is reported.
 
     Args:
         job: what all trials share.
@@ -134,11 +134,14 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
     epoch = 0
     try:
         with limit.armed():
-            trainer, epoch = _start(job, assignment)
+            trainer, last = _start(job, assignment)
             costs = trainer.costs()
             if job.measure is not None:
                 costs = {**costs, **job.measure(assignment.config, trainer)}
         yield Costs(costs)
+        if last is not None:
+            epoch = last.epoch
+            yield last
         for metrics in _epochs(job, assignment, trainer, epoch=epoch, limit=limit):
             epoch = metrics.epoch
             _check({**costs, **metrics.values}, epoch, job.watched)
@@ -181,7 +184,7 @@ def _train(
                 raise RuntimeError("training ended before the last epoch of its plan")
             due = time.monotonic() - saved >= job.checkpoint_interval or _may_wait(job, assignment, metrics)
             if due and metrics.epoch < metrics.epochs:
-                _save(job, assignment.number, trainer, metrics.epoch)
+                _save(job, assignment.number, trainer, metrics)
                 saved = time.monotonic()
         yield metrics
         if metrics.epoch == until:
@@ -212,8 +215,8 @@ def one_line(error: BaseException) -> str:
     return (kind + (text[0] if text else type(error).__name__))[:500]
 
 
-def _start(job: Job, assignment: Assignment) -> tuple[Trainer, int]:
-    """A trainer where the trial stands, and how many epochs it has behind it."""
+def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | None]:
+    """A trainer where the trial stands, and what the last epoch behind it came to."""
     seed = int(assignment.config.get("seed") or 0)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # a reused worker must not hand one trial's state to the next
@@ -222,20 +225,20 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, int]:
     trainer = job.build_trainer(assignment.config)
     path = job.fetched_checkpoint(assignment.number)
     if not path.exists():
-        return trainer, 0
+        return trainer, None
     try:
         saved = load_checkpoint(path)
         trainer.load_state_dict(saved["trainer"])
-        return trainer, saved["epoch"]
+        return trainer, EpochMetrics(**saved["metrics"])
     except Exception as error:  # a damaged state costs a repetition, never the trial
         logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
-        return job.build_trainer(assignment.config), 0
+        return job.build_trainer(assignment.config), None
 
 
-def _save(job: Job, number: int, trainer: Trainer, epoch: int) -> None:
+def _save(job: Job, number: int, trainer: Trainer, last: EpochMetrics) -> None:
     path = job.checkpoint(number)
     try:
-        save_checkpoint(path, {"epoch": epoch, "trainer": trainer.state_dict()})
+        save_checkpoint(path, {"trainer": trainer.state_dict(), "metrics": asdict(last)})
         if job.store is not None:
             ObjectFolder(job.store).put(path.name, path.read_bytes())
     except OSError as error:  # an insurance: training goes on without it
