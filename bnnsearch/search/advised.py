@@ -1,8 +1,9 @@
 """A sampler that knows more than Optuna tells it: what was tried already, and what trials that never ended came to.
 
-Where there are several objectives, Optuna's TPE takes every pruned trial for a bad one and knows nothing of those that
-wait. With halving these are nearly all trials. Here each of them stands with the values of the highest rung it reached,
-raised by what the finished trials have typically gained from that rung on.
+Optuna's Gaussian process learns from complete trials only; its TPE, where there are several objectives, takes every
+pruned trial for a bad one and knows nothing of those that wait. With halving these are nearly all trials. Here each of
+them stands with the values of the highest rung it reached, raised by what the finished trials have typically gained
+from that rung on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,7 +30,7 @@ Seen = Callable[[], Sequence[FrozenTrial]]
 
 
 class AdvisedSampler(BaseSampler):
-    """Asks TPE for joint suggestions as long as what it suggests is known, then draws at random.
+    """Asks a sampler for joint suggestions as long as what it suggests is known, then draws at random.
 
     Args:
         sampler: suggests.
@@ -40,7 +41,7 @@ class AdvisedSampler(BaseSampler):
 
     def __init__(
         self,
-        sampler: TPESampler,
+        sampler: TPESampler | GPSampler,
         *,
         seed: int,
         is_known: Callable[[Mapping[str, Any]], bool],

@@ -17,7 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import TPESampler
+from optuna.samplers import GPSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
@@ -232,9 +232,10 @@ class Ledger:
     def _seed_sampler(self, number: int) -> None:
         seed = _seed(self._config.seed, number, "sampler")
         sampler = make_sampler(self._config.sampler, seed=seed)
-        if isinstance(sampler, TPESampler):
+        if isinstance(sampler, TPESampler | GPSampler):
             # with one objective TPE is told of trials that have not ended by their reports
-            seen = self._standing if len(self._config.objectives) > 1 and self._rungs else None
+            informed = isinstance(sampler, TPESampler) and len(self._config.objectives) == 1
+            seen = self._standing if self._rungs and not informed else None
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
         self._study.sampler = sampler
 
