@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.samplers import GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_fixtures import TinyTrainer, tiny
 
@@ -48,7 +51,8 @@ def test_trials_that_have_not_ended_stand_where_they_would_have_come_to() -> Non
     assert [each.values for each in with_rungs(trials[2:4], rungs)] == [[0.4, 20.0], [0.6, 20.0]]  # no gain known
 
 
-def test_tpe_looks_where_stopped_trials_were_good() -> None:
+@pytest.mark.parametrize("sampler", [partial(TPESampler, multivariate=True), GPSampler])
+def test_a_sampler_looks_where_stopped_trials_were_good(sampler: Callable[..., TPESampler | GPSampler]) -> None:
     """Forty trials, the fewest of which ended: those near x = 0.9 were best when they were stopped."""
     study = optuna.create_study(directions=["maximize", "minimize"])
     for number in range(40):
@@ -56,14 +60,12 @@ def test_tpe_looks_where_stopped_trials_were_good() -> None:
     rung: dict[int, Any] = {1: {number: (-abs(number / 40 - 0.9), 1.0) for number in range(40)}}
 
     def suggested(seed: int, *, told: bool) -> float:
-        inner = optuna.samplers.TPESampler(n_startup_trials=5, multivariate=True, seed=seed)
-        sampler = AdvisedSampler(
-            inner,
+        study.sampler = AdvisedSampler(
+            sampler(n_startup_trials=5, seed=seed),
             seed=seed,
             is_known=lambda _: False,
             seen=(lambda: with_rungs(study.get_trials(states=[TrialState.PRUNED]), rung)) if told else None,
         )
-        study.sampler = sampler
         running = study.ask()
         x = running.suggest_float("x", 0.0, 1.0)
         study.tell(running, state=TrialState.FAIL)
@@ -74,12 +76,13 @@ def test_tpe_looks_where_stopped_trials_were_good() -> None:
     assert sum(0.75 < x <= 1 for x in untold) <= 6
 
 
-def test_what_was_tried_is_not_suggested_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_what_was_tried_is_not_suggested_again(tmp_path: Path, sampler: str) -> None:
     first = 5  # are drawn independently
     overrides = (
         "trial.seed=0",
         "trial.optimizer.lr={type: choice, values: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]}",
-        f"sampler={{name: tpe, startup_trials: {first}}}",
+        f"sampler={{name: {sampler}, startup_trials: {first}}}",
         "budget.trials=15",
     )
     space = tiny(tmp_path, *overrides)
