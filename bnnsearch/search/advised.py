@@ -36,7 +36,7 @@ class AdvisedSampler(BaseSampler):
         sampler: suggests.
         seed: of the random draws.
         is_known: whether parameters, dotted name to value, were tried before.
-        seen: what the sampler sees instead of the study's trials; None is these.
+        seen: what the sampler sees instead of the study's trials, asked once for each suggestion; None is these.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class AdvisedSampler(BaseSampler):
         self._random = RandomSampler(seed)
         self._is_known = is_known
         self._seen = seen
+        self._shown: Study | None = None
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        shown = study if self._seen is None else _showing(study, self._seen())
         for _ in range(TRIES):
-            params = self._sampler.sample_relative(shown, trial, search_space)
+            params = self._sampler.sample_relative(self._shown or study, trial, search_space)
             if not self._is_known(params):
                 return params
         for _ in range(TRIES):
@@ -69,8 +69,9 @@ class AdvisedSampler(BaseSampler):
         return params
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        shown = study if self._seen is None else _showing(study, self._seen())
-        return self._sampler.infer_relative_search_space(shown, trial)
+        # Optuna asks for this first, then for the suggestion
+        self._shown = None if self._seen is None else _showing(study, self._seen())
+        return self._sampler.infer_relative_search_space(self._shown or study, trial)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -92,7 +93,7 @@ def with_rungs(trials: Sequence[FrozenTrial], rungs: Mapping[int, Rung]) -> list
     """The trials, those that have not ended but reached a rung standing there as if complete.
 
     Args:
-        trials: of a study with several objectives, in any state.
+        trials: of a study, in any state.
         rungs: epoch to the values of all trials that have reached the rung there.
     """
     complete = {trial.number: trial.values for trial in trials if trial.state is TrialState.COMPLETE}
