@@ -1,4 +1,4 @@
-"""What a sampler is told beyond Optuna: trials that stand at rungs, and what was tried already."""
+"""What a sampler is told beyond Optuna: trials that stand at rungs, what was tried already, the order of numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_fixtures import TinyTrainer, tiny
 
+from bnnsearch.config.study import GpConfig, TpeConfig
 from bnnsearch.search.advised import AdvisedSampler, with_rungs
 from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.ordinal import from_rank, ordinal, with_ranks
+from bnnsearch.search.samplers import make_sampler
 from bnnsearch.search.study import run_study
 
 UNIT = {"x": FloatDistribution(0.0, 1.0)}
@@ -64,7 +67,7 @@ def test_a_sampler_looks_where_stopped_trials_were_good(sampler: Callable[..., T
             sampler(n_startup_trials=5, seed=seed),
             seed=seed,
             is_known=lambda _: False,
-            seen=(lambda: with_rungs(study.get_trials(states=[TrialState.PRUNED]), rung)) if told else None,
+            seen=lambda: with_rungs(study.get_trials(states=[TrialState.PRUNED]), rung if told else {}),
         )
         running = study.ask()
         x = running.suggest_float("x", 0.0, 1.0)
@@ -74,6 +77,59 @@ def test_a_sampler_looks_where_stopped_trials_were_good(sampler: Callable[..., T
     told, untold = ([suggested(seed, told=each) for seed in range(12)] for each in (True, False))
     assert sum(0.75 < x <= 1 for x in told) >= 10
     assert sum(0.75 < x <= 1 for x in untold) <= 6
+
+
+@pytest.mark.parametrize("config", [TpeConfig(name="tpe", startup_trials=5), GpConfig(name="gp", startup_trials=5)])
+def test_a_sampler_learns_which_numbers_of_a_choice_are_close(config: TpeConfig | GpConfig) -> None:
+    """The nearest to 0.3 was never tried; as names nothing is known of it, as numbers its neighbours tell."""
+    numbers = (1.0, 0.001, 0.1, 10.0, 0.3, 0.01, 0.003, 3.0, 0.03, 30.0)  # in no order
+    merit = {value: -abs(rank - sorted(numbers).index(0.3)) for rank, value in enumerate(sorted(numbers))}
+
+    def hits(choices: tuple[Any, ...]) -> int:
+        asked = []
+        for seed in range(12):
+            study = optuna.create_study(directions=["maximize", "minimize"])
+            drawn_from: dict[str, Any] = {"rate": CategoricalDistribution(choices)}
+            for choice in [each for each in choices if float(each) != 0.3] * 2:
+                values = [float(merit[float(choice)]), 1.0]
+                study.add_trial(create_trial(values=values, params={"rate": choice}, distributions=drawn_from))
+            sampler = make_sampler(config, seed=seed)
+            assert isinstance(sampler, TPESampler | GPSampler)
+            study.sampler = AdvisedSampler(sampler, seed=seed, is_known=lambda _: False, seen=study.get_trials)
+            trial = study.ask()
+            asked.append(trial.suggest_categorical("rate", choices))
+            assert study.trials[-1].params == {"rate": asked[-1]}
+            assert study.trials[-1].distributions == drawn_from
+        return sum(float(choice) == 0.3 for choice in asked)
+
+    assert hits(numbers) >= 9
+    assert hits(tuple(map(str, numbers))) <= 6
+
+
+def test_what_has_no_order_is_left_as_it_is() -> None:
+    unordered = {"lists": ("[8]", "[16]", "[32]"), "pair": (1, 2), "some": (1, 2, None), "flags": (True, False, 2)}
+    distributions: dict[str, Any] = {name: CategoricalDistribution(each) for name, each in unordered.items()}
+    tried = create_trial(
+        values=[0.5],
+        params={"pair": 2, "lists": "[8]"},
+        distributions={name: distributions[name] for name in ("pair", "lists")},
+    )
+    assert with_ranks([tried], distributions) == [tried]
+    for name, choices in unordered.items():
+        assert ordinal(distributions[name]) is distributions[name]
+        assert [from_rank(each, distributions[name]) for each in choices] == list(choices)
+
+
+def test_numbers_are_ranked_by_size() -> None:
+    batches = CategoricalDistribution((128, 32, 64))
+    assert ordinal(batches) == IntDistribution(0, 2)
+    assert [from_rank(rank, batches) for rank in range(3)] == [32, 64, 128]
+
+    tried = create_trial(values=[0.5], params={"batch": 128, "x": 0.25}, distributions={"batch": batches, **UNIT})
+    (seen,) = with_ranks([tried], tried.distributions)
+    assert seen.params == {"batch": 2, "x": 0.25}
+    assert seen.distributions == {"batch": IntDistribution(0, 2), **UNIT}
+    assert tried.params == {"batch": 128, "x": 0.25}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])

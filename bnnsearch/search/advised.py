@@ -1,4 +1,5 @@
-"""A sampler that knows more than Optuna tells it: what was tried already, and what trials that never ended came to.
+"""A sampler that knows more than Optuna tells it: what was tried already, what trials that never ended came to, and
+which values of a choice are close.
 
 Optuna's Gaussian process learns from complete trials only; its TPE, where there are several objectives, takes every
 pruned trial for a bad one and knows nothing of those that wait. With halving these are nearly all trials. Here each of
@@ -20,6 +21,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from bnnsearch.search.ordinal import from_rank, ordinal, ordinals, with_ranks
 from bnnsearch.search.schedulers import Rung
 
 TRIES = 10
@@ -36,7 +38,7 @@ class AdvisedSampler(BaseSampler):
         sampler: suggests.
         seed: of the random draws.
         is_known: whether parameters, dotted name to value, were tried before.
-        seen: what the sampler sees instead of the study's trials, asked once for each suggestion; None is these.
+        seen: what the sampler sees instead of the study's trials, asked once for each suggestion.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class AdvisedSampler(BaseSampler):
         *,
         seed: int,
         is_known: Callable[[Mapping[str, Any]], bool],
-        seen: Seen | None = None,
+        seen: Seen,
     ) -> None:
         self._sampler = sampler
         self._random = RandomSampler(seed)
@@ -57,7 +59,8 @@ class AdvisedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         for _ in range(TRIES):
-            params = self._sampler.sample_relative(self._shown or study, trial, search_space)
+            ranks = self._sampler.sample_relative(self._shown or study, trial, ordinals(search_space))
+            params = {name: from_rank(drawn, search_space[name]) for name, drawn in ranks.items()}
             if not self._is_known(params):
                 return params
         for _ in range(TRIES):
@@ -70,13 +73,18 @@ class AdvisedSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         # Optuna asks for this first, then for the suggestion
-        self._shown = None if self._seen is None else _showing(study, self._seen())
-        return self._sampler.infer_relative_search_space(self._shown or study, trial)
+        trials = self._seen()
+        distributions: dict[str, BaseDistribution] = {}
+        for each in trials:
+            distributions |= each.distributions
+        self._shown = _showing(study, with_ranks(trials, distributions))
+        return {name: distributions[name] for name in self._sampler.infer_relative_search_space(self._shown, trial)}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        drawn = self._sampler.sample_independent(self._shown or study, trial, param_name, ordinal(param_distribution))
+        return from_rank(drawn, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._sampler.before_trial(study, trial)

@@ -235,7 +235,7 @@ class Ledger:
         if isinstance(sampler, TPESampler | GPSampler):
             # with one objective TPE is told of trials that have not ended by their reports
             informed = isinstance(sampler, TPESampler) and len(self._config.objectives) == 1
-            seen = self._standing if self._rungs and not informed else None
+            seen = self._trials if informed else self._standing
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
         self._study.sampler = sampler
 
