@@ -14,20 +14,17 @@ figure after 30 minutes, on its own hardware.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
 
 import torch
-from llvmlite import binding
+from figures import Target, show_targets, write_figures
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import DataError, Dataset, load_data
@@ -176,17 +173,10 @@ def main() -> None:
         rows.append(row(name, run, results))
         show(rows[-1])
         if run.target is not None and options.seconds >= FULL_SECONDS:
-            goal = {"name": f"{name}: test accuracy", "value": rows[-1]["test_acc"], "target": run.target}
-            targets.append({**goal, "better": "higher"})
-    for goal in targets:
-        met = "met" if goal["value"] >= goal["target"] else "MISSED"
-        print(f"{met}: {goal['name']} {goal['value']:.2f} % (target {goal['target']} %)")
-    if options.json:
-        machine = {"cpu": binding.get_host_cpu_name(), "architecture": platform.machine(), "cores": os.cpu_count(),
-                   "threads": torch.get_num_threads(), "load": os.getloadavg()[0], "clock": options.clock}  # fmt: skip
-        versions = {name: version(name) for name in ("numba", "numpy", "deap", "torch")}
-        content = {"machine": machine, "versions": versions, "rows": rows, "targets": targets}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+            targets.append(Target(f"{name}: test accuracy, %", rows[-1]["test_acc"], run.target))
+    show_targets(targets)
+    packages = ("numba", "numpy", "deap", "torch")
+    write_figures(options.json, rows, targets, packages=packages, threads=threads, clock=options.clock)
 
 
 if __name__ == "__main__":

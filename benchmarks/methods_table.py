@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from figures import write_figures
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
@@ -174,13 +173,8 @@ def main() -> None:
         print(
             f"{row['method']:18}{row['test_acc']:9.2%}{row['deviation']:11.2%}{row['val_acc']:12.2%}{row['seconds']:9.1f}"
         )
-    if options.json:
-        settings = {"data": options.data, "model": options.model, "dtype": options.dtype, "epochs": options.epochs}
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                   "threads": options.threads}  # fmt: skip
-        report = {"machine": machine, "versions": {"torch": torch.__version__}, "settings": settings, "rows": rows,
-                  "targets": []}  # fmt: skip
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    settings = {key: getattr(options, key) for key in ("data", "model", "dtype", "epochs", "batch_size", "threads")}
+    write_figures(options.json, rows, packages=["torch"], **settings)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,17 @@ turns; the whole call is timed, the start of Ray and a short run of each side be
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from figures import Target, show_targets, write_figures
 
 os.environ.update(OMP_NUM_THREADS="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", RAY_AIR_NEW_OUTPUT="0")
 
@@ -218,20 +217,11 @@ def main() -> None:
     for row in rows:
         print(f"{row['side']:26}{row['ms_per_trial_over_bare']:24.1f}{row['lowest']:10.1f}{row['highest']:10.1f}")
     targets = [
-        {"name": f"ms per trial, bnnsearch, below {rival}", "value": by_side["bnnsearch"], "target": by_side[rival],
-         "better": "lower"}
+        Target(f"ms per trial, bnnsearch, below {rival}", by_side["bnnsearch"], by_side[rival], better="lower")
         for rival in ("Tune as documented", "Tune with reuse_actors")
-    ]  # fmt: skip
-    for target in targets:
-        met = target["value"] < target["target"]
-        ratio = target["target"] / target["value"]
-        verdict = "met" if met else "MISSED"
-        print(f"{target['name']}: {verdict} ({target['value']:.1f} against {target['target']:.1f}, {ratio:.1f}x)")
-    if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        versions = {name: version(name) for name in ("ray", "optuna", "mlflow", "torch")}
-        report = {"machine": machine, "versions": versions, "rows": rows, "targets": targets}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    ]
+    show_targets(targets)
+    write_figures(options.json, rows, targets, packages=("ray", "optuna", "mlflow", "torch"))
 
 
 if __name__ == "__main__":

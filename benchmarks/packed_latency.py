@@ -11,10 +11,7 @@ the convolution alone. Times are processor time of the one thread, sides in turn
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,6 +24,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from figures import Target, show_targets, write_figures
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -233,17 +231,11 @@ def popcount_limit(*, rounds: int) -> float:
     return steps * CHAINS * LANES * 32 / (fastest * 1e-3)
 
 
-def machine() -> dict[str, Any]:
-    """Processor, its instructions for counting bits, and how busy it is."""
+def processor() -> dict[str, Any]:
+    """Its name, and those of its instructions that such kernels use."""
     features = binding.get_host_cpu_features()
     wanted = ("avx2", "avx512f", "avx512vpopcntdq", "avx512bf16", "avx512vnni", "amx-tile", "neon", "sve")
-    return {
-        "cpu": binding.get_host_cpu_name(),
-        "architecture": platform.machine(),
-        "instructions": [name for name in wanted if features.get(name)],
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-    }
+    return {"cpu": binding.get_host_cpu_name(), "instructions": [name for name in wanted if features.get(name)]}
 
 
 def disk_ratio() -> float:
@@ -255,7 +247,7 @@ def disk_ratio() -> float:
         return (Path(folder) / "state.pt").stat().st_size / (Path(folder) / "model.bnn").stat().st_size
 
 
-def targets(rows: list[Row]) -> list[dict[str, Any]]:
+def targets_of(rows: list[Row]) -> list[Target]:
     def gain(what: str, batch: int, of: str) -> float:
         sides = [row for row in rows if (row["what"], row["batch"]) == (what, batch) and of in row["side"]]
         return min(row["ratio"] for row in sides)
@@ -272,10 +264,10 @@ def targets(rows: list[Row]) -> list[dict[str, Any]]:
     share = min(row["popcount_share"] for row in layers if row["what"].startswith("ResNet-18"))
     found.append(("ResNet-18, least of a binary layer, share of the popcount limit, batch 1", share, 0.6))
     found.append(("ResNet-18, bytes on disk, float32 / packed", disk_ratio(), 30))
-    return [{"name": name, "value": value, "target": target, "better": "higher"} for name, value, target in found]
+    return [Target(*each) for each in found]
 
 
-def show(rows: list[Row], goals: list[dict[str, Any]], limit: float) -> None:
+def show(rows: list[Row], limit: float) -> None:
     what = None
     for row in rows:
         if (row["what"], row["batch"]) != what:
@@ -284,10 +276,6 @@ def show(rows: list[Row], goals: list[dict[str, Any]], limit: float) -> None:
             print(f"\n{row['what']}, batch {row['batch']}{share}")
         print(f"  {row['side']:28} {row['ms']:10.4f} ms  +{row['spread']:4.0%}   {row['ratio']:6.1f} x packed")
     print(f"\nPopcount limit of one thread: {limit / 1e9:.0f} G binary multiply-accumulates per second")
-    for goal in goals:
-        word = "met" if goal["value"] >= goal["target"] else "MISSED"
-        print(f"{word:6}  {goal['name']}: {goal['value']:.2f} (target {goal['target']})")
-    print(CLAIMS)
 
 
 def main() -> None:
@@ -305,12 +293,11 @@ def main() -> None:
             rows += rows_of(name, batch, measure(network_sides(config, batch), **effort))
         for batch in (1, 64):
             rows += layer_rows(name, config, batch, limit, effort)
-    goals = targets(rows)
-    show(rows, goals, limit)
-    if arguments.json:
-        versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "numba": numba.__version__}
-        content = {"machine": machine(), "versions": versions, "rows": rows, "targets": goals}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+    show(rows, limit)
+    targets = targets_of(rows)
+    show_targets(targets)
+    print(CLAIMS)
+    write_figures(arguments.json, rows, targets, packages=("torch", "onnxruntime", "numba"), **processor())
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ instructions (XOR, count, add) reach on registers alone, in the same rounds.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +22,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from figures import Target, show_targets, write_figures
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -171,15 +168,9 @@ def main() -> None:
             ]  # fmt: skip
     show(rows)
     shares = [row["share"] for row in rows if row["side"] == KERNEL and row["threads"] == 1]
-    goal = {"name": "kernel / limit, one thread, least share of all shapes", "value": min(shares), "target": SHARE}
-    met = "met" if goal["value"] >= SHARE else "MISSED"
-    print(f"{met}: {goal['name']} {goal['value']:.2f} (target {SHARE})")
-    if options.json:
-        machine = {"cpu": binding.get_host_cpu_name(), "architecture": platform.machine(), "cores": os.cpu_count(),
-                   "load": os.getloadavg()[0]}  # fmt: skip
-        versions = {name: version(name) for name in ("numba", "numpy", "torch")}
-        content = {"machine": machine, "versions": versions, "rows": rows, "targets": [{**goal, "better": "higher"}]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    targets = [Target("kernel / limit, one thread, least share of all shapes", min(shares), SHARE)]
+    show_targets(targets)
+    write_figures(options.json, rows, targets, packages=("numba", "numpy", "torch"), cpu=binding.get_host_cpu_name())
 
 
 if __name__ == "__main__":

@@ -10,19 +10,17 @@ has nothing to send. Every command runs three times (--quick: once), the imports
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from figures import Target, show_targets, write_figures
 
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.folder import StudyFolder
@@ -108,17 +106,11 @@ def main() -> None:
         print(f"{row['command']:10}{row['trials']:8}{row['s']:10.2f}{row['lowest']:10.2f}{row['highest']:10.2f}")
     by_command = {row["command"]: row["s"] for row in rows if row["trials"] == 1000}
     targets = [
-        {"name": f"{command} on 1,000 trials, s", "value": by_command[command], "target": bound, "better": "lower"}
+        Target(f"{command} on 1,000 trials, s", by_command[command], bound, better="lower")
         for command, bound in TARGETS.items()
     ]
-    for target in targets:
-        verdict = "met" if target["value"] < target["target"] else "MISSED"
-        print(f"{target['name']}: {verdict} ({target['value']:.2f}, at most {target['target']:g})")
-    if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        versions = {name: version(name) for name in ("bnnsearch", "mlflow", "plotly", "matplotlib")}
-        report = {"machine": machine, "versions": versions, "rows": rows, "targets": targets}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    show_targets(targets)
+    write_figures(options.json, rows, targets, packages=("bnnsearch", "mlflow", "plotly", "matplotlib"))
 
 
 if __name__ == "__main__":

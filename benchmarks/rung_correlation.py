@@ -16,12 +16,12 @@ import argparse
 import json
 import logging
 import os
-import platform
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from figures import write_figures
 
 os.environ.update(OMP_NUM_THREADS="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0")
 
@@ -160,11 +160,7 @@ def main() -> None:
         print(f"{rung:6}{row['projected']:12.3f}{row['within_network']:16.3f}{row['relaxed']:10.3f}")
     if options.png:
         draw(rows, results, curves, options.png)
-    if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        versions = {name: version(name) for name in ("ray", "optuna", "torch")}
-        report = {"machine": machine, "versions": versions, "rows": rows, "targets": []}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_figures(options.json, rows, packages=("ray", "optuna", "torch"))
 
 
 if __name__ == "__main__":

@@ -16,20 +16,19 @@ Four things are measured; the Ray nodes share this machine and declare more CPUs
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import platform
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
+
+from figures import Target, show_targets, write_figures
 
 os.environ.update(
     OMP_NUM_THREADS="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", RAY_AUTH_MODE="disabled", RAY_worker_niceness="0"
@@ -224,26 +223,22 @@ def measure_training(count: int, *, slots: int, trials: int, epochs: int) -> Row
             "s in all": wall}  # fmt: skip
 
 
-def targets_of(rows: Sequence[Row]) -> list[Row]:
+def targets_of(rows: Sequence[Row]) -> list[Target]:
     """What is held against what."""
     busy = [row for row in rows if row["part"] == "busy"]
-    targets = [target(f"utilisation, {row['slots']} slots in {row['nodes']} nodes", row["utilisation"], 0.95, "higher")
+    targets = [Target(f"utilisation, {row['slots']} slots in {row['nodes']} nodes", row["utilisation"], 0.95)
                for row in busy]  # fmt: skip
     for sampler in SAMPLERS:
         mine = [row for row in rows if row.get("sampler") == sampler]
         first, last = mine[1], mine[-1]  # the first eighth warms up
         growth = last["ms per trial"] / first["ms per trial"]
-        targets.append(target(f"{sampler}: decision time, last eighth over second", growth, 2.0, "lower"))
-        targets.append(target(f"{sampler}: ms per trial in the last eighth", last["ms per trial"], 500.0, "lower"))
+        targets.append(Target(f"{sampler}: decision time, last eighth over second", growth, 2.0, "lower"))
+        targets.append(Target(f"{sampler}: ms per trial in the last eighth", last["ms per trial"], 500.0, "lower"))
         per_thousand = (last["driver MB"] - first["driver MB"]) / (last["finished"] - first["finished"]) * 1000
-        targets.append(target(f"{sampler}: driver MB per 1,000 trials", per_thousand, 20.0, "lower"))
+        targets.append(Target(f"{sampler}: driver MB per 1,000 trials", per_thousand, 20.0, "lower"))
     train = {row["nodes"]: row["s in all"] for row in rows if row["part"] == "train"}
-    targets.append(target("training time, 4 nodes over 1, same slots", train[4] / train[1], 1.25, "lower"))
+    targets.append(Target("training time, 4 nodes over 1, same slots", train[4] / train[1], 1.25, "lower"))
     return targets
-
-
-def target(name: str, value: float, wanted: float, better: str) -> Row:
-    return {"name": name, "value": value, "target": wanted, "better": better}
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -277,17 +272,8 @@ def main() -> None:
         rows.append(measure_training(count, slots=4, trials=8 if quick else 32, epochs=40))
         show(rows[-1:])
     targets = targets_of(rows)
-    print()
-    for each in targets:
-        met = each["value"] >= each["target"] if each["better"] == "higher" else each["value"] <= each["target"]
-        sign = ">=" if each["better"] == "higher" else "<="
-        print(f"{'met   ' if met else 'MISSED'} {each['name']}: {each['value']:.3f} {sign} {each['target']:g}")
-    if arguments.json:
-        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, load {load} at the end"
-        versions = {name: version(name) for name in ("ray", "optuna", "torch", "numpy")}
-        report = {"machine": machine, "versions": versions, "rows": rows, "targets": targets}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    show_targets(targets)
+    write_figures(arguments.json, rows, targets, packages=("ray", "optuna", "torch", "numpy"))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ import json
 import logging
 import multiprocessing
 import os
-import platform
 import tempfile
 import time
 import warnings
@@ -37,10 +36,11 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from figures import Target, show_targets, write_figures
 
 os.environ.update(OMP_NUM_THREADS="1", RAY_ENABLE_UV_RUN_RUNTIME_ENV="0", RAY_AIR_NEW_OUTPUT="0")
 
@@ -461,7 +461,7 @@ def report(options: argparse.Namespace, work: Path) -> None:
     replayed = measured(REPLAYED, bench, seeds, kind="replayed", work=work)
     print(f"{len(curves)} configurations; the target is {SHARE:.0%} of the best hypervolume, {bench.goal.best:.4f}")
     epochs = table(f"training epochs to the target, {seeds} seeds, replayed", replayed, "epochs")
-    targets = [("epochs to the target, share of Tune's", epochs[OURS]["median"] / epochs[PLAIN]["median"], 1 / 3)]
+    targets = [share_of_tunes("epochs", epochs, 1 / 3)]
     live: list[dict[str, Any]] = []
     if not options.no_live:
         ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
@@ -469,18 +469,15 @@ def report(options: argparse.Namespace, work: Path) -> None:
         ray.shutdown()
         table(f"training epochs to the target, {live_seeds} seeds, on Ray", live, "epochs")
         seconds = table(f"seconds to the target, {live_seeds} seeds, on Ray with MLflow", live, "seconds")
-        targets.append(
-            ("seconds to the target, share of Tune's", seconds[OURS]["median"] / seconds[PLAIN]["median"], 1)
-        )
-    print()
-    for name, value, target in targets:
-        print(f"{name}: {'met' if value <= target else 'MISSED'} ({value:.2f}, target {target:.2f})")
-    if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        versions = {name: version(name) for name in ("ray", "optuna", "mlflow", "torch")}
-        found = [{"name": name, "value": value, "target": target, "better": "lower"} for name, value, target in targets]
-        rows = [row | {"kind": kind} for kind, own in (("replayed", replayed), ("live", live)) for row in own]
-        options.json.write_text(json.dumps({"machine": machine, "versions": versions, "rows": rows, "targets": found}))
+        targets.append(share_of_tunes("seconds", seconds, 1))
+    show_targets(targets)
+    rows = [row | {"kind": kind} for kind, own in (("replayed", replayed), ("live", live)) for row in own]
+    write_figures(options.json, rows, targets, packages=("ray", "optuna", "mlflow", "torch"))
+
+
+def share_of_tunes(what: str, summary: Mapping[str, Mapping[str, float]], bound: float) -> Target:
+    share = summary[OURS]["median"] / summary[PLAIN]["median"]
+    return Target(f"{what} to the target, share of Tune's", share, bound, better="lower")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,7 @@ Pixels are random: speed does not depend on them.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -28,6 +25,7 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
+from figures import Target, show_targets, write_figures
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2 as transforms
@@ -233,14 +231,12 @@ def measure(name: str, data: Dataset, *, rounds: int, compiled: bool) -> list[di
     ]
 
 
-def targets_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def targets_of(rows: list[dict[str, Any]]) -> list[Target]:
     ratio = {(row["network"], row["side"]): row["ours_over_it"] for row in rows}
     targets = []
     for name, (over_textbook, of_real) in TARGETS.items():
         for side, target in (("textbook, float32", over_textbook), ("real, bfloat16", of_real)):
-            value = ratio[name, side]
-            targets.append({"name": f"{name}: ours, bfloat16 / {side}", "value": value, "target": target,
-                            "better": "higher"})  # fmt: skip
+            targets.append(Target(f"{name}: ours, bfloat16 / {side}", ratio[name, side], target))
     return targets
 
 
@@ -263,14 +259,8 @@ def main() -> None:
             f"{row['highest']:10.1f}{row['ours_over_it']:12.2f}"
         )
     targets = targets_of(rows)
-    for target in targets:
-        word = "met" if target["value"] >= target["target"] else "MISSED"
-        print(f"{word:7} {target['name']}: {target['value']:.2f} (target {target['target']})")
-    if options.json:
-        machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                   "threads": options.threads}  # fmt: skip
-        report = {"machine": machine, "versions": {"torch": torch.__version__}, "rows": rows, "targets": targets}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    show_targets(targets)
+    write_figures(options.json, rows, targets, packages=["torch"], threads=options.threads, compiled=options.compile)
 
 
 if __name__ == "__main__":
