@@ -159,9 +159,14 @@ def _manifest(metadata: Mapping[str, Any]) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"the manifest does not hold at {place}: {first['msg']}") from error
+        raise ValueError(_printable(f"the manifest does not hold at {place}: {first['msg']}")) from error
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("the manifest is not a JSON object with a graph of operations") from error
+
+
+def _printable(text: str) -> str:
+    """Escape what would break the line or speak to the terminal: it comes from the file."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _array(name: str, entry: Mapping[str, Any]) -> Array:
