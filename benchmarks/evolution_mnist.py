@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from figures import Target, show_targets, write_figures
+from llvmlite import binding
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import DataError, Dataset, load_data
@@ -175,8 +176,8 @@ def main() -> None:
         if run.target is not None and options.seconds >= FULL_SECONDS:
             targets.append(Target(f"{name}: test accuracy, %", rows[-1]["test_acc"], run.target))
     show_targets(targets)
-    packages = ("numba", "numpy", "deap", "torch")
-    write_figures(options.json, rows, targets, packages=packages, threads=threads, clock=options.clock)
+    settings = {"cpu": binding.get_host_cpu_name(), "threads": threads, "clock": options.clock}
+    write_figures(options.json, rows, targets, packages=("numba", "numpy", "deap", "torch"), **settings)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ class Target:
 def show_targets(targets: Iterable[Target]) -> None:
     """A line for each target: met or missed."""
     print()
-    print(*targets, sep="\n")
+    for target in targets:
+        print(target)
 
 
 def write_figures(

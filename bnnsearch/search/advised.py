@@ -53,13 +53,13 @@ class AdvisedSampler(BaseSampler):
         self._random = RandomSampler(seed)
         self._is_known = is_known
         self._seen = seen
-        self._shown: Study | None = None
+        self._shown: Study  # from when Optuna asks for the search space, which it does first
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         for _ in range(TRIES):
-            ranks = self._sampler.sample_relative(self._shown or study, trial, ordinals(search_space))
+            ranks = self._sampler.sample_relative(self._shown, trial, ordinals(search_space))
             params = {name: from_rank(drawn, search_space[name]) for name, drawn in ranks.items()}
             if not self._is_known(params):
                 return params
@@ -72,7 +72,6 @@ class AdvisedSampler(BaseSampler):
         return params
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        # Optuna asks for this first, then for the suggestion
         trials = self._seen()
         distributions: dict[str, BaseDistribution] = {}
         for each in trials:
@@ -81,9 +80,13 @@ class AdvisedSampler(BaseSampler):
         return {name: distributions[name] for name in self._sampler.infer_relative_search_space(self._shown, trial)}
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: Study,  # noqa: ARG002  # Optuna's signature
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
-        drawn = self._sampler.sample_independent(self._shown or study, trial, param_name, ordinal(param_distribution))
+        drawn = self._sampler.sample_independent(self._shown, trial, param_name, ordinal(param_distribution))
         return from_rank(drawn, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

@@ -41,8 +41,11 @@ def with_ranks(trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDi
         trials: of one study.
         distributions: what each of their parameters was drawn from.
     """
-    numbers = {name: _numbers(each) for name, each in distributions.items()}
-    ranks = {name: {value: rank for rank, value in enumerate(own)} for name, own in numbers.items() if own}
+    ranks = {
+        name: {value: rank for rank, value in enumerate(numbers)}
+        for name, each in distributions.items()
+        if (numbers := _numbers(each))
+    }
     seen_as = ordinals(distributions)
     return [trial if ranks.keys().isdisjoint(trial.params) else _with_ranks(trial, ranks, seen_as) for trial in trials]
 
