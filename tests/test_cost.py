@@ -1,10 +1,12 @@
 """Costs: the references' counts, one network by hand, and the formulas of training."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnnsearch.config.model import (
     Bireal18Config,
@@ -15,12 +17,23 @@ from bnnsearch.config.model import (
     Resnet18Config,
     Resnet20Config,
     VggSmallConfig,
+    XnornetConfig,
 )
+from bnnsearch.config.precision import PrecisionConfig
 from bnnsearch.core.cost import HOROWITZ_45NM, model_cost
-from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Sign
+from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Scale, Sign, binary_layers
+from bnnsearch.core.methods.base import Seen
 from bnnsearch.core.models.blocks import named
 from bnnsearch.core.models.build import build_model
-from bnnsearch.core.training_cost import step_share, train_bitops
+from bnnsearch.core.precision import CyclicPrecision
+from bnnsearch.core.training_cost import (
+    StepBits,
+    TrainingCost,
+    forward_bitops,
+    mac_share,
+    step_bitops,
+    thesis_share,
+)
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 # model, shape, classes; params, binary weights, M BOPs, M FLOPs, M OPs, MiB: computed from the reference models
@@ -105,8 +118,32 @@ def test_energy_adds_arithmetic_and_movement() -> None:
     cost = model_cost(tiny(), (1, 4, 4))
     macs = 54 * 16 * HOROWITZ_45NM.binary_mac + (18 * 16 + 240) * HOROWITZ_45NM.real_mac
     weights = (54 + 32 * (18 + 2 + 6 + 245)) * HOROWITZ_45NM.weight_bit
-    moved = (32 * 16 + 32 * 32) + (32 + 32 * 48) + (32 * 48 + 32 * 5)  # per layer: inputs and outputs; signs have 1 bit
+    # the image read; signs of the stem's norm written and read; the last norm's output written and read; logits written
+    moved = 32 * 16 + 2 * 32 + 2 * 32 * 48 + 32 * 5
+    assert cost.moved_activation_bits == moved
     assert cost.energy() == pytest.approx((macs + weights + moved * HOROWITZ_45NM.activation_bit) / 1e6)
+
+
+class Residual(nn.Module):
+    """conv(sign(x)) + x, twice, with real inputs of two channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sign1, self.conv1, self.norm1 = Sign(), BinaryConv2d(2, 2, 1), nn.BatchNorm2d(2)
+        self.sign2, self.conv2, self.norm2 = Sign(), BinaryConv2d(2, 2, 1), nn.BatchNorm2d(2)
+        self.identity, self.pool = nn.Identity(), nn.AvgPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm1(self.conv1(self.sign1(x))) + x
+        out: torch.Tensor = self.pool(self.norm2(self.conv2(self.sign2(y))) + self.identity(y))
+        return out
+
+
+def test_a_shortcut_is_moved_as_well() -> None:
+    """2x4x4: the image is read by sign and addition; the first sum is read by the second, and that by the pool."""
+    bits = 2 * 16
+    image, signs, first, second, pooled = 2 * 32 * bits, 2 * bits, 2 * 32 * bits, 2 * 32 * bits, 32 * bits // 4
+    assert model_cost(Residual(), (2, 4, 4)).moved_activation_bits == image + 2 * signs + first + second + pooled
 
 
 def test_measuring_changes_nothing() -> None:
@@ -120,27 +157,102 @@ def test_measuring_changes_nothing() -> None:
 
 
 def test_cyclic_precision_costs_what_was_computed_for_it() -> None:
+    """All operands on the grid, as Fu et al. count: their measure of 3 to 8 bits, gradients at 8 or cycled."""
     steps = 2000
     cycle = [round(3 + 2.5 * (1 + math.cos(math.pi * step / steps + math.pi))) for step in range(steps)]
-    shares = [step_share(bits, 8) for bits in cycle]
+    shares = [mac_share(bits, bits, 8) for bits in cycle]
     assert sum(shares) / steps == pytest.approx(0.03958, abs=1e-5)
-    assert step_share(8, 8) == 0.0625
-    assert step_share(8, 8) / (sum(shares) / steps) == pytest.approx(1.58, abs=0.005)
-    cycled = sum(step_share(bits, bits) for bits in cycle) / steps
-    assert step_share(8, 8) / cycled == pytest.approx(1.90, abs=0.005)
+    assert mac_share(32, 32, 32) == 1
+    assert mac_share(8, 8, 8) == 0.0625
+    assert mac_share(8, 8, 8) / (sum(shares) / steps) == pytest.approx(1.58, abs=0.005)
+    cycled = sum(mac_share(bits, bits, bits) for bits in cycle) / steps
+    assert mac_share(8, 8, 8) / cycled == pytest.approx(1.90, abs=0.005)
 
 
-def test_the_two_measures_of_8_bit_training() -> None:
-    assert step_share(32, 32) == step_share(32, 32, "thesis") == 1
-    assert 1 / step_share(8, 8) == 16
-    assert 1 / step_share(8, 8, "thesis") == 4
-
-
-def test_training_cost_scales_with_images_and_macs() -> None:
+def test_the_measure_of_the_thesis() -> None:
+    """x4 for 8 bits, x1.3 for a cycle, x2.36 for 254 epochs, not 600; x12.3 for Adam, x5.2 for SGD (table 5.1)."""
+    assert 1 / thesis_share(8, cyclic=False) == 4
+    assert thesis_share(8, cyclic=False) / thesis_share(8, cyclic=True) == pytest.approx(1.3)
+    assert like(600 / 254, "2.36") == "2.36"
+    assert like(1 / thesis_share(8, cyclic=True), "5.2") == "5.2"
+    precision = CyclicPrecision(PrecisionConfig(bits=(3, 8)))
     cost = model_cost(tiny(), (1, 4, 4))
-    macs = 54 * 16 + 18 * 16 + 240
-    assert train_bitops(cost, images=1000) == 1000 * macs
-    assert train_bitops(cost, images=1000, bits=[(8, 8), (16, 16)]) == 1000 * macs * (0.0625 + 0.25) / 2
+    plain = TrainingCost(cost, images=1, steps=600, real=32).of("signs", range(600))
+    adam = TrainingCost(cost, images=1, steps=254, real=32, precision=precision).of("signs", range(254))
+    assert plain["train_cost_thesis"] == 600 * (54 * 16 + 18 * 16 + 240)
+    assert like(plain["train_cost_thesis"] / adam["train_cost_thesis"], "12.3") == "12.3"
+
+
+STEM, CONV, CLASSIFIER = 18 * 16, 54 * 16, 240
+
+
+@pytest.mark.parametrize(
+    ("seen", "conv"),
+    [
+        # forward, gradient of the inputs, gradient of the weights; the learned scale needs the last one even of signs
+        ("signs", 1 * 1 + 6 * 1 + 6 * 1),
+        ("frozen", 1 * 1 + 6 * 1 + 6 * 1),
+        ("relaxed", 5 * 1 + 6 * 5 + 6 * 1),
+        ("mapped", 32 * 1 + 6 * 32 + 6 * 1),
+    ],
+)
+def test_a_step_is_charged_by_its_operands(seen: Seen, conv: int) -> None:
+    cost = model_cost(tiny(), (1, 4, 4))
+    stem = 32 * 32 + 32 * 32  # nothing is before it that a gradient of its inputs would be for
+    products = STEM * stem + CONV * conv + CLASSIFIER * 3 * 32 * 32
+    assert step_bitops(cost, seen, StepBits(weights=5, gradients=6)) == pytest.approx(products / (3 * 32**2))
+
+
+def test_frozen_weights_without_scale_need_no_gradient() -> None:
+    model = nn.Sequential(nn.Flatten(), Sign(), BinaryLinear(16, 8), Sign(), BinaryLinear(8, 4), nn.BatchNorm1d(4))
+    cost, bits = model_cost(model, (1, 4, 4)), StepBits(gradients=6)
+    # frozen, nothing before the norm is trained; else the first layer has no inputs to hand a gradient to
+    assert step_bitops(cost, "frozen", bits) == pytest.approx((16 * 8 + 8 * 4) / (3 * 32**2))
+    trained = 16 * 8 * (1 + 6) + 8 * 4 * (1 + 6 + 6)
+    assert step_bitops(cost, "signs", bits) == pytest.approx(trained / (3 * 32**2))
+
+
+def test_a_forward_pass_is_charged_as_what_it_is() -> None:
+    cost = model_cost(tiny(), (1, 4, 4))
+    assert forward_bitops(cost, 16) == pytest.approx((16 * 16 * (STEM + CLASSIFIER) + CONV) / (3 * 32**2))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("scale", ["none", "learned", "xnor"])
+@pytest.mark.parametrize("config", [BrnConfig, MlpConfig, XnornetConfig])
+def test_the_products_are_those_that_autograd_computes(config: type, scale: Scale, frozen: bool) -> None:
+    """Every layer's backward pass, as torch has it: which of the two gradients its operation asks for."""
+    shape = (1, 28, 28)
+    extra = {"stem": "small", "width": 0.05} if config is XnornetConfig else {}
+    model = build_model(config(scale=scale, **extra), shape=shape, classes=10).train()
+    cost = model_cost(model, shape)
+    if frozen:
+        for layer in binary_layers(model).values():
+            layer.view = torch.Tensor.detach
+    loss = model(torch.randn(2, *shape)).square().sum()
+    with _Products() as counted:
+        loss.backward()
+    charged = sum(
+        (layer.follows_real or (layer.follows_binary and not frozen))
+        + (layer.learns_frozen or not (frozen and layer.binary))
+        for layer in cost.layers
+        if layer.macs
+    )
+    assert counted.count == charged
+
+
+class _Products(TorchDispatchMode):
+    """Counts the products of a backward pass: of convolutions by their masks, of matrices one by one."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        match func.overloadpacket.__name__:
+            case "convolution_backward":
+                self.count += sum(args[-1][:2])
+            case "mm":
+                self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("config", [Resnet20Config(width=0.5), BrnConfig(block="pre")], ids=["width", "block"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from bnnsearch.core.optimizers import real_optimizer
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.trainer import WEIGHT_BINS
 
+BMD = {"name": "bmd", "pretrain_epochs": 1, "finetune_epochs": 1}
 BNEW = {"name": "bnew", "pretrain_epochs": 2, "finetune_epochs": 2, "lambda_rate": 2.0}
 
 
@@ -29,7 +31,7 @@ class TestReport:
         assert (first.epoch, first.epochs, first.phase) == (1, 6, "train")
         assert set(first.values) == {
             "train_loss", "train_acc", "val_acc", "val_loss", "flip_rate", "binary_fraction", "bits", "lr",
-            "images_per_s", "train_bitops",
+            "images_per_s", "train_bitops", "train_cost_thesis",
         }  # fmt: skip
         assert set(first.layers["flip_rate"]) == {"3", "7"}
         assert first.values["binary_fraction"] == 1
@@ -50,20 +52,39 @@ class TestReport:
         assert history[-1].values["binary_fraction"] == 1
         assert [epoch.values["flip_rate"] for epoch in history[-2:]] == [0, 0]
 
-    def test_bit_operations_add_up_to_those_of_the_plan(self) -> None:
+    @pytest.mark.parametrize("method", [{"name": "ste"}, BMD, BNEW])
+    def test_costs_add_up_to_those_of_the_plan(self, method: dict[str, Any]) -> None:
         for sections in ({}, {"precision": {"cycles": 2}}, {"plan": {"dtype": "bfloat16"}}):
-            run = trainer(trial({"name": "ste"}, epochs=3, **sections))
+            run = trainer(trial(method, epochs=5, **sections))
             *_, last = run.fit()
-            assert last.values["train_bitops"] == pytest.approx(run.costs()["train_bitops"])
+            for name in ("train_bitops", "train_cost_thesis"):
+                assert last.values[name] == pytest.approx(run.costs()[name])
 
     def test_bit_operations_of_a_precision(self) -> None:
-        full = trainer(trial({"name": "ste"})).costs()["train_bitops"]
-        eight = trainer(trial({"name": "ste"}, precision={"bits": [8, 8]})).costs()["train_bitops"]
-        mixed = {"weights": [8, 8], "activations": [2, 2], "gradients": [32, 32]}
-        assert full == 6 * 20 * 64 * (8 * 8 * 16 * 9 + 4 * 4 * 32 * 16 * 9 + 512 * 64 + 64 * 10)
-        assert eight / full == pytest.approx(1 / 16)
-        ratio = trainer(trial({"name": "ste"}, precision=mixed)).costs()["train_bitops"] / full
-        assert ratio == pytest.approx((4 * 4 + 2 * 4 * 32) / (3 * 32**2))
+        """A grid below a sign changes no product; the gradients' does, of both products of the backward pass."""
+        ste = {"name": "ste"}
+        full = trainer(trial(ste)).costs()
+        mixed = {"weights": [3, 8], "activations": [2, 8], "gradients": [32, 32]}
+        assert trainer(trial(ste, precision=mixed)).costs()["train_bitops"] == full["train_bitops"]
+        images, unit = 6 * 20 * 64, 3 * 32**2
+        real = 8 * 8 * 16 * 9 * 2 * 32 * 32 + 64 * 10 * 3 * 32 * 32  # a stem has no gradient of its inputs
+        binary = 4 * 4 * 32 * 16 * 9 + 512 * 64
+        assert full["train_bitops"] == pytest.approx(images / unit * (real + binary * (1 + 32 + 32)))
+        eight = trainer(trial(ste, precision={"bits": [8, 8]})).costs()
+        assert eight["train_bitops"] == pytest.approx(images / unit * (real + binary * (1 + 8 + 8)))
+        assert full["train_cost_thesis"] / eight["train_cost_thesis"] == 4
+
+    def test_every_phase_is_charged_for_what_it_sees(self) -> None:
+        """Relaxed weights at their bits, frozen ones as signs whose gradient nobody computes."""
+        run = trainer(trial(BNEW, precision={"bits": [8, 8]}))
+        epochs = [epoch.values["train_bitops"] for epoch in run.fit()]
+        spent = [after - before for before, after in pairwise([0.0, *epochs])]
+        images, unit = 20 * 64, 3 * 32**2
+        real = 8 * 8 * 16 * 9 * 2 * 32 * 32 + 64 * 10 * 3 * 32 * 32
+        binary = 4 * 4 * 32 * 16 * 9 + 512 * 64
+        relaxed, frozen = 8 * 1 + 8 * 8 + 8 * 1, 1 + 8
+        expected = [images / unit * (real + binary * each) for each in [relaxed] * 4 + [frozen] * 2]
+        assert spent == pytest.approx(expected)
 
     def test_a_diverged_run_says_so(self) -> None:
         network = small_network()

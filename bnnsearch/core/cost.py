@@ -10,13 +10,15 @@ ACE     = sum of MACs * weight bits * activation bits, real ones counted as bflo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
 from bnnsearch.core.folding import folded_bits
-from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, RSign, Sign
+from bnnsearch.core.layers import BinaryConv2d, BinaryLayer, BinaryLinear, RSign, Sign, sign_view
 from bnnsearch.core.models.graph import layer_of, out_shape, trace_shapes
 
 REAL_BITS = 32
@@ -25,7 +27,10 @@ ACE_REAL_BITS = 16
 
 @dataclass(frozen=True, slots=True)
 class EnergyModel:
-    """Energy in picojoules of what an inference does: arithmetic, and every weight and activation moved once.
+    """Energy in picojoules of what an inference does: its MACs, and the weights and activations that it moves.
+
+    Weights are read once. Activations are written once and read by each reader, as far as they are in memory: what
+    works element by element does so as a value is made, see `_moved_bits`.
 
     Attributes:
         source: where the figures come from.
@@ -68,7 +73,10 @@ class LayerCost:
         folded_bits: bits of its parameters once batch norms are folded into their neighbours.
         macs: multiply-accumulates.
         binary: whether these are XNOR and count.
-        activation_bits: bits of all its inputs and outputs.
+        signed_inputs: whether its inputs are signs.
+        follows_real: whether a gradient of its inputs leads to real-valued parameters before it.
+        follows_binary: whether one leads to binary weights before it.
+        learns_frozen: whether a gradient of its weights is computed even where these are frozen, for their scale.
     """
 
     name: str
@@ -79,7 +87,10 @@ class LayerCost:
     folded_bits: int
     macs: int
     binary: bool
-    activation_bits: int
+    signed_inputs: bool
+    follows_real: bool
+    follows_binary: bool
+    learns_frozen: bool
 
     @property
     def bits(self) -> int:
@@ -95,10 +106,12 @@ class ModelCost:
         layers: in the order of the forward pass.
         peak_activation_bytes: most bytes of activations alive at once, each layer writing its output to new memory;
             outputs of sign have 1 bit, others 32.
+        moved_activation_bits: bits of activations written and read, see `_moved_bits`.
     """
 
     layers: tuple[LayerCost, ...]
     peak_activation_bytes: int
+    moved_activation_bits: int
 
     @cached_property
     def params(self) -> int:
@@ -144,7 +157,7 @@ class ModelCost:
         """Microjoules of one inference, parameters folded."""
         picojoules = self.bops * model.binary_mac + self.flops * model.real_mac
         picojoules += sum(layer.folded_bits for layer in self.layers) * model.weight_bit
-        picojoules += sum(layer.activation_bits for layer in self.layers) * model.activation_bit
+        picojoules += self.moved_activation_bits * model.activation_bit
         return picojoules / 1e6
 
     def metrics(self) -> dict[str, float]:
@@ -162,13 +175,14 @@ class ModelCost:
 def model_cost(model: nn.Module, shape: tuple[int, int, int]) -> ModelCost:
     """The cost of `model` for one image of `shape` (C, H, W); the model is neither run nor changed."""
     graph = trace_shapes(model, shape)
-    layers = tuple(_layer_cost(node, graph) for node in graph.graph.nodes if node.op == "call_module")
-    return ModelCost(layers, _peak_activation_bytes(graph))
+    trained = _trained_before(graph)
+    layers = tuple(_layer_cost(node, graph, trained[node]) for node in graph.graph.nodes if node.op == "call_module")
+    return ModelCost(layers, _peak_activation_bytes(graph), _moved_bits(graph))
 
 
-def _layer_cost(node: fx.Node, graph: fx.GraphModule) -> LayerCost:
+def _layer_cost(node: fx.Node, graph: fx.GraphModule, trained_before: tuple[bool, bool]) -> LayerCost:
     layer = graph.get_submodule(str(node.target))
-    macs = _macs(layer, out_shape(node))
+    binary = isinstance(layer, BinaryConv2d | BinaryLinear)
     return LayerCost(
         name=str(node.target),
         kind=type(layer).__name__,
@@ -176,10 +190,41 @@ def _layer_cost(node: fx.Node, graph: fx.GraphModule) -> LayerCost:
         params=sum(parameter.numel() for parameter in layer.parameters()),
         binary_params=layer.weight.numel() if isinstance(layer, BinaryConv2d | BinaryLinear) else 0,
         folded_bits=folded_bits(node, graph),
-        macs=macs,
-        binary=isinstance(layer, BinaryConv2d | BinaryLinear),
-        activation_bits=sum(_bits(end, graph) for end in (*node.all_input_nodes, node)) if macs else 0,
+        macs=_macs(layer, out_shape(node)),
+        binary=binary,
+        signed_inputs=all(_is_signed(source, graph) for source in node.all_input_nodes),
+        follows_real=trained_before[0],
+        follows_binary=trained_before[1],
+        learns_frozen=isinstance(layer, BinaryConv2d | BinaryLinear) and _learns_frozen(layer, node),
     )
+
+
+def _trained_before(graph: fx.GraphModule) -> dict[fx.Node, tuple[bool, bool]]:
+    """For every node, whether real-valued parameters and whether binary weights before it are trained."""
+    before: dict[fx.Node, tuple[bool, bool]] = {}
+    upto: dict[fx.Node, tuple[bool, bool]] = {}
+    for node in graph.graph.nodes:
+        sources = [upto[source] for source in node.all_input_nodes]
+        real, binary = (any(source[kind] for source in sources) for kind in range(2))
+        before[node] = real, binary
+        layer = layer_of(node, graph)
+        learning = [each for each in layer.parameters() if each.requires_grad] if layer else []
+        signs = layer.weight if isinstance(layer, BinaryConv2d | BinaryLinear) else None
+        upto[node] = (
+            real or any(each is not signs for each in learning),
+            binary or any(each is signs for each in learning),
+        )
+    return before
+
+
+def _learns_frozen(layer: BinaryLayer, node: fx.Node) -> bool:
+    """Whether autograd computes a gradient of what the layer multiplies with, though no gradient passes its view."""
+    layer.view = Tensor.detach
+    try:
+        inputs = torch.empty(1, *out_shape(node.all_input_nodes[0]), device="meta")
+        return bool(layer.train()(inputs).requires_grad)
+    finally:
+        layer.eval().view = sign_view
 
 
 def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
@@ -196,9 +241,11 @@ def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
 
 def _bits(node: fx.Node, graph: fx.GraphModule) -> int:
     """Bits of the output of `node`."""
-    source = _owner(node, graph)
-    binary = isinstance(layer_of(source, graph), Sign | RSign)
-    return math.prod(out_shape(node)) * (1 if binary else REAL_BITS)
+    return math.prod(out_shape(node)) * (1 if _is_signed(node, graph) else REAL_BITS)
+
+
+def _is_signed(node: fx.Node, graph: fx.GraphModule) -> bool:
+    return isinstance(layer_of(_owner(node, graph), graph), Sign | RSign)
 
 
 def _owner(node: fx.Node, graph: fx.GraphModule) -> fx.Node:
@@ -223,3 +270,39 @@ def _peak_activation_bytes(graph: fx.GraphModule) -> int:
         for step in range(place[owner], last + 1):
             alive[step] += _bits(owner, graph)
     return math.ceil(max(alive) / 8)
+
+
+_GATHERING = (BinaryConv2d, BinaryLinear, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)
+"""Layers that make an element of their output from many."""
+
+
+def _moved_bits(graph: fx.GraphModule) -> int:
+    """Bits of activations that an inference moves: every value in memory is written once, and read by each reader.
+
+    What works element by element (norm, activation, sign, addition) does so on a value as it is made: it reads nothing,
+    and a value that has no other reader is never in memory. Of the values that meet in an addition, the last one is so
+    changed, and the others are read. The image is only read, the logits are only written.
+    """
+    readers: dict[fx.Node, list[fx.Node]] = {}
+    for node in graph.graph.nodes:
+        if _owner(node, graph) is not node:
+            continue
+        changed = _made_with(node, list(readers), graph)
+        for source in {_owner(source, graph) for source in node.all_input_nodes} - {changed}:
+            readers[source].append(node)
+        readers[node] = []
+    return sum(
+        _bits(node, graph) * ((node.op != "placeholder") + sum(user.op != "output" for user in users))
+        for node, users in readers.items()
+        if users
+    )
+
+
+def _made_with(node: fx.Node, before: Sequence[fx.Node], graph: fx.GraphModule) -> fx.Node | None:
+    """The value that `node` changes element by element as it is made: the last of its inputs of its size."""
+    if node.op == "output" or isinstance(layer_of(node, graph), _GATHERING):
+        return None
+    sources = {_owner(source, graph) for source in node.all_input_nodes}
+    made = [each for each in before if each in sources and each.op != "placeholder"]
+    same = [each for each in made if math.prod(out_shape(each)) == math.prod(out_shape(node))]
+    return same[-1] if same else None

@@ -8,6 +8,7 @@ has to be kept to go on exactly is therefore the network, the optimizers and the
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ from bnnsearch.core.recu import Recu
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.schedule import lr_factor, warmup_factor
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.core.training_cost import train_bitops
+from bnnsearch.core.training_cost import TrainingCost
 
 EVAL_BATCH = 512
 
@@ -103,9 +104,10 @@ class GradientTrainer:
         self._precision = CyclicPrecision(config.precision) if config.precision else None
         if self._precision:
             self._precision.attach(self.network)
-        self._distillation = self._learn_from(teacher)
         self._cost = model_cost(self._sign_network, data.shape)
-        self._spent = 0.0
+        self._training = self._training_cost(teacher)
+        self._distillation = self._learn_from(teacher)
+        self._spent: Counter[str] = Counter()
         self._position = _Position()
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
@@ -120,9 +122,8 @@ class GradientTrainer:
             yield self._train_epoch()
 
     def costs(self) -> dict[str, float]:
-        """What the network costs, and the `train_bitops` of the full plan."""
-        plan = self._config.plan
-        return self._cost.metrics() | {"train_bitops": self._bitops(range(plan.epochs * self._steps))}
+        """What the network costs, and what training it by the full plan does."""
+        return self._cost.metrics() | self._plan_charge()
 
     def test(self) -> dict[str, float]:
         """Accuracy and loss of the sign network on the test split."""
@@ -144,13 +145,13 @@ class GradientTrainer:
             "model": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "position": [position.epoch, position.phase, position.phase_epoch],
-            "train_bitops": self._spent,
+            "spent": dict(self._spent),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state; the next `fit` goes on with the epoch after it."""
         self._position = _Position(*state["position"])
-        self._spent = state["train_bitops"]
+        self._spent = Counter(state["spent"])
         self.network.load_state_dict(state["model"])
         self._optimizers = self._enter_phase()
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
@@ -163,15 +164,32 @@ class GradientTrainer:
             return None
         return Distillation(teacher.to(self._device), self.network, attention=config.attention)
 
-    def _bitops(self, steps: range) -> float:
-        """Effective operations of some steps of the run; of the teacher its predictions, not its own training."""
-        images = len(steps) * min(self._config.data.batch_size, len(self._data.train))
-        of_run = self._config.plan.epochs * self._steps
-        static = 16.0 if self._config.plan.dtype == "bfloat16" else 32.0
-        precision = self._precision
-        bits = [precision.step_bits(step, of_run) for step in steps] if precision else [(static, static)]
-        forward_only = (self._cost.bops + self._cost.flops) * images * (static / 32) ** 2 / 3
-        return train_bitops(self._cost, images=images, bits=bits) + (forward_only if self._distillation else 0.0)
+    def _training_cost(self, teacher: nn.Module | None) -> TrainingCost:
+        config = self._config
+        return TrainingCost(
+            self._cost,
+            images=min(config.data.batch_size, len(self._data.train)),
+            steps=config.plan.epochs * self._steps,
+            real=16 if config.plan.dtype == "bfloat16" else 32,
+            precision=self._precision,
+            teacher=model_cost(teacher, self._data.shape) if teacher else None,
+        )
+
+    def _charge(self, phase: Phase, first: int, epochs: int) -> dict[str, float]:
+        """What `epochs` of `phase` cost, `first` being the run's epochs before them."""
+        seen = phase.method.seen
+        if self._recu and seen == "relaxed":
+            seen = "mapped"
+        return self._training.of(seen, range(first * self._steps, (first + epochs) * self._steps))
+
+    def _plan_charge(self) -> dict[str, float]:
+        """What the full plan costs: no phase ends early."""
+        first = 0
+        total: Counter[str] = Counter()
+        for phase in self._phases:
+            total.update(self._charge(phase, first, phase.epochs))
+            first += phase.epochs
+        return dict(total)
 
     @property
     def _phase(self) -> Phase:
@@ -216,8 +234,7 @@ class GradientTrainer:
             values = self._train_steps(torch.Generator().manual_seed(seed))
             flips = flip_rates(before, weight_signs(self._layers))
             accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.val, batch_size=EVAL_BATCH))
-        done = self._position.epoch * self._steps
-        self._spent += self._bitops(range(done, done + self._steps))
+        self._spent.update(self._charge(self._phase, self._position.epoch, 1))
         self._position.epoch += 1
         self._position.phase_epoch += 1
         if not isfinite(values["train_loss"]):
@@ -230,7 +247,7 @@ class GradientTrainer:
             "val_loss": loss,
             "flip_rate": mean_over_weights(flips, self._layers, empty=0.0),
             "binary_fraction": mean_over_weights(binary, self._layers, empty=1.0),
-            "train_bitops": self._spent,
+            **self._spent,
             "bits": float(self._precision.bits["weights"]) if self._precision else FULL,
         }
         return EpochMetrics(

@@ -100,15 +100,23 @@ class CyclicPrecision:
         for kind, bits in self._ranges.items():
             self.bits[kind].fill_(cyclic_bits(bits, step=step, steps=steps, cycles=self._config.cycles))
 
-    def step_bits(self, step: int, steps: int) -> tuple[float, float]:
-        """Bit-widths of forward pass and gradients at `step` of `steps`.
-
-        The first is the geometric mean of those of weights and activations: its square is the cost of a product.
-        """
-        weights, activations, gradients = (
-            cyclic_bits(bits, step=step, steps=steps, cycles=self._config.cycles) for bits in self._ranges.values()
+    def step_bits(self, step: int, steps: int) -> tuple[int, int]:
+        """Bit-widths of weights and of gradients at `step` of `steps`; those of activations lie below signs."""
+        cycles = self._config.cycles
+        weights, gradients = (
+            cyclic_bits(self._ranges[kind], step=step, steps=steps, cycles=cycles) for kind in ("weights", "gradients")
         )
-        return math.sqrt(weights * activations), float(gradients)
+        return weights, gradients
+
+    @property
+    def highest(self) -> int:
+        """The largest bit-width of all."""
+        return max(high for _, high in self._ranges.values())
+
+    @property
+    def cycles(self) -> bool:
+        """Whether a bit-width changes."""
+        return any(low < high for low, high in self._ranges.values())
 
     def __call__(self, weight: Tensor) -> Tensor:
         """`weight` (out, ...) at its present bit-width."""

@@ -12,7 +12,7 @@ from deap import tools
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.core.training_cost import step_share
+from bnnsearch.core.training_cost import UNIT
 from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
 from bnnsearch.evolve.forward import score_blocks
 from bnnsearch.evolve.individual import Individual, same_genome
@@ -21,8 +21,8 @@ from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
 
-_SHARE_OF_BIT_MAC = step_share(1, 1) / 3
-"""One-bit MACs in the unit of `train_bitops`, in which a step at 32 bits has three per MAC of the network."""
+_SHARE_OF_BIT_MAC = 1 / UNIT
+"""One-bit MACs in the unit of `train_bitops`."""
 
 
 class EvolutionTrainer:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
+
+Seen = Literal["signs", "frozen", "relaxed", "mapped"]
+"""What the forward pass sees of the binary weights: their signs; signs that no gradient reaches; the weights, on the
+grid of a precision where there is one; or real numbers that a function makes of them and that lie on no grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,13 @@ class Progress:
 
 
 class Method(Protocol):
-    """How the binary weights are treated in one phase; `weights` are those of all binary layers."""
+    """How the binary weights are treated in one phase; `weights` are those of all binary layers.
+
+    Attributes:
+        seen: what `view` shows of them; it decides what a step costs.
+    """
+
+    seen: Seen
 
     def start(self, weights: Sequence[Parameter]) -> None:
         """Change the weights in place as the phase begins; not called again when a run is resumed within it."""

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.method import BmdConfig
 from bnnsearch.config.optimizer import OptimizerConfig
-from bnnsearch.core.methods.base import Progress, after_step, before_step, clip_
+from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
 LARGEST_BETA = 1e35
@@ -40,6 +40,8 @@ def mirror_step(weight: Tensor, step: Tensor, beta: float) -> Tensor:
 
 class Dual:
     """Latent weights seen through tanh(beta w~)."""
+
+    seen: Seen = "mapped"
 
     def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
@@ -61,6 +63,8 @@ class Dual:
 
 class Primal:
     """Weights in [-1, 1], moved in the dual space of tanh."""
+
+    seen: Seen = "relaxed"
 
     def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
         self._config = config

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.method import BnewConfig
 from bnnsearch.config.optimizer import OptimizerConfig
-from bnnsearch.core.methods.base import Progress, after_step, before_step, clip_
+from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
 LARGEST_GROWTH = 1e6
@@ -34,6 +34,8 @@ def growth(strength: float, *, exact: bool) -> float:
 
 class Bnew:
     """The quantisation phase of BNEW."""
+
+    seen: Seen = "relaxed"
 
     def __init__(self, config: BnewConfig, optimizer: OptimizerConfig) -> None:
         self._config = config

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.method import Bop2Config, BopConfig
 from bnnsearch.core.binarize import sign
-from bnnsearch.core.methods.base import Progress
+from bnnsearch.core.methods.base import Progress, Seen
 
 EPSILON = 1e-10
 
@@ -72,6 +72,8 @@ class BopOptimizer(Optimizer):
 
 class Bop:
     """Binary weights moved by flips alone, of either order."""
+
+    seen: Seen = "signs"
 
     def __init__(self, config: BopConfig | Bop2Config) -> None:
         self._config = config

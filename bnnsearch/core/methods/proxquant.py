@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from bnnsearch.config.method import ProxquantConfig
 from bnnsearch.config.optimizer import OptimizerConfig
 from bnnsearch.core.binarize import sign
-from bnnsearch.core.methods.base import Progress, after_step, clip_
+from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
 
@@ -39,6 +39,8 @@ def prox_l2(weight: Tensor, strength: float) -> Tensor:
 
 class Proxquant:
     """Relaxed weights under a growing W-shaped penalty."""
+
+    seen: Seen = "relaxed"
 
     def __init__(self, config: ProxquantConfig, optimizer: OptimizerConfig) -> None:
         self._config = config

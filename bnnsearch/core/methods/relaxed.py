@@ -15,12 +15,14 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.optimizer import OptimizerConfig
 from bnnsearch.core.binarize import sign
-from bnnsearch.core.methods.base import Progress, after_step, clip_
+from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
 
 class Relaxed:
     """Real weights, clipped to [-1, 1] after each step."""
+
+    seen: Seen = "relaxed"
 
     def __init__(self, optimizer: OptimizerConfig) -> None:
         self._optimizer = optimizer
@@ -40,6 +42,8 @@ class Relaxed:
 
 class Frozen:
     """Weights projected onto {-1, +1}; no optimizer holds them, for Adam's momentum would go on moving them."""
+
+    seen: Seen = "frozen"
 
     @torch.no_grad()
     def start(self, weights: Sequence[Parameter]) -> None:

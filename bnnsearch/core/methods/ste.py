@@ -16,12 +16,14 @@ from torch.optim import Optimizer
 from bnnsearch.config.method import SteConfig
 from bnnsearch.config.optimizer import OptimizerConfig
 from bnnsearch.core.binarize import binarise
-from bnnsearch.core.methods.base import Progress, after_step, clip_
+from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
 
 class Ste:
     """The straight-through estimator."""
+
+    seen: Seen = "signs"
 
     def __init__(self, config: SteConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
