@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but before a test module imports Ray first
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

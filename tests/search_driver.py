@@ -1,4 +1,7 @@
-"""A driver process for the fault tests: starts or resumes the study in FOLDER, a line per event on standard output."""
+"""A driver process for the fault tests: starts or resumes the study in FOLDER, a line per event on standard output.
+
+After every epoch it waits for a line on standard input, or for its end: a test holds it where it wants to.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Lines(StudyObserver):
 
     def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
         print("epoch", number, metrics.epoch, flush=True)
+        sys.stdin.readline()
 
     def trial_finished(self, result: TrialResult) -> None:
         print("finished", result.number, result.state.value, flush=True)

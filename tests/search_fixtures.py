@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.search import coordinator
 from bnnsearch.space import Space, load_space
 
 SPACE = """
@@ -37,6 +42,12 @@ def tiny(folder: Path, *overrides: str) -> Space:
     path = folder / "tiny.yaml"
     path.write_text(SPACE)
     return load_space(path, overrides=overrides)
+
+
+def ticking_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the driver's clock go on by .1 s whenever it is looked at, however fast or busy the machine is."""
+    looks = itertools.count()
+    monkeypatch.setattr(coordinator, "time", SimpleNamespace(monotonic=lambda: 0.1 * next(looks)))
 
 
 class TinyTrainer:
@@ -130,12 +141,17 @@ class HangingTrainer(TinyTrainer):
             yield metrics
 
 
-class SlowTrainer(TinyTrainer):
-    """A tenth of a second an epoch."""
+class DeafTrainer(TinyTrainer):
+    """Hangs in its second epoch; prints when it does, and when its process has taken note of a first SIGINT."""
 
     def fit(self) -> Iterator[EpochMetrics]:
         for metrics in super().fit():
-            time.sleep(0.1)
+            if metrics.epoch == 2:
+                print("hangs", flush=True)
+                while signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+                    time.sleep(0.01)
+                print("hangs on", flush=True)
+                time.sleep(3600)
             yield metrics
 
 

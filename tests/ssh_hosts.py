@@ -65,13 +65,13 @@ class Hosts:
     shared: Path
     laptop: int
 
-    def on_laptop(self, *command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    def on_laptop(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the laptop."""
         inside = ["nsenter", "--target", str(self.laptop), "--mount", "--pid", "--net", "--wd=/root", "--", *command]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return subprocess.run(
-            inside, env={**clean, "HOME": "/root"}, capture_output=True, text=True, timeout=timeout,
-            check=False, stdin=subprocess.DEVNULL,
+            inside, env={**clean, "HOME": "/root"}, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
 
@@ -105,20 +105,20 @@ def _host(number: int, script: str, folder: Path) -> Iterator[int]:
     environment = {**os.environ, "HOSTS": str(folder), "VENV": sys.prefix, "HOME": "/root"}
     process = subprocess.Popen(["ip", "netns", "exec", name, *inside], env=environment, stdin=subprocess.DEVNULL)
     try:
-        yield _first_child(process.pid)
+        yield _first_child(process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
         _run("ip", "netns", "del", name)
 
 
-def _first_child(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    for _ in range(100):
+def _first_child(process: subprocess.Popen[bytes]) -> int:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
         if found := children.read_text().split():
             return int(found[0])
         time.sleep(0.1)
-    raise RuntimeError("the host did not start")
+    raise RuntimeError(f"the host did not start: its first process ended with {process.returncode}")
 
 
 def _run(*command: str) -> None:

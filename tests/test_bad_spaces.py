@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 
 import pytest
@@ -442,12 +441,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path) == [" cannot be read: Is a directory"]
 
 
-def test_a_file_full_of_mistakes_is_answered_at_once(tmp_path: Path) -> None:
+def test_of_a_file_full_of_mistakes_the_first_are_told(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
-    path.write_text(GOOD + "".join(f"  x{n}: {{type: randint, min: 1, max: 2}}\n" for n in range(2000)))
-    start = time.process_time()
+    path.write_text(GOOD + "".join(f"  x{n}: {{type: randint, min: 1, max: 2}}\n" for n in range(10 * MAX_PROBLEMS)))
     assert len(problems(path)) == MAX_PROBLEMS
-    assert time.process_time() - start < 20
 
 
 @given(st.binary(max_size=60) | st.text("{}[]:,-&*!|>'\"# ab1.\n\t", max_size=40).map(str.encode))

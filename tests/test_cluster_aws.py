@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,9 +74,8 @@ def launched_head(ec2: Any, cluster: LauncherFile) -> str:
     """The head, as `ray up` launches it; what comes then, ssh to it, no stand-in answers, so it is ended there."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "up", "--yes", "--no-config-cache", str(cluster.path)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as up:
-        pause, deadline = threading.Event(), time.monotonic() + 240
-        while not instances(ec2) and up.poll() is None and time.monotonic() < deadline:
-            pause.wait(0.5)
+        while not instances(ec2) and up.poll() is None:
+            time.sleep(0.5)
         up.kill()
         output, _ = up.communicate()
     (head,) = instances(ec2) or pytest.fail(output.decode()[-3000:])

@@ -34,7 +34,6 @@ from bnnsearch.space import Space, load_space
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # Ray's own call of aiohttp
 ]
 TRIALS = 8

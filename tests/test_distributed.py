@@ -30,12 +30,10 @@ CONFIG = {
 }
 
 
-def torchrun(*words: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
 def trained_weights() -> tuple[dict[str, torch.Tensor], dict[str, float]]:

@@ -22,7 +22,7 @@ def bnnsearch(*words: str, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     ran = subprocess.run(
         [sys.executable, "-m", "bnnsearch", *words],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=280, check=False,
+        cwd=cwd, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout

@@ -15,9 +15,8 @@ from typing import Any
 
 import optuna
 import pytest
-import search_fixtures
 from search_driver import executor
-from search_fixtures import TinyTrainer, tiny
+from search_fixtures import TinyTrainer, ticking_clock, tiny
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
@@ -50,6 +49,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...
 def driver(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("search_driver.py")), str(folder), *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -59,16 +59,26 @@ def driver(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        for end in (process.stdin, process.stdout):
+            assert end is not None
+            end.close()
+
+
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Lets the driver go on from the epoch at which it waits."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def read_until(process: subprocess.Popen[str], start: str) -> str:
-    """Reads the driver's events until the one that starts so."""
+    """Reads the driver's events until the one that starts so; if it is an epoch's, the driver waits there."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(start):
             return line.strip()
+        if line.startswith("epoch"):
+            go_on(process)
     pytest.fail(f"the driver ended with {process.wait()} and never said {start!r}")
 
 
@@ -78,7 +88,7 @@ def finish(folder: Path, **extra: Any) -> StudyOutcome:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_killed_driver_loses_nothing(tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str) -> None:
-    with driver(tmp_path, runner, "SlowTrainer", *ONE_AT_A_TIME) as process:
+    with driver(tmp_path, runner, "TinyTrainer", *ONE_AT_A_TIME) as process:
         read_until(process, "epoch 3 2")
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -98,7 +108,7 @@ def test_trials_that_waited_when_the_driver_was_killed_are_promoted_as_if_it_had
     halving = (*ONE_AT_A_TIME, "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}", "budget.trials=10")
     space = tiny(tmp_path / "quiet", *halving)
     quiet = run_study(space, study_dir=tmp_path / "quiet/study", executor=LocalExecutor(), build_trainer=TinyTrainer)
-    with driver(tmp_path, runner, "SlowTrainer", *halving) as process:
+    with driver(tmp_path, runner, "TinyTrainer", *halving) as process:
         read_until(process, "epoch 6 1")
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -157,9 +167,10 @@ SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrup
 def test_a_signal_to_the_driver_ends_it_in_good_order(
     tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str, number: signal.Signals, said: str
 ) -> None:
-    with driver(tmp_path, runner, "SlowTrainer", *ONE_AT_A_TIME) as process:
+    with driver(tmp_path, runner, "TinyTrainer", *ONE_AT_A_TIME) as process:
         read_until(process, "epoch 3 2")
         process.send_signal(number)
+        go_on(process)
         assert read_until(process, "stopped") == f"stopped {said} 3"
         assert process.wait() == 0
 
@@ -202,23 +213,21 @@ def test_a_signal_stops_the_search_and_resume_ends_it(
 
 @pytest.mark.slow
 def test_a_second_signal_ends_a_driver_that_hangs(tmp_path: Path) -> None:
-    with driver(tmp_path, "local", "HangingTrainer", *ONE_AT_A_TIME) as process:
-        read_until(process, "epoch 0 1")
+    with driver(tmp_path, "local", "DeafTrainer", *ONE_AT_A_TIME) as process:
+        read_until(process, "hangs")
         process.send_signal(signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=0.5)
+        read_until(process, "hangs on")
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == -signal.SIGINT
+        assert process.wait() == -signal.SIGINT
 
 
-def test_wall_time_leaves_running_trials_to_resume(tmp_path: Path) -> None:
-    space = tiny(tmp_path, "budget={trials: 50, wall_time: 1s}")
-    folder = tmp_path / "study"
-    build = search_fixtures.SlowTrainer
-    first = run_study(space, study_dir=folder, executor=LocalExecutor(), build_trainer=build)
+def test_wall_time_leaves_running_trials_to_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking_clock(monkeypatch)
+    space = tiny(tmp_path, "budget={trials: 50, wall_time: 2s}")
+    first = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
     assert first.stopped == "wall_time"
     assert 0 < len(first.results) < 50
-    second = resume_study(folder, executor=LocalExecutor(), build_trainer=build)
+    second = finish(tmp_path)
     assert second.stopped == "wall_time"
     assert [result.number for result in second.results] == list(range(len(second.results)))
     assert len(second.results) > len(first.results)
@@ -319,10 +328,13 @@ def test_a_study_has_one_driver(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_studies_at_once_do_not_mix(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
     with (
-        driver(tmp_path / "a", "local", "SlowTrainer", *ONE_AT_A_TIME) as a,
-        driver(tmp_path / "b", "local", "SlowTrainer", *ONE_AT_A_TIME, "seed=8") as b,
+        driver(tmp_path / "a", "local", "TinyTrainer", *ONE_AT_A_TIME) as a,
+        driver(tmp_path / "b", "local", "TinyTrainer", *ONE_AT_A_TIME, "seed=8") as b,
     ):
         for process in (a, b):
+            read_until(process, "epoch 0 1")  # both are in the middle of it
+        for process in (a, b):
+            go_on(process)
             assert read_until(process, "stopped") == "stopped finished 6"
     results = [same(read_results(tmp_path / name / "study/results.jsonl")) for name in ("a", "b")]
     assert results[0] == undisturbed

@@ -74,7 +74,7 @@ def test_plain_view_speaks_when_nothing_ends(progress: StudyProgress, monkeypatc
     text = io.StringIO()
     view = PlainView(progress, Console(file=text))
     with view:
-        view.spoken.wait(5)
+        view.spoken.wait()
     assert text.getvalue().startswith("0/4 trials (none ended), 0 running")
 
 

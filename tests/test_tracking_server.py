@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from urllib.parse import quote
 
@@ -50,18 +51,13 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, env=environment, stdout=log, stderr=log, cwd=self._home, start_new_session=True
             )
-        for _ in range(900):
+        while (code := self._process.poll()) is None:
             try:
-                with urllib.request.urlopen(self.uri + "/health", timeout=1):
+                with urllib.request.urlopen(self.uri + "/health", timeout=10):
                     return
             except OSError:
-                pass
-            try:
-                code = self._process.wait(timeout=0.2)
-                raise AssertionError(f"the server ended with {code}: {(self._home / 'server.log').read_text()[-500:]}")
-            except subprocess.TimeoutExpired:
-                pass
-        raise AssertionError("the server did not start within three minutes")
+                time.sleep(0.2)
+        raise AssertionError(f"the server ended with {code}: {(self._home / 'server.log').read_text()[-500:]}")
 
     def kill(self):
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -79,7 +75,6 @@ def server(tmp_path, port, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, folder):
     study = make_study(tracking={"uri": server.uri})
     with Tracker(study, folder) as tracker:
@@ -110,7 +105,6 @@ def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, fold
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
     study = make_study(tracking={"uri": server.uri})
     with Tracker(study, folder) as tracker:
@@ -129,7 +123,6 @@ def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 def test_ui_serves_the_store_and_ends_with_us(folder, port):
     study = make_study()
     with Tracker(study, folder) as tracker:
@@ -145,20 +138,19 @@ def test_ui_serves_the_store_and_ends_with_us(folder, port):
         identifier = MlflowClient(store_of(study).uri).get_experiment_by_name("tiny").experiment_id
         link = f"http://127.0.0.1:{port}/#/experiments/{identifier}/runs?workflowType=machine_learning"
         assert line == f"MLflow shows the trials at {link}\n"
-        with urllib.request.urlopen(link, timeout=10) as page:
+        with urllib.request.urlopen(link) as page:
             assert b"<title>MLflow</title>" in page.read()
         runs = runs_by_trial(MlflowClient(f"http://127.0.0.1:{port}"))
         assert set(runs) == {"report", "0"}
     finally:
         ui.send_signal(signal.SIGTERM)
-        _, errors = ui.communicate(timeout=30)
+        _, errors = ui.communicate()
     assert (ui.returncode, errors) == (0, "")
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", port))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a server takes a minute to start on a busy machine
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_a_browser_shows_trials_charts_and_report(folder, server):
     study = make_study(tracking={"uri": server.uri})
@@ -199,7 +191,7 @@ def browse(url, home):
         f"--screenshot={shot}",
         "--dump-dom",
     ]
-    page = subprocess.run(["chromium", *flags, url], capture_output=True, text=True, timeout=240, check=True).stdout
+    page = subprocess.run(["chromium", *flags, url], capture_output=True, text=True, check=True).stdout
     pixels = imread(shot)
     assert pixels.shape[:2] == (1200, 1600)
     assert pixels[..., :3].std() > 0.05, f"{url} is blank"
