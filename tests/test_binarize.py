@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bnnsearch.core.binarize import (
+    AlphaGradient,
     Gradient,
     binarise,
     filter_mean_magnitude,
     quantile_bounds,
     rectified_clamp,
+    scale_by_mean_magnitude,
     sign,
     standardise,
 )
@@ -143,3 +145,25 @@ def test_standardised_derivative_is_that_of_autograd(gradient: Gradient, layout:
 def test_gradient_of_standardise_is_the_numerical_one() -> None:
     weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(standardise, weight.requires_grad_())
+
+
+def scaled_gradient(weight: Tensor, upstream: Tensor, gradient: AlphaGradient) -> Tensor:
+    """What upstream gradients at alpha sign(w) give w."""
+    weight = weight.clone().requires_grad_()
+    (scale_by_mean_magnitude(binarise(weight, "identity"), weight, gradient) * upstream).sum().backward()
+    assert weight.grad is not None
+    return weight.grad
+
+
+def test_gradient_through_the_mean_magnitude_by_hand() -> None:
+    """w = (.5, -.25, .25, -1), alpha = .5; and a filter that reaches beyond 1: w = (2, -1, 0, -1), alpha = 1."""
+    weight = torch.tensor([[0.5, -0.25, 0.25, -1.0], [2.0, -1.0, 0.0, -1.0]])
+    upstream = torch.tensor([[1.0, -2.0, 4.0, 8.0], [1.0, -2.0, 4.0, 8.0]])
+    assert scale_by_mean_magnitude(binarise(weight, "identity"), weight, "detached").tolist() == [
+        [0.5, -0.5, 0.5, -0.5], [1.0, -1.0, 1.0, -1.0],
+    ]  # fmt: skip
+    assert torch.equal(scaled_gradient(weight, upstream, "detached"), upstream)
+    assert torch.equal(scaled_gradient(weight, upstream, "scaled"), upstream * torch.tensor([[0.5], [1.0]]))
+    # g (1/4 + .5) everywhere in the first filter; in the second g / 4 where |w| > 1, else g (1/4 + 1)
+    expected = torch.tensor([[0.75, -1.5, 3.0, 6.0], [0.25, -2.5, 5.0, 10.0]])
+    assert torch.equal(scaled_gradient(weight, upstream, "xnor"), expected)

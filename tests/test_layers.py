@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from bnnsearch.core.binarize import sign
+from bnnsearch.core.binarize import AlphaGradient, sign
 from bnnsearch.core.layers import (
     BinaryConv2d,
     BinaryLinear,
@@ -65,12 +65,13 @@ def test_xnor_scale_multiplies_by_the_mean_magnitude() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_weight_gradient_is_that_of_the_binary_weight(scale: Scale) -> None:
+    """Of the scaled one, where alpha is the mean magnitude: it passes on as it is."""
     layer = BinaryConv2d(3, 2, 3, scale=scale)
     x = signs(4, 3, 5, 5)
     layer(x).square().sum().backward()
     alpha = layer.weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True) if scale == "xnor" else torch.ones(2, 1, 1, 1)
-    binary = sign(layer.weight.detach()).requires_grad_()
-    conv2d(x, binary * alpha).square().sum().backward()
+    binary = (sign(layer.weight.detach()) * alpha).requires_grad_()
+    conv2d(x, binary).square().sum().backward()
     assert layer.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad, binary.grad)
 
@@ -126,3 +127,29 @@ def test_rprelu_at_the_reference_points() -> None:
 
 def test_hardtanh_is_shifted_to_the_right() -> None:
     assert ShiftedHardtanh(0.5)(torch.tensor([-0.5, 0.5, 1.0, 9.0])).tolist() == [-1, 0, 0.5, 1]
+
+
+@pytest.mark.parametrize(("gradient", "factor"), [("detached", 1.0), ("scaled", 0.25), ("xnor", 0.75)])
+def test_layers_pass_gradients_through_the_mean_magnitude_as_asked(gradient: AlphaGradient, factor: float) -> None:
+    """Two weights of magnitude .25: the gradient is the input times 1, alpha, or 1/2 + alpha."""
+    linear = BinaryLinear(2, 1, scale="xnor", alpha_gradient=gradient)
+    convolution = BinaryConv2d(2, 1, 1, scale="xnor", alpha_gradient=gradient)
+    x = torch.tensor([1.0, -1.0])
+    for layer, signs in ((linear, x.view(1, 2)), (convolution, x.view(1, 2, 1, 1))):
+        nn.init.constant_(layer.weight, 0.25)
+        out = layer(signs)
+        out.sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.flatten().tolist() == [factor, -factor]
+
+
+def test_a_pool_after_a_learned_scale_sees_equal_sums_as_equal() -> None:
+    """So that of equal ones it passes the gradient to the first, as in the code of ReCU."""
+    pooled, plain = (BinaryConv2d(64, 2, 3, scale="learned", pooled=whole) for whole in (True, False))
+    plain.load_state_dict(pooled.state_dict())
+    x = signs(1, 64, 8, 8)
+    for layer in (pooled, plain):
+        nn.init.constant_(layer.alpha, 0.1)
+    expected = conv2d(x, sign(pooled.weight)) * torch.tensor(0.1)
+    assert torch.equal(pooled(x), expected)
+    assert not torch.equal(plain(x), expected)

@@ -19,6 +19,7 @@ from bnnsearch.config.model import (
     VggSmallConfig,
     XnornetConfig,
 )
+from bnnsearch.core.distill import unit_names
 from bnnsearch.core.layers import RSign, binary_layers
 from bnnsearch.core.models.blocks import GatedUnit, PadChannels, PreUnit, RepeatChannels, UnitShape, make_shortcut
 from bnnsearch.core.models.build import build_model
@@ -40,6 +41,7 @@ NETWORKS: dict[str, tuple[GradientModel, tuple[int, int, int]]] = {
     "resnet20, 5x5": (Resnet20Config(width=0.5, kernel=5, standardise=True, shift=-0.2), SMALL),
     "resnet18": (Resnet18Config(width=0.0625), SMALL),
     "resnet18, imagenet": (Resnet18Config(width=0.0625, stem="imagenet", block="pre", shift=0.2), LARGE),
+    "resnet18, pairs": (Resnet18Config(width=0.0625, depths=(1, 2, 3, 2), block="gated", stem_activation=True), SMALL),
     "brn": (BrnConfig(width=0.5), SMALL),
     "bireal18": (Bireal18Config(width=0.0625), LARGE),
     "realtobinary18": (Realtobinary18Config(width=0.125), LARGE),
@@ -157,6 +159,35 @@ def test_depth_and_width_are_choices() -> None:
     model = build_model(Resnet20Config(depths=(1, 2, 3), channels=(8, 12, 20), width=1.5), shape=SMALL, classes=10)
     assert [tuple(layer.weight.shape[:2]) for layer in binary_layers(model).values()] == [
         (12, 12), (18, 12), (18, 18), (30, 18), (30, 30), (30, 30),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", ["post", "pre", "gated"])
+def test_a_shortcut_leads_around_two_convolutions_or_one(block: str) -> None:
+    """The first convolution of two has the step; what is left over has a shortcut of its own."""
+    config = Resnet18Config.model_validate({"block": block, "width": 0.125, "depths": (2, 3, 4, 1)})
+    model = build_model(config, shape=SMALL, classes=10)
+    assert list(binary_layers(model)) == [
+        "stage1.0.first.conv", "stage1.0.conv", "stage2.0.first.conv", "stage2.0.conv", "stage2.1.conv",
+        "stage3.0.first.conv", "stage3.0.conv", "stage3.1.first.conv", "stage3.1.conv", "stage4.0.conv",
+    ]  # fmt: skip
+    assert unit_names(model) == ["stage1.0", "stage2.0", "stage2.1", "stage3.0", "stage3.1", "stage4.0"]
+    steps = {name: (layer.stride, *layer.weight.shape[:2]) for name, layer in binary_layers(model).items()}
+    assert (steps["stage3.0.first.conv"], steps["stage3.0.conv"]) == ((2, 32, 16), (1, 32, 32))
+    assert steps["stage4.0.conv"] == (2, 64, 32)
+    single = build_model(config.model_copy(update={"shortcut_every": 1}), shape=SMALL, classes=10)
+    assert len(unit_names(single)) == len(binary_layers(single)) == 10
+
+
+def test_an_activation_follows_the_stem_where_the_published_network_has_one() -> None:
+    """ReCU's ResNet-20 has one and its ResNet-18 none; Real-to-Binary has a PReLU."""
+    configs: list[GradientModel] = [
+        Resnet20Config(), Resnet18Config(), BrnConfig(), Bireal18Config(), Realtobinary18Config(), ReactnetAConfig(),
+        Resnet18Config(stem_activation=True), ReactnetAConfig(stem_activation=True),
+    ]  # fmt: skip
+    acts = [type(build_model(c, shape=LARGE, classes=10).get_submodule("stem.act")).__name__ for c in configs]
+    assert acts == [
+        "ShiftedHardtanh", "Identity", "Identity", "Identity", "PReLU", "Identity", "ShiftedHardtanh", "RPReLU",
     ]  # fmt: skip
 
 

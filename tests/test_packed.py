@@ -134,6 +134,8 @@ MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (Resnet20Config(width=0.6, activation="rprelu", block="pre"), (3, 17, 19)),
     (Resnet20Config(shift=0.3, scale="xnor", shortcut="conv", float_layers=("stage2.0.conv",)), (1, 28, 28)),
     (Resnet18Config(width=0.5), (3, 32, 32)),
+    (Resnet18Config(width=0.2, depths=(2, 3, 1, 4), block="pre", shift=0.2, activation="prelu"), (3, 33, 29)),
+    (Resnet18Config(width=0.2, block="gated", shortcut="conv", stem_activation=True, scale="xnor"), (1, 28, 28)),
     (BrnConfig(), (3, 32, 32)),
     (Bireal18Config(width=0.25), (3, 64, 64)),
     (Bireal18Config(stem="small"), (3, 16, 16)),

@@ -17,6 +17,7 @@ from bnnsearch.config.model import (
     ModelConfig,
     ReactnetAConfig,
     Realtobinary18Config,
+    Resnet18Config,
     Resnet20Config,
     XnornetConfig,
 )
@@ -30,6 +31,8 @@ MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (CnnConfig(activation="rprelu"), (1, 28, 28)),
     (Resnet20Config(), (3, 32, 32)),
     (Resnet20Config(width=0.6, activation="prelu", block="pre", shortcut="conv"), (3, 17, 19)),
+    (Resnet18Config(width=0.1), (3, 32, 32)),
+    (Resnet18Config(width=0.1, block="pre"), (3, 17, 19)),
     (Realtobinary18Config(stem="small", width=0.1), (3, 16, 16)),
     (ReactnetAConfig(stem="small", width=0.1), (3, 32, 32)),
     (XnornetConfig(stem="small", width=0.1), (3, 32, 32)),

@@ -14,6 +14,7 @@ from bnnsearch.config.base import PositiveFloat, Settings
 Activation = Literal["hardtanh", "rprelu", "prelu", "none"]
 SignGradient = Literal["ste", "polynomial"]
 Scale = Literal["none", "xnor", "learned"]
+AlphaGradient = Literal["detached", "scaled", "xnor"]
 Shortcut = Literal["pad", "conv", "repeat"]
 Block = Literal["post", "pre", "gated"]
 Stem = Literal["small", "pooled", "strided", "imagenet"]
@@ -29,13 +30,17 @@ class BinarySettings(Settings):
     Attributes:
         sign_gradient: derivative used for sign of activations: clipped `ste` (eq. 1) or Bi-Real `polynomial` (eq. 2).
         standardise: differentiate sign at x / std(x), std per image, as ReCU does; not with `rprelu`.
-        scale: factor per output channel of a binary layer: `none`, `xnor` (mean |w|) or `learned`.
+        scale: factor per output channel of a binary layer: `none`, `xnor` (alpha = mean |w|) or `learned`.
+        alpha_gradient: with scale `xnor`, what the gradient g at alpha sign(w) gives w: g as it is, as in the code of
+            Bi-Real net and ReActNet (`detached`); alpha g (`scaled`); or g (1/n + alpha 1[|w| <= 1]), XNOR-Net's eq. 11
+            (`xnor`), n being the weights of a filter.
         float_layers: binary layers that stay real, weights and inputs: names or patterns such as `stage1.*`.
     """
 
     sign_gradient: SignGradient = "polynomial"
     standardise: bool = False
     scale: Scale = "none"
+    alpha_gradient: AlphaGradient = "detached"
     float_layers: tuple[str, ...] = ()
 
 
@@ -134,11 +139,13 @@ class XnornetConfig(BinarySettings):
 
 
 class ResidualSettings(ActivatedSettings):
-    """A network of binary convolutions, each with its own shortcut; stem, classifier and 1x1 shortcuts stay real.
+    """A network of binary convolutions with shortcuts around them; stem, classifier and 1x1 shortcuts stay real.
 
     Attributes:
         channels: output channels of every stage; the second and later stages start with stride 2.
         depths: convolutions of every stage.
+        shortcut_every: convolutions that a shortcut leads around, 1 or 2; where 2 do not divide a stage's depth, its
+            last convolution has a shortcut of its own.
         width: factor on all channels.
         kernel: kernel size of the binary convolutions.
         block: `post` is sign, conv, norm, add, activation; `pre` is norm, activation, sign, conv, add (He et al.,
@@ -148,17 +155,20 @@ class ResidualSettings(ActivatedSettings):
             convolution with norm, `repeat` repeats the channels.
         stem: `small` 3x3; `pooled` 3x3 and max-pool; `strided` 3x3 with stride 2; `imagenet` 7x7 with stride 2 and
             max-pool.
+        stem_activation: whether the activation follows the stem's norm.
         head_norm: whether batch norm precedes the classifier.
     """
 
     channels: Widths = (64, 128, 256, 512)
     depths: Depths = (4, 4, 4, 4)
+    shortcut_every: Literal[1, 2] = 1
     width: PositiveFloat = 1.0
     kernel: Kernel = 3
     block: Block = "post"
     reduction: Annotated[int, Field(ge=1, le=64)] = 8
     shortcut: Shortcut = "pad"
     stem: Stem = "small"
+    stem_activation: bool = False
     head_norm: bool = False
 
     @model_validator(mode="after")
@@ -172,19 +182,25 @@ class ResidualSettings(ActivatedSettings):
 
 
 class Resnet20Config(ResidualSettings):
-    """Binary ResNet-20 for small images, as in ReCU."""
+    """Binary ResNet-20 for small images, as in ReCU: a shortcut around every convolution."""
 
     name: Literal["resnet20"] = "resnet20"
     channels: Widths = (16, 32, 64)
     depths: Depths = (6, 6, 6)
     scale: Scale = "learned"
+    stem_activation: bool = True
     head_norm: bool = True
 
 
 class Resnet18Config(ResidualSettings):
-    """Binary ResNet-18: as in ReCU by default; the thesis's with `block: pre`; for ImageNet with `stem: imagenet`."""
+    """Binary ResNet-18, a shortcut around every two convolutions.
+
+    By default as in ReCU, for small images; the thesis's, the usual pre-activation ResNet-18, with `block: pre`; for
+    ImageNet with `stem: imagenet`.
+    """
 
     name: Literal["resnet18"] = "resnet18"
+    shortcut_every: Literal[1, 2] = 2
     scale: Scale = "learned"
     head_norm: bool = True
 
@@ -212,14 +228,15 @@ class Bireal18Config(ResidualSettings):
 
 
 class Realtobinary18Config(ResidualSettings):
-    """Real-to-Binary-18 (Martinez et al., 2020) for ImageNet: a data-driven gate scales every convolution."""
+    """Real-to-Binary-18 (Martinez et al., 2020) for ImageNet: a data-driven gate alone scales every convolution."""
 
     name: Literal["realtobinary18"] = "realtobinary18"
     block: Block = "gated"
+    sign_gradient: SignGradient = "ste"
     activation: Activation = "prelu"
-    scale: Scale = "learned"
     shortcut: Shortcut = "conv"
     stem: Stem = "imagenet"
+    stem_activation: bool = True
 
 
 class ReactnetAConfig(ActivatedSettings):
@@ -230,6 +247,7 @@ class ReactnetAConfig(ActivatedSettings):
         stem_channels: output channels of the stem.
         width: factor on all channels.
         stem: as in the residual networks.
+        stem_activation: as in the residual networks.
     """
 
     name: Literal["reactnet_a"] = "reactnet_a"
@@ -239,6 +257,7 @@ class ReactnetAConfig(ActivatedSettings):
     stem_channels: Width = 32
     width: PositiveFloat = 1.0
     stem: Stem = "strided"
+    stem_activation: bool = False
 
 
 class XorMlpConfig(Settings):

@@ -20,6 +20,7 @@ from torch.autograd import Function
 from bnnsearch.core import fused, layout
 
 Gradient = Literal["identity", "ste", "polynomial"]
+AlphaGradient = Literal["detached", "scaled", "xnor"]
 Quantile = Literal["laplace", "empirical"]
 
 
@@ -146,6 +147,48 @@ def filter_mean_magnitude(weight: Tensor) -> Tensor:
     Minimises ||W - alpha sign(W)|| per filter (Rastegari et al., 2016, eq. 6).
     """
     return weight.detach().abs().mean(dim=tuple(range(1, weight.ndim)), keepdim=True)
+
+
+def scale_by_mean_magnitude(viewed: Tensor, weight: Tensor, gradient: AlphaGradient) -> Tensor:
+    """`viewed` times alpha, alpha being the mean |w| of every filter of `weight`.
+
+    With g the gradient at the outcome, `viewed` and `weight` get
+
+        detached   g                  0      as the code of Bi-Real net and ReActNet, in which alpha is a constant
+        scaled     alpha g            0      the derivative, alpha being a constant
+        xnor       alpha g 1[|w|<=1]  g / n  XNOR-Net (Rastegari et al., 2016, eq. 11), n weights in a filter
+
+    so that with a sign between them whose gradient is passed straight through, `weight` gets the sum of both.
+
+    Args:
+        viewed: what the forward pass has in the place of the weights, their signs in the first place; (out, ...).
+        weight: the real weights; same shape.
+        gradient: which of the three.
+    """
+    return cast(Tensor, _ScaleByMeanMagnitude.apply(viewed, weight, gradient))
+
+
+class _ScaleByMeanMagnitude(Function):
+    @staticmethod
+    def forward(ctx: Any, viewed: Tensor, weight: Tensor, gradient: AlphaGradient) -> Tensor:
+        alpha = filter_mean_magnitude(weight)
+        ctx.save_for_backward(weight, alpha)
+        ctx.gradient = gradient
+        return viewed * alpha
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        weight, alpha = ctx.saved_tensors
+        gradient: AlphaGradient = ctx.gradient
+        match gradient:
+            case "detached":
+                return grads[0], None, None
+            case "scaled":
+                return grads[0] * alpha, None, None
+            case "xnor":
+                return grads[0] * alpha * (weight.abs() <= 1), grads[0] / weight[0].numel(), None
+            case _:
+                assert_never(gradient)
 
 
 def standardise(weight: Tensor) -> Tensor:

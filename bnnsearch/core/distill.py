@@ -64,11 +64,14 @@ class Distillation:
 
 
 def unit_names(model: nn.Module) -> list[str]:
-    """Names of the modules that hold binary convolutions, in order; a network without such modules has none."""
+    """Names of the outermost modules that hold binary convolutions as parts of their own, in order of definition.
+
+    A unit around two convolutions counts once. A network without such modules has none.
+    """
     parents = dict.fromkeys(
         name.rpartition(".")[0] for name, layer in binary_layers(model).items() if layer.weight.ndim == 4
     )
-    return [name for name in parents if name]
+    return [name for name in parents if name and not any(name.startswith(f"{other}.") for other in parents)]
 
 
 def _keep_output(module: nn.Module, name: str, seen: dict[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, hardtanh, linear, prelu
 
-from bnnsearch.core.binarize import Gradient, binarise, filter_mean_magnitude
+from bnnsearch.core.binarize import AlphaGradient, Gradient, binarise, filter_mean_magnitude, scale_by_mean_magnitude
 
 Scale = Literal["none", "xnor", "learned"]
 View = Callable[[Tensor], Tensor]
@@ -37,6 +37,9 @@ class BinaryConv2d(nn.Module):
         stride: step of the kernel.
         padding: zeros on each side.
         scale: output scale per channel: `none`, `xnor` (mean |weight| of the filter) or `learned`.
+        alpha_gradient: how gradients pass the scale `xnor`, see `scale_by_mean_magnitude`.
+        pooled: whether a max-pool follows: with a learned scale the sums of +-1 then stay whole numbers in training
+            too, as in the code of ReCU, and of equal ones the pool passes the gradient to the first.
 
     Attributes:
         weight: real weights (out, in, height, width), whose view is used.
@@ -46,7 +49,7 @@ class BinaryConv2d(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
-        *, scale: Scale = "none",
+        *, scale: Scale = "none", alpha_gradient: AlphaGradient = "detached", pooled: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.in_channels = in_channels
@@ -55,6 +58,8 @@ class BinaryConv2d(nn.Module):
         self.stride = stride
         self.padding = padding
         self.scale: Scale = scale
+        self.alpha_gradient: AlphaGradient = alpha_gradient
+        self.pooled = pooled
         self.weight = _initial_weight(out_channels, in_channels, kernel_size, kernel_size)
         self.alpha = nn.Parameter(torch.ones(out_channels, 1, 1, 1)) if scale == "learned" else None
         self.view: View = sign_view
@@ -66,11 +71,14 @@ class BinaryConv2d(nn.Module):
 class BinaryLinear(nn.Module):
     """Linear map with binary weights (out, in), no bias; arguments and attributes as in `BinaryConv2d`."""
 
-    def __init__(self, in_features: int, out_features: int, *, scale: Scale = "none") -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, scale: Scale = "none", alpha_gradient: AlphaGradient = "detached"
+    ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.scale: Scale = scale
+        self.alpha_gradient: AlphaGradient = alpha_gradient
         self.weight = _initial_weight(out_features, in_features)
         self.alpha = nn.Parameter(torch.ones(out_features, 1)) if scale == "learned" else None
         self.view: View = sign_view
@@ -113,8 +121,11 @@ def _apply_scaled(layer: BinaryLayer, linear_map: Callable[..., Tensor], x: Tens
     weight, scale = layer.view(layer.weight), output_scale(layer)
     if scale is None:
         return linear_map(x, weight)
-    if layer.training:
-        return linear_map(x, weight * scale)  # far fewer elements than the output has, forward and backward
+    if layer.training:  # the weights are scaled: far fewer elements than the output has, forward and backward
+        if layer.scale == "xnor":
+            return linear_map(x, scale_by_mean_magnitude(weight, layer.weight, layer.alpha_gradient))
+        if not (isinstance(layer, BinaryConv2d) and layer.pooled):
+            return linear_map(x, weight * scale)
     out = linear_map(x, weight)  # sums of +-1: exact integers, as a packed network has them
     return out * per_channel(scale.flatten(), out)
 

@@ -21,7 +21,7 @@ class WideConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name torch gives it
         if self.training:
             return super().forward(input)
-        return conv2d(input.double(), self.weight.double()).float()
+        return conv2d(input.double(), self.weight.double()).to(input)
 
 
 class WideMean(nn.Module):
@@ -30,11 +30,11 @@ class WideMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return x.mean(dim=(2, 3), keepdim=True)
-        return x.sum(dim=(2, 3), keepdim=True, dtype=torch.float64).float() / (x.shape[2] * x.shape[3])
+        return x.sum(dim=(2, 3), keepdim=True, dtype=torch.float64).to(x) / (x.shape[2] * x.shape[3])
 
 
 class WideSigmoid(nn.Module):
     """Sigmoid."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x) if self.training else torch.sigmoid(x.double()).float()
+        return torch.sigmoid(x) if self.training else torch.sigmoid(x.double()).to(x)

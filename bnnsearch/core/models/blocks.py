@@ -1,14 +1,15 @@
-"""What the networks are built of: stems, shortcuts, and units of one binary convolution with its own shortcut.
+"""What the networks are built of: stems, shortcuts, and units of one or two binary convolutions with one shortcut.
 
-A unit keeps its parts by the same names everywhere: `sign`, `conv` (or `linear`), `norm`, `act`, `shortcut`. The inputs
-of a binary layer `a.b.conv` are binarised by its neighbour `a.b.sign`.
+A unit keeps its parts by the same names everywhere: `sign`, `conv` (or `linear`), `norm`, `act`, `shortcut`; where the
+shortcut leads around two convolutions, `first` has the parts of the first one. The inputs of a binary layer `a.b.conv`
+are binarised by its neighbour `a.b.sign`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +106,23 @@ def named(parts: dict[str, nn.Module]) -> nn.Sequential:
 
 @dataclass(frozen=True, slots=True)
 class UnitShape:
-    """Where a unit stands: its channels, the step and size of its kernel, and the kind of path around it."""
+    """Where a unit stands: its channels, the step and size of its kernel, the kind of path around it.
+
+    Attributes:
+        convolutions: how many of them the path leads around; the first one has the step.
+    """
 
     in_channels: int
     out_channels: int
     stride: int = 1
     kernel: int = 3
     shortcut: Shortcut = "pad"
+    convolutions: Literal[1, 2] = 1
+
+    @property
+    def last(self) -> UnitShape:
+        """The shape of its last convolution."""
+        return self if self.convolutions == 1 else replace(self, in_channels=self.out_channels, stride=1)
 
 
 def make_shortcut(shape: UnitShape) -> nn.Module:
@@ -137,18 +148,22 @@ def make_shortcut(shape: UnitShape) -> nn.Module:
 
 
 class PostUnit(nn.Module):
-    """act(norm(conv(sign(x))) + shortcut(x)): the unit of Bi-Real net, ReCU and ReActNet."""
+    """act(norm(conv(sign(first(x)))) + shortcut(x)): the unit of Bi-Real net, ReCU and ReActNet.
+
+    `first` is the identity or one more act(norm(conv(sign(x)))).
+    """
 
     def __init__(self, settings: ActivatedSettings, shape: UnitShape) -> None:
         super().__init__()
-        self.sign = make_sign(settings, shape.in_channels)
-        self.conv = _binary_conv(settings, shape)
+        self.first = nn.Identity() if shape.convolutions == 1 else named(_post_layer(settings, shape))
+        self.sign = make_sign(settings, shape.last.in_channels)
+        self.conv = _binary_conv(settings, shape.last)
         self.norm = nn.BatchNorm2d(shape.out_channels)
         self.shortcut = make_shortcut(shape)
         self.act = make_activation(settings, shape.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        sums, residual = self.conv(self.sign(x)), self.shortcut(x)
+        sums, residual = self.conv(self.sign(self.first(x))), self.shortcut(x)
         if self.training and isinstance(self.act, ShiftedHardtanh) and fuses(sums, residual):
             return norm_add_hardtanh(sums, residual, self.norm, shift=self.act.shift)
         out: Tensor = self.act(self.norm(sums) + residual)
@@ -156,18 +171,25 @@ class PostUnit(nn.Module):
 
 
 class PreUnit(nn.Module):
-    """conv(sign(act(norm(x)))) + shortcut(x): the pre-activation order (He et al., 2016; thesis, section 4.2.2)."""
+    """conv(sign(act(norm(first(x))))) + shortcut(x): pre-activation (He et al., 2016; thesis, section 4.2.2).
+
+    `first` is the identity or one more conv(sign(act(norm(x)))).
+    """
+
+    norm: nn.BatchNorm2d
+    act: nn.Module
+    sign: nn.Module
+    conv: BinaryConv2d
 
     def __init__(self, settings: ActivatedSettings, shape: UnitShape) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(shape.in_channels)
-        self.act = make_activation(settings, shape.in_channels)
-        self.sign = make_sign(settings, shape.in_channels)
-        self.conv = _binary_conv(settings, shape, unit_variance=True)
+        self.first = nn.Identity() if shape.convolutions == 1 else named(_pre_layer(settings, shape))
+        for name, part in _pre_layer(settings, shape.last).items():
+            self.add_module(name, part)
         self.shortcut = make_shortcut(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(self.sign(self.act(self.norm(x)))) + self.shortcut(x)
+        out: Tensor = self.conv(self.sign(self.act(self.norm(self.first(x))))) + self.shortcut(x)
         return out
 
 
@@ -188,22 +210,55 @@ class Gate(nn.Module):
         return out
 
 
-class GatedUnit(nn.Module):
-    """With y = norm(x): act(conv(sign(y)) * gate(y)) + shortcut(x), Real-to-Binary's unit (Martinez et al., 2020)."""
+class GatedLayer(nn.Module):
+    """With y = norm(first(x)): act(conv(sign(y)) * gate(y)); `first` is the identity unless it is given."""
 
-    def __init__(self, settings: ActivatedSettings, shape: UnitShape, *, reduction: int) -> None:
+    def __init__(
+        self, settings: ActivatedSettings, shape: UnitShape, *, reduction: int, first: nn.Module | None = None
+    ) -> None:
         super().__init__()
+        self.first = nn.Identity() if first is None else first
         self.norm = nn.BatchNorm2d(shape.in_channels)
         self.sign = make_sign(settings, shape.in_channels)
         self.conv = _binary_conv(settings, shape, unit_variance=True)
         self.gate = Gate(shape.in_channels, shape.out_channels, reduction=reduction)
         self.act = make_activation(settings, shape.out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.first(x))
+        out: Tensor = self.act(self.conv(self.sign(y)) * self.gate(y))
+        return out
+
+
+class GatedUnit(GatedLayer):
+    """One or two gated layers with a shortcut around them: Real-to-Binary's unit (Martinez et al., 2020)."""
+
+    def __init__(self, settings: ActivatedSettings, shape: UnitShape, *, reduction: int) -> None:
+        first = None if shape.convolutions == 1 else GatedLayer(settings, shape, reduction=reduction)
+        super().__init__(settings, shape.last, reduction=reduction, first=first)
         self.shortcut = make_shortcut(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(x)
-        out: Tensor = self.act(self.conv(self.sign(y)) * self.gate(y)) + self.shortcut(x)
+        out: Tensor = super().forward(x) + self.shortcut(x)
         return out
+
+
+def _post_layer(settings: ActivatedSettings, shape: UnitShape) -> dict[str, nn.Module]:
+    return {
+        "sign": make_sign(settings, shape.in_channels),
+        "conv": _binary_conv(settings, shape),
+        "norm": nn.BatchNorm2d(shape.out_channels),
+        "act": make_activation(settings, shape.out_channels),
+    }
+
+
+def _pre_layer(settings: ActivatedSettings, shape: UnitShape) -> dict[str, nn.Module]:
+    return {
+        "norm": nn.BatchNorm2d(shape.in_channels),
+        "act": make_activation(settings, shape.in_channels),
+        "sign": make_sign(settings, shape.in_channels),
+        "conv": _binary_conv(settings, shape, unit_variance=True),
+    }
 
 
 def _binary_conv(settings: ActivatedSettings, shape: UnitShape, *, unit_variance: bool = False) -> BinaryConv2d:
@@ -212,8 +267,9 @@ def _binary_conv(settings: ActivatedSettings, shape: UnitShape, *, unit_variance
     It matters where no norm follows: the sum of n signs has variance n, and would drown what the shortcut carries.
     """
     conv = BinaryConv2d(
-        shape.in_channels, shape.out_channels, shape.kernel, shape.stride, shape.kernel // 2, scale=settings.scale
-    )
+        shape.in_channels, shape.out_channels, shape.kernel, shape.stride, shape.kernel // 2,
+        scale=settings.scale, alpha_gradient=settings.alpha_gradient,
+    )  # fmt: skip
     if unit_variance and conv.alpha is not None:
         nn.init.constant_(conv.alpha, 1 / math.sqrt(shape.in_channels * shape.kernel**2))
     return conv

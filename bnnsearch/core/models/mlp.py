@@ -23,7 +23,9 @@ def build_mlp(config: MlpConfig, *, shape: tuple[int, int, int], classes: int) -
             layer["sign"] = make_sign(config, features)
         real = number == 1 and config.inputs == "real"
         layer["linear"] = (
-            nn.Linear(features, width, bias=False) if real else BinaryLinear(features, width, scale=config.scale)
+            nn.Linear(features, width, bias=False)
+            if real
+            else BinaryLinear(features, width, scale=config.scale, alpha_gradient=config.alpha_gradient)
         )
         layer["norm"] = nn.BatchNorm1d(width)
         layer["act"] = make_activation(config, width)

@@ -29,7 +29,10 @@ def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: 
             layer["conv"] = nn.Conv2d(width, out, config.kernel, padding=padding, bias=False)
         else:
             layer["sign"] = make_sign(config, width)
-            layer["conv"] = BinaryConv2d(width, out, config.kernel, padding=padding, scale=config.scale)
+            layer["conv"] = BinaryConv2d(
+                width, out, config.kernel, padding=padding,
+                scale=config.scale, alpha_gradient=config.alpha_gradient, pooled=number in config.pool_after,
+            )  # fmt: skip
         if number in config.pool_after:
             layer["pool"] = nn.MaxPool2d(2)
             height, breadth = height // 2, breadth // 2
@@ -102,7 +105,9 @@ def _norm_sign_conv(config: XnornetConfig, width: int, out: int, *, kernel: int)
     return {
         "norm": nn.BatchNorm2d(width),
         "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
-        "conv": BinaryConv2d(width, out, kernel, padding=kernel // 2, scale=config.scale),
+        "conv": BinaryConv2d(
+            width, out, kernel, padding=kernel // 2, scale=config.scale, alpha_gradient=config.alpha_gradient
+        ),
         "act": nn.ReLU(),
     }
 
@@ -112,6 +117,6 @@ def _norm_sign_linear(config: XnornetConfig, width: int, out: int) -> dict[str, 
         "norm": nn.BatchNorm1d(width),
         "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
         "dropout": nn.Dropout(config.dropout),
-        "linear": BinaryLinear(width, out, scale=config.scale),
+        "linear": BinaryLinear(width, out, scale=config.scale, alpha_gradient=config.alpha_gradient),
         "act": nn.ReLU(),
     }

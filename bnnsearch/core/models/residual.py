@@ -1,7 +1,8 @@
-"""Residual networks of one-convolution units: ResNet-18 and -20, brn, Bi-Real-18, Real-to-Binary-18, ReActNet-A.
+"""Residual networks: ResNet-18 and -20, brn, Bi-Real-18, Real-to-Binary-18, ReActNet-A.
 
-stem -> stage1 ... stageK -> head. ReActNet-A is one of them too: its two parallel 1x1 convolutions, concatenated, are
-one 1x1 convolution with twice the outputs, around which the channels are repeated.
+stem -> stage1 ... stageK -> head, the stages of units of one or two convolutions. ReActNet-A is one of them too: its
+two parallel 1x1 convolutions, concatenated, are one 1x1 convolution with twice the outputs, around which the channels
+are repeated.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import assert_never
 
 from torch import nn
 
-from bnnsearch.config.model import ActivatedSettings, ReactnetAConfig, ResidualSettings, Stem
+from bnnsearch.config.model import ReactnetAConfig, ResidualSettings
 from bnnsearch.core.models.blocks import (
     GatedUnit,
     PostUnit,
@@ -26,13 +27,14 @@ from bnnsearch.core.models.blocks import (
 def build_residual(config: ResidualSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes)."""
     width = scaled(config.channels[0], config.width)
-    parts: dict[str, nn.Module] = {"stem": _stem(config, config.stem, shape[0], width)}
+    parts: dict[str, nn.Module] = {"stem": _stem(config, shape[0], width)}
     for number, (channels, depth) in enumerate(zip(config.channels, config.depths, strict=True), start=1):
         units = []
-        for place in range(depth):
+        for place in range(0, depth, config.shortcut_every):
             stride = 2 if number > 1 and place == 0 else 1
             out = scaled(channels, config.width)
-            units.append(_unit(config, UnitShape(width, out, stride, config.kernel, config.shortcut)))
+            convolutions = 1 if place + 1 == depth else config.shortcut_every
+            units.append(_unit(config, UnitShape(width, out, stride, config.kernel, config.shortcut, convolutions)))
             width = out
         parts[f"stage{number}"] = nn.Sequential(*units)
     parts["head"] = _head(config, width, classes)
@@ -42,7 +44,7 @@ def build_residual(config: ResidualSettings, *, shape: tuple[int, int, int], cla
 def build_reactnet_a(config: ReactnetAConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes)."""
     width = scaled(config.stem_channels, config.width)
-    parts: dict[str, nn.Module] = {"stem": _stem(config, config.stem, shape[0], width)}
+    parts: dict[str, nn.Module] = {"stem": _stem(config, shape[0], width)}
     previous = config.channels[0]
     for number, channels in enumerate(config.channels, start=1):
         out = scaled(channels, config.width)
@@ -54,10 +56,9 @@ def build_reactnet_a(config: ReactnetAConfig, *, shape: tuple[int, int, int], cl
     return named(parts)
 
 
-def _stem(config: ActivatedSettings, kind: Stem, in_channels: int, out_channels: int) -> Stem2d:
-    """Hardtanh follows the stem's norm; learnable activations belong to the units, as in the references."""
-    act = make_activation(config, out_channels) if config.activation == "hardtanh" else nn.Identity()
-    return Stem2d(kind, in_channels, out_channels, act=act)
+def _stem(config: ResidualSettings | ReactnetAConfig, in_channels: int, out_channels: int) -> Stem2d:
+    act = make_activation(config, out_channels) if config.stem_activation else nn.Identity()
+    return Stem2d(config.stem, in_channels, out_channels, act=act)
 
 
 def _unit(config: ResidualSettings, shape: UnitShape) -> nn.Module:
@@ -73,9 +74,9 @@ def _unit(config: ResidualSettings, shape: UnitShape) -> nn.Module:
 
 
 def _head(config: ResidualSettings, width: int, classes: int) -> nn.Sequential:
-    """Units that begin with a norm leave their sums to the head, which normalises and activates them first."""
+    """Pre-activation units leave their sums to the head, which normalises and activates them first."""
     before: dict[str, nn.Module] = {}
-    if config.block != "post":
+    if config.block == "pre":
         before = {"norm": nn.BatchNorm2d(width), "act": make_activation(config, width)}
     return named(before | _classifier(width, classes, norm=config.head_norm))
 
