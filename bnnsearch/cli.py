@@ -307,14 +307,15 @@ def pack(run: Path, out: Path, edges: str) -> int:
 @main.command()
 @click.argument("model", type=_FILE)
 @click.argument("images", type=_FILE, nargs=-1, required=True)
-def predict(model: Path, images: tuple[Path, ...]) -> int:
-    """Print the label of each image file, by the packed MODEL.
+@_JSON
+def predict(model: Path, images: tuple[Path, ...], as_json: bool) -> int:
+    """Print the class of each image file and its highest scores, by the packed MODEL.
 
     Example: bnnsearch predict model.bnn digit.png
     """
     from bnnsearch.commands import result
 
-    return result.predict(model, images)
+    return result.predict(model, images, as_json=as_json)
 
 
 @main.command()

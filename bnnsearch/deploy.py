@@ -1,9 +1,8 @@
-"""From a trained run to a 1-bit model file, checked image by image; and from the file to labels and latencies."""
+"""From a trained run to a 1-bit model file, checked image by image, and what it will cost."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,10 +19,11 @@ from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.trainer import EvolutionTrainer
+from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
-from bnnsearch.train import CHECKPOINT, RESULT, TRIAL
+from bnnsearch.train import CHECKPOINT, RESULT, TRIAL, check_classes
 from bnnsearch.trial import build_trainer
 
 
@@ -50,17 +50,20 @@ def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "floa
 
     Raises:
         InputError: the folder holds no finished run.
+        DataError: the data set is missing, or its classes are no longer those that were trained on.
         EnvironmentProblem: a file is damaged, or the packed network would not predict what the trained one does.
     """
     if not (run / RESULT).exists():
         raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
     config = TrialConfig.model_validate(json.loads((run / TRIAL).read_text()))
     trainer = build_trainer(config)
+    data = load_data(config.data)
     try:
-        trainer.load_state_dict(load_checkpoint(run / CHECKPOINT)["trainer"])
+        saved = load_checkpoint(run / CHECKPOINT)
+        check_classes(saved, data.names, run / CHECKPOINT)
+        trainer.load_state_dict(saved["trainer"])
     except ValueError as error:
         raise EnvironmentProblem(str(error)) from error
-    data = load_data(config.data)
     model = _packed(trainer, data, edges)
     checked = _check(model, trainer, data.val) if edges == "float32" else 0
     model.save(path)
@@ -74,7 +77,7 @@ def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
 
 
 def _packed(trainer: Trainer, data: Dataset, edges: Literal["float32", "int8"]) -> PackedModel:
-    provenance = {"bnnsearch": __version__}
+    provenance, preprocessing = {"bnnsearch": __version__}, Preprocessing(crop=data.crop)
     match trainer:
         case GradientTrainer():
             return PackedModel.from_module(
@@ -84,9 +87,17 @@ def _packed(trainer: Trainer, data: Dataset, edges: Literal["float32", "int8"]) 
                 std=data.std,
                 edges=edges,
                 provenance=provenance,
+                classes=data.names,
+                preprocessing=preprocessing,
             )
         case EvolutionTrainer():
-            return pack_xor_network(trainer.network(), shape=data.shape, provenance=provenance)
+            return pack_xor_network(
+                trainer.network(),
+                shape=data.shape,
+                provenance=provenance,
+                classes=data.names,
+                preprocessing=preprocessing,
+            )
         case _:
             raise AssertionError(f"no packed form of what {type(trainer).__name__} trains")
 
@@ -117,24 +128,3 @@ def _labels(trainer: Trainer, images: Split) -> NDArray[np.int64]:
             return torch.cat(labels).cpu().numpy()
         case _:
             raise AssertionError(f"no network of {type(trainer).__name__}")
-
-
-def predict_files(model: PackedModel, paths: Sequence[Path]) -> list[int]:
-    """The label of each image file, scaled to the model's size.
-
-    Raises:
-        InputError: a file is not an image.
-    """
-    return [int(label) for label in model.predict(np.stack([_read_image(path, model.shape) for path in paths]))]
-
-
-def _read_image(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    from PIL import Image, UnidentifiedImageError
-
-    channels, height, width = shape
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: not an image that can be read ({error})") from error
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)

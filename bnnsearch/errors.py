@@ -1,6 +1,8 @@
-"""The two errors a user can meet: what was asked for is wrong (exit 2), or where it runs is (exit 3)."""
+"""The errors a user can meet: what was asked for is wrong (exit 2), or where it runs is (exit 3); and safe words."""
 
 from __future__ import annotations
+
+import os
 
 
 class InputError(ValueError):
@@ -9,3 +11,16 @@ class InputError(ValueError):
 
 class EnvironmentProblem(RuntimeError):  # noqa: N818  # it is not an error of ours
     """The machine, a service or a file outside our control is not as needed; the message says what to do."""
+
+
+class DataError(EnvironmentProblem):
+    """A data set is missing, short or corrupt; the message names the file and what is expected of it."""
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    r"""`text` in one line that cannot speak to a terminal: for names of files and words from files.
+
+    Whatever does not print is escaped: line ends, escape codes, marks that turn the direction of writing, and the bytes
+    of a file's name that are not UTF-8, such as `caf\udce9`.
+    """
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in os.fspath(text))

@@ -8,7 +8,7 @@ and, once it has ended, `result.json`. Called again on the same folder it goes o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import torch
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.data import load_data
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import InputError
+from bnnsearch.errors import DataError, InputError, printable
 from bnnsearch.trial import build_trainer
 
 CHECKPOINT = "checkpoint.pt"
@@ -31,12 +32,17 @@ TRIAL = "trial.json"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a production run came to: the last epoch's metrics, costs, and the one reading of the test set."""
+    """What a production run came to: the last epoch's metrics, costs, and the one reading of the test set.
+
+    Attributes:
+        classes: their names, by label; left out by older versions.
+    """
 
     epochs: int
     metrics: dict[str, float]
     costs: dict[str, float]
     test: dict[str, float]
+    classes: Sequence[str] = ()
 
 
 def train(
@@ -52,6 +58,7 @@ def train(
 
     Raises:
         InputError: `out` holds a run of another configuration, or the processes cannot share the batches.
+        DataError: the classes are no longer those that the run began with.
     """
     config = seeded(config)
     rank, processes = share()
@@ -64,16 +71,18 @@ def train(
     if finished.exists():
         return Trained(**json.loads(finished.read_text()))
     trainer = build_trainer(config, device=device)
-    last = _take_up(trainer.load_state_dict, out)
+    classes = load_data(config.data, device=device).names  # in memory already: the trainer has it
+    last = _take_up(trainer.load_state_dict, out, classes)
     for metrics in trainer.fit():
         if rank == 0:
-            save_checkpoint(out / CHECKPOINT, {"trainer": trainer.state_dict(), "metrics": asdict(metrics)})
+            state = {"trainer": trainer.state_dict(), "metrics": asdict(metrics), "classes": list(classes)}
+            save_checkpoint(out / CHECKPOINT, state)
             with (out / HISTORY).open("a") as history:
                 history.write(json.dumps(asdict(metrics)) + "\n")
         last = metrics
         on_epoch(metrics)
     assert last is not None, "a plan has at least one epoch"
-    trained = Trained(last.epoch, dict(last.values), trainer.costs(), trainer.test())
+    trained = Trained(last.epoch, dict(last.values), trainer.costs(), trainer.test(), classes)
     if rank == 0:
         finished.write_text(json.dumps(asdict(trained), indent=2) + "\n")
     return trained
@@ -125,9 +134,22 @@ def _claim(config: TrialConfig, out: Path) -> None:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
 
 
-def _take_up(load: Callable[[dict[str, Any]], None], out: Path) -> EpochMetrics | None:
+def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Path) -> None:
+    """See that the data set's classes are those that a checkpoint was trained on; older ones do not say.
+
+    Raises:
+        DataError: they are not, so that its labels would mean others.
+    """
+    trained = saved.get("classes", classes)
+    if list(trained) != list(classes):
+        told, found = (", ".join(map(printable, names)) for names in (trained, classes))
+        raise DataError(f"{printable(checkpoint)}: trained on the classes {told}, but the data set has {found}")
+
+
+def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> EpochMetrics | None:
     if not (out / CHECKPOINT).exists():
         return None
     saved = load_checkpoint(out / CHECKPOINT)
+    check_classes(saved, classes, out / CHECKPOINT)
     load(saved["trainer"])
     return EpochMetrics(**saved["metrics"])

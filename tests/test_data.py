@@ -74,6 +74,8 @@ def test_hold_out_depends_on_the_seed_and_a_limit_keeps_the_shares() -> None:
 def test_a_class_of_one_image_cannot_be_split() -> None:
     with pytest.raises(DataError, match="class 1 has 1"):
         hold_out(torch.tensor([0, 0, 1]), fraction=0.5, seed=0)
+    with pytest.raises(DataError, match="class dog has 1"):
+        hold_out(torch.tensor([0, 0, 1]), fraction=0.5, seed=0, names=("cat", "dog"))
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -97,7 +99,7 @@ def test_a_constant_channel_normalises_to_zero() -> None:
 
 def test_digits_are_split_normalised_and_read_once() -> None:
     data = load_data(DigitsConfig())
-    assert (data.classes, data.shape) == (10, (1, 8, 8))
+    assert (data.classes, data.shape, data.names) == (10, (1, 8, 8), tuple("0123456789"))
     assert len(data.train) + len(data.val) + len(data.test) == 1797
     assert min(data.val.labels.bincount()) >= 13
     images = torch.cat([x for x, _ in eval_batches(data.train, batch_size=500)])
@@ -113,9 +115,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    train, test = read_digits(test_fraction=0.25)
-    images = torch.cat((train.images, test.images)).flatten(1)
-    labels = torch.cat((train.labels, test.labels))
+    read = read_digits(test_fraction=0.25)
+    images = torch.cat((read.train.images, read.test.images)).flatten(1)
+    labels = torch.cat((read.train.labels, read.test.labels))
     ours = sorted(zip(images.tolist(), labels.tolist(), strict=True))
     theirs = sorted(zip(np.rint(bunch.data * 255 / 16).astype(int).tolist(), bunch.target.tolist(), strict=True))
     assert ours == theirs
@@ -178,11 +180,11 @@ def write_mnist(root: Path) -> dict[str, str]:
 
 def test_mnist_is_read_from_its_files(tmp_path: Path) -> None:
     files = write_mnist(tmp_path)
-    train, test = read_mnist(tmp_path, download=False, files=files)
+    read = read_mnist(tmp_path, download=False, files=files)
     raw = (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").read_bytes()[16:]
-    assert train.images.shape == (40, 1, 28, 28)
-    assert train.images.numpy().tobytes() == raw
-    assert test.labels.tolist() == [i % 10 for i in range(20)]
+    assert read.train.images.shape == (40, 1, 28, 28)
+    assert read.train.images.numpy().tobytes() == raw
+    assert read.test.labels.tolist() == [i % 10 for i in range(20)]
 
 
 @pytest.mark.parametrize("name", MNIST_FILES)
@@ -242,7 +244,7 @@ def tiny_cifar(root: Path) -> type[CIFAR10]:
         meta = {  # noqa: RUF012
             "filename": "batches.meta",
             "key": "label_names",
-            "md5": write("batches.meta", {"label_names": [str(i) for i in range(10)]}),
+            "md5": write("batches.meta", {"label_names": [f"class {i}" for i in range(10)]}),
         }
 
     return TinyCifar
@@ -250,11 +252,12 @@ def tiny_cifar(root: Path) -> type[CIFAR10]:
 
 def test_cifar_is_read_from_its_files(tmp_path: Path) -> None:
     dataset = tiny_cifar(tmp_path)
-    train, test = read_cifar(tmp_path, dataset, download=False)
-    assert train.images.shape == (100, 3, 32, 32) and test.images.shape == (20, 3, 32, 32)
+    read = read_cifar(tmp_path, dataset, download=False)
+    assert read.train.images.shape == (100, 3, 32, 32) and read.test.images.shape == (20, 3, 32, 32)
+    assert read.names == tuple(f"class {i}" for i in range(10))
     third = pickle.loads((tmp_path / dataset.base_folder / "data_batch_3").read_bytes())
-    assert np.array_equal(train.images[40].numpy().reshape(-1), third["data"][0])
-    assert train.labels[40:60].tolist() == third["labels"]
+    assert np.array_equal(read.train.images[40].numpy().reshape(-1), third["data"][0])
+    assert read.train.labels[40:60].tolist() == third["labels"]
 
 
 def test_a_damaged_cifar_batch_is_refused_before_it_is_unpickled(tmp_path: Path) -> None:
@@ -287,7 +290,7 @@ def folder_config(root: Path, *, image_size: int = 12, channels: int = 3) -> Ima
 def test_a_folder_of_images_is_read(tmp_path: Path) -> None:
     write_folder(tmp_path, size=(12, 12))
     data = load_data(folder_config(tmp_path))
-    assert (data.classes, data.shape) == (3, (3, 12, 12))
+    assert (data.classes, data.shape, data.names) == (3, (3, 12, 12), ("cat", "dog", "eel"))
     assert [split.labels.bincount().tolist() for split in (data.train, data.val, data.test)] == [
         [4] * 3,
         [2] * 3,
@@ -307,7 +310,7 @@ def read_again(root: Path) -> torch.Tensor:
     """The test images as a new process would read them."""
     from bnnsearch.core.data.folder import read_image_folder
 
-    return read_image_folder(folder_config(root))[1].images
+    return read_image_folder(folder_config(root)).test.images
 
 
 def test_the_second_reading_needs_no_decoding_and_a_damaged_copy_is_made_again(
@@ -318,7 +321,7 @@ def test_the_second_reading_needs_no_decoding_and_a_damaged_copy_is_made_again(
     kept = sorted((tmp_path / ".bnnsearch-cache").iterdir())
     assert [path.suffix for path in kept] == [".npz", ".npz"]
     with monkeypatch.context() as patch:
-        patch.setattr("bnnsearch.core.data.folder.open_image", pytest.fail)
+        patch.setattr("bnnsearch.core.data.folder.read_images", pytest.fail)
         assert torch.equal(read_again(tmp_path), first)
     for path in kept:
         content = bytearray(path.read_bytes())

@@ -12,9 +12,10 @@ from bnnsearch.config.model import MlpConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
-from bnnsearch.deploy import deployed_costs, pack_run, predict_files
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.deploy import deployed_costs, pack_run
+from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.predict import predict_files
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.study import run_study
 from bnnsearch.space import load_space
@@ -55,10 +56,14 @@ def test_image_files_are_labelled(trained: tuple[TrialConfig, Path], tmp_path: P
     paths = [tmp_path / f"{number}.png" for number in range(5)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image[0]).save(path)
-    assert predict_files(model, paths) == model.predict(images).tolist()
+    found = list(predict_files(model, paths))
+    assert [each.label for each in found] == model.predict(images).tolist()
+    assert [each.name for each in found] == [str(each.label) for each in found]
+    for each in found:
+        assert each.scores.sum() == pytest.approx(1) and each.scores.argmax() == each.label
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(InputError, match=r"text\.png: not an image"):
-        predict_files(model, [tmp_path / "text.png"])
+    with pytest.raises(DataError, match=r"text\.png: expected an image, but it cannot be decoded \(none of BMP, "):
+        list(predict_files(model, [tmp_path / "text.png"]))
 
 
 def test_a_damaged_checkpoint_is_refused(trained: tuple[TrialConfig, Path], tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ print([metrics.values["val_acc"] for metrics in trainer.fit()][-1])
     assert float(python(script, BLOCKED_FOR_CORE)) == 1.0
 
 
+def test_predictions_from_files_need_no_torch() -> None:
+    python("import bnnsearch.packed.predict; assert 'torch' not in sys.modules")
+
+
 def test_packed_models_need_none_of_the_search() -> None:
     python("import_all('bnnsearch.packed')", ("ray", "mlflow", "optuna", "deap"))
 

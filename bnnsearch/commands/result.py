@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 
 from bnnsearch.commands.following import OK
-from bnnsearch.errors import InputError
+from bnnsearch.errors import InputError, printable
 from bnnsearch.folder import find_study_folder, study_folders
 from bnnsearch.results import TrialResult, read_results
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text, spread_text
 from bnnsearch.terminal.training import epochs_shown
+from bnnsearch.terminal.views import write_event
 
 if TYPE_CHECKING:
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.export import Provenance, Selection
+
+SHOWN_SCORES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +132,21 @@ def pack(run: Path, *, out: Path, edges: Literal["float32", "int8"]) -> int:
     return OK
 
 
-def predict(model: Path, images: Sequence[Path]) -> int:
-    """Print the label of each image file."""
-    from bnnsearch.deploy import predict_files
+def predict(model: Path, images: Sequence[Path], *, as_json: bool) -> int:
+    """Print the class of each image file and the highest scores."""
     from bnnsearch.packed.model import PackedModel
+    from bnnsearch.packed.predict import predict_files
 
-    labels = predict_files(PackedModel.load(model), images)
-    print_lines(Console(), [f"{image}: {label}" for image, label in zip(images, labels, strict=True)])
+    loaded, console = PackedModel.load(model), Console()
+    names = [printable(name) for name in loaded.classes]
+    for found in predict_files(loaded, images):
+        if as_json:
+            scores = [round(float(score), 6) for score in found.scores]
+            write_event("predicted", file=str(found.file), label=found.label, name=found.name, scores=scores)
+            continue
+        best = (-found.scores).argsort(kind="stable")[:SHOWN_SCORES]
+        shown = ", ".join(f"{names[label]} {found.scores[label]:.4f}" for label in best)
+        print_lines(console, [f"{printable(found.file)}: {shown}"])
     return OK
 
 

@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.core.images import DECODER
+from bnnsearch.errors import EnvironmentProblem, printable
+from bnnsearch.files import open_regular
 from bnnsearch.packed.graph import Graph, check_tensors
 from bnnsearch.packed.operations import Array
 
@@ -27,6 +29,22 @@ VERSION = 1
 _DTYPES = {"U64": "<u8", "F32": "<f4", "I32": "<i4", "I8": "|i1", "U8": "|u1"}
 
 Provenance = Mapping[str, str]
+
+
+class Preprocessing(BaseModel):
+    """How an image file becomes the octets that the network takes; training read its images in the same way.
+
+    Attributes:
+        decoder: version of the rules of `core.images`.
+        filter: how images are scaled to the network's height and width.
+        crop: share of the shorter side that is taken, a central square; None stretches the whole image.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    decoder: Annotated[int, Field(ge=1, le=DECODER)] = DECODER
+    filter: Literal["bilinear"] = "bilinear"
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Manifest(BaseModel):
@@ -38,6 +56,8 @@ class Manifest(BaseModel):
         graph: the network.
         digests: SHA-256 of every tensor, in base64: of its dtype, its shape and its bytes.
         provenance: where the model comes from, free text by key.
+        classes: their names, by label; left out where they have only numbers, as older writers did.
+        preprocessing: what `predict` does to files.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -48,12 +68,26 @@ class Manifest(BaseModel):
     graph: Graph
     digests: dict[str, str]
     provenance: dict[str, str] = {}
+    classes: tuple[str, ...] = Field(default=(), strict=False)
+    preprocessing: Preprocessing = Preprocessing()
 
 
-def encode(graph: Graph, tensors: Mapping[str, Array], provenance: Provenance) -> bytes:
+def encode(
+    graph: Graph,
+    tensors: Mapping[str, Array],
+    provenance: Provenance,
+    *,
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing,
+) -> bytes:
     """The content of a model's file."""
-    digests = {name: _digest(array) for name, array in tensors.items()}
-    manifest = Manifest(graph=graph, digests=digests, provenance=dict(provenance))
+    manifest = Manifest(
+        graph=graph,
+        digests={name: _digest(array) for name, array in tensors.items()},
+        provenance=dict(provenance),
+        classes=classes,
+        preprocessing=preprocessing,
+    )
     text = json.dumps(_brief(manifest), separators=(",", ":"))
     metadata = {"manifest": text, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return save(dict(tensors), metadata=metadata)
@@ -81,13 +115,14 @@ def read(path: Path) -> tuple[Manifest, dict[str, Array]]:
         EnvironmentProblem: the file is missing, truncated, changed, of another kind or of a later version.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be read: {error.strerror}") from error
+        raise EnvironmentProblem(f"{printable(path)}: cannot be read: {error.strerror}") from error
     try:
         return parse(content)
     except ValueError as error:
-        raise EnvironmentProblem(f"{path}: {error}") from error
+        raise EnvironmentProblem(f"{printable(path)}: {printable(str(error))}") from error
 
 
 def parse(content: bytes) -> tuple[Manifest, dict[str, Array]]:
@@ -108,12 +143,17 @@ def parse(content: bytes) -> tuple[Manifest, dict[str, Array]]:
         if _digest(array) != manifest.digests[name]:
             raise ValueError(f"tensor {name!r} has been changed: its SHA-256 is not the one listed")
     check_tensors(manifest.graph, tensors)
+    logits = manifest.graph.shapes()[manifest.graph.output].channels
+    if manifest.classes and len(manifest.classes) != logits:
+        raise ValueError(f"{len(manifest.classes)} names are given for {logits} classes")
     return manifest, tensors
 
 
 def _brief(manifest: Manifest) -> dict[str, Any]:
     """The manifest as JSON values; an operation leaves out what is its default, and an input that stands before it."""
     content = manifest.model_dump(mode="json", exclude_none=True)
+    if not manifest.classes:
+        del content["classes"]
     before = None
     for place, operation in enumerate(manifest.graph.operations):
         brief = {"op": operation.op} | operation.model_dump(mode="json", exclude_defaults=True)
@@ -159,14 +199,9 @@ def _manifest(metadata: Mapping[str, Any]) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(_printable(f"the manifest does not hold at {place}: {first['msg']}")) from error
+        raise ValueError(printable(f"the manifest does not hold at {place}: {first['msg']}")) from error
     except (json.JSONDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("the manifest is not a JSON object with a graph of operations") from error
-
-
-def _printable(text: str) -> str:
-    """Escape what would break the line or speak to the terminal: it comes from the file."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _array(name: str, entry: Mapping[str, Any]) -> Array:

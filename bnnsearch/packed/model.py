@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bnnsearch.errors import InputError
 from bnnsearch.packed import format as file_format
+from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.graph import Graph, Normalisation
 from bnnsearch.packed.operations import Array
 from bnnsearch.packed.plan import Plan
@@ -30,13 +31,30 @@ class PackedModel:
     It predicts what the torch network predicts in evaluation mode, weights through sign. Every operation between the
     first convolution and the classifier rounds as PyTorch's does, so the sums of +-1 are equal, not only close; the
     package's documentation says where a processor's own order of summation can differ.
+
+    Attributes:
+        classes: names of the classes, by label; their numbers where the file has none.
+        preprocessing: how image files become its images.
     """
 
-    def __init__(self, graph: Graph, tensors: Mapping[str, Array], provenance: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        tensors: Mapping[str, Array],
+        provenance: Mapping[str, str] | None = None,
+        *,
+        classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
         self.graph = graph
         self.tensors = dict(tensors)
         self.provenance = dict(provenance or {})
         self._prepared = prepare(graph, self.tensors)
+        numbers = tuple(map(str, range(self._prepared.shapes[graph.output].channels)))
+        self.classes = tuple(classes) or numbers
+        if len(self.classes) != len(numbers):
+            raise InputError(f"one name per class must be given, but got {len(self.classes)} for {len(numbers)}")
+        self.preprocessing = preprocessing or Preprocessing()
         self._together = max(1, CACHE_BYTES // self._prepared.image_bytes)
         self._plans: dict[tuple[int, int], Plan] = {}
         self._running = Lock()
@@ -51,6 +69,8 @@ class PackedModel:
         std: Sequence[float],
         edges: Literal["float32", "int8"] = "float32",
         provenance: Mapping[str, str] | None = None,
+        classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ) -> PackedModel:
         """Pack a torch network; it is left as it was.
 
@@ -61,6 +81,8 @@ class PackedModel:
             std: per-channel standard deviation, same scale.
             edges: how real layers, the first and the last, are stored; int8 rounds their weights.
             provenance: where the model comes from, kept in the file.
+            classes: names of the classes, by label; left out, their numbers.
+            preprocessing: how image files become its images; left out, they are stretched to its shape.
 
         Raises:
             InputError: the network holds what a packed one cannot.
@@ -70,7 +92,8 @@ class PackedModel:
         if not len(mean) == len(std) == shape[0]:
             raise InputError(f"mean and std need one value for each of {shape[0]} channels, but got {mean} and {std}")
         images = Normalisation(shape=shape, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-        return cls(*convert(module, images, edges=edges), provenance)
+        graph, tensors = convert(module, images, edges=edges)
+        return cls(graph, tensors, provenance, classes=classes, preprocessing=preprocessing)
 
     @classmethod
     def load(cls, path: Path | str) -> PackedModel:
@@ -80,7 +103,13 @@ class PackedModel:
             EnvironmentProblem: the file is missing, truncated, changed, of another kind or of a later version.
         """
         manifest, tensors = file_format.read(Path(path))
-        return cls(manifest.graph, tensors, manifest.provenance)
+        return cls(
+            manifest.graph,
+            tensors,
+            manifest.provenance,
+            classes=manifest.classes,
+            preprocessing=manifest.preprocessing,
+        )
 
     def save(self, path: Path | str) -> None:
         """Write the model to a file.
@@ -141,7 +170,14 @@ class PackedModel:
         return Plan(prepare(self.graph, self.tensors, keep=keep) if keep else self._prepared, images)
 
     def _encoded(self) -> bytes:
-        return file_format.encode(self.graph, self.tensors, self.provenance)
+        named = self.classes != tuple(map(str, range(len(self.classes))))
+        return file_format.encode(
+            self.graph,
+            self.tensors,
+            self.provenance,
+            classes=self.classes if named else (),
+            preprocessing=self.preprocessing,
+        )
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if images.dtype != np.uint8 or images.shape[1:] != self.shape:

@@ -6,12 +6,13 @@ ones of each label's group are counted by a real layer whose weights are 0 and 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bnnsearch.errors import InputError
+from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.graph import INPUT, Graph, Normalisation
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.operations import (
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 
 
 def pack_xor_network(
-    network: XorNetwork, *, shape: tuple[int, int, int], provenance: Mapping[str, str] | None = None
+    network: XorNetwork,
+    *,
+    shape: tuple[int, int, int],
+    provenance: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
 ) -> PackedModel:
     """Pack an evolved network; its logits are the votes of each label.
 
@@ -40,6 +46,8 @@ def pack_xor_network(
         network: the network.
         shape: (C, H, W) of its images.
         provenance: where the model comes from, kept in the file.
+        classes: names of the classes, by label; left out, their numbers.
+        preprocessing: how image files become its images; left out, they are stretched to `shape`.
 
     Raises:
         InputError: the network is made for images of another shape.
@@ -57,7 +65,8 @@ def pack_xor_network(
         if number < len(network.sizes) - 1:
             operations.append(Threshold(name=f"{name}.majority", input=name, level=0.0))
     operations.extend(_votes(network, operations[-1].name, tensors))
-    return PackedModel(Graph(images=images, operations=tuple(operations), output="votes"), tensors, provenance)
+    graph = Graph(images=images, operations=tuple(operations), output="votes")
+    return PackedModel(graph, tensors, provenance, classes=classes, preprocessing=preprocessing)
 
 
 def _pixels_to_bits(binarizer: Binarizer, shape: tuple[int, int, int], tensors: dict[str, Array]) -> list[Operation]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bnnsearch.errors import EnvironmentProblem
-
-
-class DataError(EnvironmentProblem):
-    """A data set is missing, short or corrupt; the message names the file and what is expected of it."""
+from bnnsearch.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,12 +74,29 @@ AnySplit = Split | StreamedSplit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """What the reader of a data set returns.
+
+    Attributes:
+        train: training images.
+        test: test images.
+        names: of the classes, by label; left out where they have none but their numbers.
+    """
+
+    train: Split
+    test: Split
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """The three splits: learn on `train`, choose on `val`, report on `test` once.
 
     Attributes:
         classes: number of classes.
         shape: (C, H, W) of an image as the network sees it.
+        names: of the classes, by label; their numbers where nothing else is given.
+        crop: share of a file's shorter side that evaluation sees, a central square; None is the whole image.
     """
 
     train: AnySplit
@@ -90,6 +104,13 @@ class Dataset:
     test: AnySplit
     classes: int
     shape: tuple[int, int, int]
+    names: tuple[str, ...] = ()
+    crop: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            object.__setattr__(self, "names", tuple(map(str, range(self.classes))))
+        assert len(self.names) == self.classes, f"{self.classes} classes, but {len(self.names)} names"
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -128,7 +149,9 @@ def rank_in_class(labels: Tensor) -> Tensor:
     return rank
 
 
-def hold_out(labels: Tensor, *, fraction: float, seed: int, limit: int | None = None) -> tuple[Tensor, Tensor]:
+def hold_out(
+    labels: Tensor, *, fraction: float, seed: int, limit: int | None = None, names: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Indices to keep and to hold out, class-balanced, both in ascending order.
 
     Args:
@@ -136,6 +159,7 @@ def hold_out(labels: Tensor, *, fraction: float, seed: int, limit: int | None = 
         fraction: share held out of every class, in (0, 1); at least one image, and at least one is kept.
         seed: seed of the choice.
         limit: use only this many images in all, the classes in about their overall shares.
+        names: of the classes, for the message; their numbers where left out.
 
     Raises:
         DataError: a class has fewer than two of the images in use.
@@ -146,9 +170,10 @@ def hold_out(labels: Tensor, *, fraction: float, seed: int, limit: int | None = 
         used = used[share.argsort(stable=True)[:limit]]
     counts = labels[used].bincount(minlength=int(labels.max()) + 1)
     if counts.min() < 2:
+        least = int(counts.argmin())
         raise DataError(
             "every class needs at least 2 of the training images in use, one to learn from and one to validate on, "
-            f"but class {int(counts.argmin())} has {int(counts.min())}"
+            f"but class {names[least] if names else least} has {int(counts.min())}"
         )
     held_counts = torch.minimum((counts * fraction).round().long().clamp(min=1), counts - 1)
     held = rank_in_class(labels[used]) < held_counts[labels[used]]

@@ -1,7 +1,8 @@
 """A folder of images, `train/CLASS/*` and `test/CLASS/*`: decoded once, kept as one file of uint8 arrays.
 
-The kept file is a plain `.npz` (no pickle) named after what it was made from: path, size and time of every image, and
-the size it was decoded to. Its checksums are verified when it is read; a damaged one is made again.
+The kept file is a plain `.npz` (no pickle) named after what it was made from: path, size and time of every image, the
+size it was decoded to, and the decoder's version. Its checksums are verified when it is read; a damaged one is made
+again.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ import hashlib
 import logging
 import os
 import tempfile
-import zipfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from bnnsearch.config.data import ImageFolderConfig
-from bnnsearch.core.data.dataset import DataError, Split
+from bnnsearch.core.data.dataset import ImageSet, Split
+from bnnsearch.core.images import DECODER, read_images
+from bnnsearch.errors import DataError, printable
+from bnnsearch.files import check_regular
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"}
+)
 
 _log = logging.getLogger(__name__)
-_FORMAT = "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +40,66 @@ class Listing:
     files: tuple[str, ...]
     labels: NDArray[np.int64]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes as they are shown and stored."""
+        return tuple(map(printable, self.classes))
+
 
 def list_images(folder: Path) -> Listing:
     """The images below `folder/CLASS/`, classes and files in alphabetical order.
 
+    Names that begin with a dot are skipped, and so is what has no image's suffix; what has one must be an image.
+
     Raises:
-        DataError: no such folder, fewer than two classes, or a class without images.
+        DataError: no such folder, fewer than two classes, a class without images, or an image that is no file.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one folder of images per class in it")
-    classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    classes = [entry.name for entry in _entries(folder) if _is_class(entry)]
     if len(classes) < 2:
-        raise DataError(f"{folder}: expected at least 2 class folders, but found {len(classes)}")
+        raise DataError(f"{printable(folder)}: expected at least 2 class folders, but found {len(classes)}")
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        entries = os.scandir(folder / name)
-        found = sorted(entry.path for entry in entries if Path(entry.name).suffix.lower() in SUFFIXES)
+        found = [entry for entry in _entries(folder / name) if Path(entry.name).suffix.lower() in SUFFIXES]
         if not found:
-            raise DataError(f"{folder / name}: expected images ({', '.join(sorted(SUFFIXES))}), but found none")
-        files += found
+            allowed = ", ".join(sorted(SUFFIXES))
+            raise DataError(f"{printable(folder / name)}: expected images ({allowed}), but found none")
+        files += [_image_path(entry) for entry in found]
         labels += [label] * len(found)
     return Listing(tuple(classes), tuple(files), np.array(labels, dtype=np.int64))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in `folder`, by name, but for names that begin with a dot: macOS and editors leave such files behind."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"{printable(folder)}: no such folder; expected one folder of images per class in it"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{printable(folder)}: cannot be read ({error.strerror})") from error
+
+
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder. A link to nothing may have been one, so it is refused, not skipped."""
+    try:
+        found = entry.is_dir()
+    except OSError as error:
+        raise DataError(f"{printable(entry.path)}: cannot be read ({error.strerror})") from error
+    if not found and entry.is_symlink() and not Path(entry.path).exists():
+        raise DataError(f"{printable(entry.path)}: expected a folder of images, but it is a link to nothing")
+    return found
+
+
+def _image_path(entry: os.DirEntry[str]) -> str:
+    if not entry.is_file(follow_symlinks=False):  # costs no call to the system where it is one: sets have millions
+        try:
+            check_regular(entry.path)
+        except OSError as error:
+            raise DataError(f"{printable(entry.path)}: expected an image, but it is {error.strerror}") from error
+    return entry.path
 
 
 def check_same_classes(train: Path, test: Path, listings: tuple[Listing, Listing]) -> None:
@@ -70,11 +110,14 @@ def check_same_classes(train: Path, test: Path, listings: tuple[Listing, Listing
     """
     differing = sorted(set(listings[0].classes) ^ set(listings[1].classes))
     if differing:
-        raise DataError(f"{train} and {test} must hold the same classes, but only one has {', '.join(differing[:5])}")
+        named = ", ".join(map(printable, differing[:5]))
+        raise DataError(
+            f"{printable(train)} and {printable(test)} must hold the same classes, but only one has {named}"
+        )
 
 
-def read_image_folder(config: ImageFolderConfig) -> tuple[Split, Split]:
-    """Training and test images, decoded to `channels` x `image_size` x `image_size`.
+def read_image_folder(config: ImageFolderConfig) -> ImageSet:
+    """Training and test images and the classes' names, decoded to `channels` x `image_size` x `image_size`.
 
     Raises:
         DataError: the folders are not as expected, or a file is no image; it is named.
@@ -84,7 +127,7 @@ def read_image_folder(config: ImageFolderConfig) -> tuple[Split, Split]:
     check_same_classes(root / "train", root / "test", listings)
     cache = Path(config.cache) if config.cache else root / ".bnnsearch-cache"
     train, test = (_decoded(listing, config, cache) for listing in listings)
-    return train, test
+    return ImageSet(train, test, listings[0].names)
 
 
 def _decoded(listing: Listing, config: ImageFolderConfig, cache: Path) -> Split:
@@ -92,28 +135,32 @@ def _decoded(listing: Listing, config: ImageFolderConfig, cache: Path) -> Split:
     shape = (len(listing.files), config.channels, config.image_size, config.image_size)
     images = _kept_images(path, shape)
     if images is None:
-        images = _decode(listing.files, config.image_size, config.channels)
+        images = read_images(listing.files, shape[1:])
         _keep(path, images)
     return Split(torch.from_numpy(images), torch.from_numpy(listing.labels))
 
 
 def _fingerprint(listing: Listing, config: ImageFolderConfig) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {config.channels} {config.image_size}".encode())
+    """Differs wherever the kept pixels could: other files, another size, other rules, another Pillow."""
+    digest = hashlib.sha256(f"{DECODER} {PIL.__version__} {config.channels} {config.image_size}".encode())
     for file in listing.files:
-        status = Path(file).stat()
-        digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        try:
+            status = Path(file).stat()
+        except OSError as error:
+            raise DataError(f"{printable(file)}: cannot be read ({error.strerror})") from error
+        digest.update(b"\0%b\0%d\0%d" % (os.fsencode(file), status.st_size, status.st_mtime_ns))
     return digest.hexdigest()[:32]
 
 
 def _kept_images(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     """The kept array, or None where there is none of this shape that is whole."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images: NDArray[np.uint8] = arrays["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s: damaged (%s); decoding the images again", path, error)
+    except Exception as error:  # a damaged archive fails in a dozen ways, and none matters: the images are still there
+        _log.warning("%s: damaged (%s); decoding the images again", printable(path), printable(str(error)))
         return None
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
@@ -127,33 +174,4 @@ def _keep(path: Path, images: NDArray[np.uint8]) -> None:
             np.savez(written, images=images)
             written.replace(path)
     except OSError as error:
-        _log.warning("%s: cannot keep the decoded images (%s); each start decodes them anew", path, error)
-
-
-def _decode(files: Sequence[str], size: int, channels: int) -> NDArray[np.uint8]:
-    images = np.empty((len(files), channels, size, size), dtype=np.uint8)
-
-    def decode(place: int) -> None:
-        picture = open_image(files[place], "RGB" if channels == 3 else "L")
-        if picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        pixels = np.asarray(picture, dtype=np.uint8)
-        images[place] = pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # PIL decodes outside the interpreter lock
-        for _ in pool.map(decode, range(len(files)), chunksize=256):
-            pass
-    return images
-
-
-def open_image(file: str, mode: str) -> Image.Image:
-    """The decoded image in `mode`, `RGB` or `L`.
-
-    Raises:
-        DataError: the file is no image or is cut short.
-    """
-    try:
-        with Image.open(file) as picture:
-            return picture.convert(mode)
-    except (OSError, SyntaxError, ValueError) as error:  # PIL reports damaged files as any of these
-        raise DataError(f"{file}: expected an image, but it cannot be decoded ({error})") from error
+        _log.warning("%s: cannot keep the decoded images (%s); each start decodes them anew", printable(path), error)

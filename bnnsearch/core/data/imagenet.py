@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from bnnsearch.config.data import ImagenetConfig
-from bnnsearch.core.data.dataset import DataError, Dataset, StreamedSplit, hold_out
-from bnnsearch.core.data.folder import check_same_classes, list_images, open_image
+from bnnsearch.core.data.dataset import Dataset, StreamedSplit, hold_out
+from bnnsearch.core.data.folder import check_same_classes, list_images
+from bnnsearch.core.images import Box, central_box, open_image, scaled_pixels
+from bnnsearch.errors import DataError
 
 CLASSES, TRAIN_IMAGES, VAL_IMAGES = 1000, 1_281_167, 50_000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of its training images, as published with torchvision's models."""
+
+CENTRE = 224 / 256
+"""Share of the shorter side that evaluation sees."""
 
 
 def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
@@ -45,7 +50,9 @@ def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
         return StreamedSplit(files, labels, MEAN, STD, config.image_size, config.workers, device)
 
     labels = torch.from_numpy(train.labels)
-    kept, held = hold_out(labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit)
+    kept, held = hold_out(
+        labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit, names=train.names
+    )
     everything = split(train.files, labels)
     return Dataset(
         train=everything.take(kept),
@@ -53,6 +60,8 @@ def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
         test=split(val.files, torch.from_numpy(val.labels)),
         classes=len(train.classes),
         shape=(3, config.image_size, config.image_size),
+        names=train.names,
+        crop=CENTRE,
     )
 
 
@@ -97,13 +106,11 @@ class _Crops(TorchDataset[Tensor]):
 
     def __getitem__(self, key: _Key) -> Tensor:
         index, seed = key
-        picture = open_image(self.files[index], "RGB")
-        box = central_box(picture.size) if seed is None else random_box(picture.size, random.Random(seed))
-        cropped = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        return torch.from_numpy(np.asarray(cropped).transpose(2, 0, 1).copy())
-
-
-Box = tuple[float, float, float, float]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of odd EXIF in some images of the set
+            picture = open_image(self.files[index], "RGB")
+        box = central_box(picture.size, CENTRE) if seed is None else random_box(picture.size, random.Random(seed))
+        return torch.from_numpy(np.ascontiguousarray(scaled_pixels(picture, (self.size, self.size), box)))
 
 
 def random_box(size: tuple[int, int], source: random.Random) -> Box:
@@ -116,12 +123,4 @@ def random_box(size: tuple[int, int], source: random.Random) -> Box:
         if 0 < w <= width and 0 < h <= height:
             left, top = source.randint(0, width - w), source.randint(0, height - h)
             return left, top, left + w, top + h
-    return central_box(size, share=1.0)
-
-
-def central_box(size: tuple[int, int], share: float = 224 / 256) -> Box:
-    """The central square (left, top, right, bottom) with `share` of the shorter side of a (width, height) image."""
-    width, height = size
-    side = min(width, height) * share
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
+    return central_box(size, 1.0)

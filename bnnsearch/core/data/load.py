@@ -18,7 +18,7 @@ from bnnsearch.config.data import (
     ImagenetConfig,
     MnistConfig,
 )
-from bnnsearch.core.data.dataset import Dataset, Split, channel_statistics, hold_out
+from bnnsearch.core.data.dataset import Dataset, ImageSet, channel_statistics, hold_out
 from bnnsearch.core.data.folder import read_image_folder
 from bnnsearch.core.data.imagenet import load_imagenet
 from bnnsearch.core.data.sources import read_cifar, read_digits, read_mnist
@@ -56,8 +56,11 @@ def _loaded(config: DataConfig, device: torch.device) -> Dataset:
 def _load(config: DataConfig, device: torch.device) -> Dataset:
     if isinstance(config, ImagenetConfig):
         return load_imagenet(config, device)
-    train, test = _read(config)
-    kept, held = hold_out(train.labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit)
+    read = _read(config)
+    train, test = read.train, read.test
+    kept, held = hold_out(
+        train.labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit, names=read.names
+    )
     mean, std = channel_statistics(train.images[kept])
     train, test = (replace(split, mean=mean, std=std) for split in (train, test))
     _, channels, height, width = train.images.shape
@@ -67,6 +70,7 @@ def _load(config: DataConfig, device: torch.device) -> Dataset:
         test=test.to(device),
         classes=int(train.labels.max()) + 1,
         shape=(channels, height, width),
+        names=read.names,
     )
 
 
@@ -91,7 +95,7 @@ def known_shape(config: DataConfig) -> tuple[tuple[int, int, int], int] | None:
 
 def _read(
     config: DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig,
-) -> tuple[Split, Split]:
+) -> ImageSet:
     match config:
         case DigitsConfig():
             return read_digits(config.test_fraction)

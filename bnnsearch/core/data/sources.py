@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnnsearch.core.data.dataset import DataError, Split, hold_out
+from bnnsearch.core.data.dataset import ImageSet, Split, hold_out
+from bnnsearch.errors import DataError, printable
 
 MNIST_FILES: Mapping[str, str] = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -54,7 +55,7 @@ def _download(dataset: Any, root: Path) -> None:
         raise DataError(f"{root}: the download of {dataset.__name__} failed ({error})") from error
 
 
-def read_digits(test_fraction: float) -> tuple[Split, Split]:
+def read_digits(test_fraction: float) -> ImageSet:
     """scikit-learn's digits, grey levels 0..16 scaled to 0..255; the test split never changes with a seed.
 
     The file is read where scikit-learn has it: importing scikit-learn and SciPy for it takes four CPU seconds in every
@@ -73,10 +74,10 @@ def read_digits(test_fraction: float) -> tuple[Split, Split]:
     pixels = np.rint(rows[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     everything = Split(torch.from_numpy(pixels), torch.from_numpy(rows[:, 64].astype(np.int64)))
     train, test = hold_out(everything.labels, fraction=test_fraction, seed=0)
-    return everything.take(train), everything.take(test)
+    return ImageSet(everything.take(train), everything.take(test))
 
 
-def read_mnist(root: Path, *, download: bool, files: Mapping[str, str] = MNIST_FILES) -> tuple[Split, Split]:
+def read_mnist(root: Path, *, download: bool, files: Mapping[str, str] = MNIST_FILES) -> ImageSet:
     """Training and test images of MNIST below `root/MNIST/raw`.
 
     Raises:
@@ -88,11 +89,11 @@ def read_mnist(root: Path, *, download: bool, files: Mapping[str, str] = MNIST_F
         _download(MNIST, root)
     check_files(root / "MNIST" / "raw", files)
     train, test = (MNIST(root, train=train) for train in (True, False))
-    return Split(train.data.unsqueeze(1), train.targets), Split(test.data.unsqueeze(1), test.targets)
+    return ImageSet(Split(train.data.unsqueeze(1), train.targets), Split(test.data.unsqueeze(1), test.targets))
 
 
-def read_cifar(root: Path, dataset: Any, *, download: bool) -> tuple[Split, Split]:
-    """Training and test images of `dataset`, torchvision's CIFAR10 or CIFAR100 class.
+def read_cifar(root: Path, dataset: Any, *, download: bool) -> ImageSet:
+    """Training and test images and the classes' names of `dataset`, torchvision's CIFAR10 or CIFAR100 class.
 
     Raises:
         DataError: see `check_files`; or the download failed.
@@ -103,9 +104,9 @@ def read_cifar(root: Path, dataset: Any, *, download: bool) -> tuple[Split, Spli
     files = dict([*dataset.train_list, *dataset.test_list, (meta["filename"], meta["md5"])])
     check_files(root / dataset.base_folder, files)
 
-    def split(train: bool) -> Split:
-        read = dataset(root, train=train)
+    def split(read: Any) -> Split:
         images = torch.from_numpy(read.data).permute(0, 3, 1, 2).contiguous()  # (N, H, W, C) -> (N, C, H, W)
         return Split(images, torch.tensor(read.targets, dtype=torch.int64))
 
-    return split(True), split(False)
+    read = dataset(root, train=True)
+    return ImageSet(split(read), split(dataset(root, train=False)), tuple(map(printable, read.classes)))

@@ -1,0 +1,38 @@
+"""Opening files that others made: what is no file, such as a FIFO or a device, is told before reading it could hang."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """See that `path` is a file, or a link to one.
+
+    Raises:
+        OSError: its `strerror` says what it is instead, or why that cannot be told.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError as error:
+        if Path(path).is_symlink():
+            raise FileNotFoundError(errno.ENOENT, "a link to nothing") from error
+        raise
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open the file `path` for reading.
+
+    Raises:
+        OSError: see `check_regular`; or it may not be read.
+    """
+    check_regular(path)
+    # without waiting: between the check and here a FIFO may have taken the file's place
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
