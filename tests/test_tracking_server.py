@@ -88,7 +88,7 @@ def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, fold
         server.start()
         play(tracker, folder, [5, 6])
     if tracker.undelivered:  # the server was too slow for the end of the search
-        assert deliver_spool(study, folder) == 0
+        assert deliver_spool(study, folder).settled
     assert not (folder.path / SPOOL).exists()
 
     results = read_trials("tiny", folder.search_id, uri=server.uri)
@@ -115,7 +115,7 @@ def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
     with pytest.raises(EnvironmentProblem, match="no tracking server answers there"):
         deliver_spool(study, folder)
     server.start()
-    assert deliver_spool(study, folder) == 0
+    assert deliver_spool(study, folder).settled
     runs = runs_by_trial(MlflowClient(server.uri))
     assert {number: run.info.status for number, run in runs.items()} == dict.fromkeys(
         ["report", "0", "1", "3"], "FINISHED"
@@ -129,7 +129,8 @@ def test_ui_serves_the_store_and_ends_with_us(folder, port):
         play(tracker, folder, [0])
     program = (
         "import sys; from bnnsearch.config.study import StudyConfig; from bnnsearch.tracking.ui import serve;"
-        "serve(StudyConfig.model_validate_json(sys.argv[1]), port=int(sys.argv[2]))"
+        "from bnnsearch.tracking.store import store_of;"
+        "serve(store_of(StudyConfig.model_validate_json(sys.argv[1])), port=int(sys.argv[2]))"
     )
     command = [sys.executable, "-c", program, study.model_dump_json(), str(port)]
     ui = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -158,7 +159,7 @@ def test_a_browser_shows_trials_charts_and_report(folder, server):
         play(tracker, folder, range(7))
     assert tracker.undelivered == 0
     lines = []
-    serve(study, announce=lines.append)
+    serve(store_of(study), announce=lines.append)
     link = lines[0].rpartition(" ")[2]
     table = browse(link, folder.path)
     assert all(f">trial {number}<" in table for number in range(7))
@@ -204,7 +205,7 @@ def test_ui_refuses_a_port_that_is_taken(folder):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentProblem, match=rf"cannot listen on 127.0.0.1:{port} \(Address already in use\)"):
-            serve(make_study(), port=port)
+            serve(store_of(make_study()), port=port)
 
 
 def test_ui_refuses_other_addresses_without_authentication(folder, monkeypatch):
@@ -213,12 +214,12 @@ def test_ui_refuses_other_addresses_without_authentication(folder, monkeypatch):
     both = "MLFLOW_AUTH_ADMIN_PASSWORD and MLFLOW_SERVER_ALLOWED_HOSTS"
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         with pytest.raises(EnvironmentProblem, match=both):
-            serve(make_study(), host=host)
+            serve(store_of(make_study()), host=host)
 
 
 def test_ui_without_a_store_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(EnvironmentProblem, match="there is no tracking store yet"):
-        serve(make_study())
+        serve(store_of(make_study()))
     assert not (tmp_path / "mlflow.db").exists()

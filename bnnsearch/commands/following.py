@@ -39,6 +39,7 @@ def follow_search(
     progress = StudyProgress(study, read_results(folder.results))
     with ExitStack() as watching:
         tracker = watching.enter_context(Tracker(study, folder))
+        print_lines(console, [tracker.notice] if tracker.notice else [])
         view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
         outcome = search([progress, tracker, view])
     if tracker.undelivered:

@@ -55,10 +55,9 @@ def export(  # noqa: D417  # the rest is what the command line says
     folder = find_study_folder(study, runs)
     config, results = load_space(folder.space).study, read_results(folder.results)
     from bnnsearch.export import Provenance, Selection, export_best, select_trial
-    from bnnsearch.tracking.ids import trial_run_id
-    from bnnsearch.tracking.store import store_of
+    from bnnsearch.tracking.ids import study_store, trial_run_id
 
-    console, store = Console(), store_of(config)
+    console, store = Console(), study_store(config, folder)
     selection = replace(selection or Selection(config.select.by, metric=config.select.metric), where=where)
     chosen = select_trial(results, config.objectives, selection)
     objectives = [objective.metric for objective in config.objectives]

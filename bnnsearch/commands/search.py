@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,8 +14,8 @@ from rich.console import Console
 
 from bnnsearch.cluster.placement import is_remote
 from bnnsearch.commands.following import OK, follow_search, tell_status
-from bnnsearch.errors import InputError
-from bnnsearch.folder import find_study_folder, new_study_folder
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
 from bnnsearch.results import read_results
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
@@ -22,6 +23,7 @@ from bnnsearch.terminal.text import metric_text
 
 if TYPE_CHECKING:
     from bnnsearch.search.executor import Executor
+    from bnnsearch.tracking.tracker import Tracker
 
 
 def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path, as_json: bool) -> int:
@@ -101,18 +103,37 @@ def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
 def report(study: Path | None, *, runs: Path) -> int:
     """Write a search's report anew, from what is in its folder; send MLflow what it has not got."""
     folder = find_study_folder(study, runs)
+    from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.report import write_report
     from bnnsearch.tracking.tracker import deliver_spool, is_settled
 
-    config = load_space(folder.space).study
+    config, console = load_space(folder.space).study, Console()
     write_report(folder, config)
-    if not is_settled(folder):
+    print_lines(console, [str(folder.report / "report.html")])
+    store = study_store(config, folder)
+    if not is_settled(folder, store):
         from bnnsearch.search.session import sole_driver
 
         with suppress(InputError), sole_driver(folder):  # a search that runs delivers by itself
-            deliver_spool(config, folder)
-    print_lines(Console(), [str(folder.report / "report.html")])
+            _tell_delivered(console, folder, deliver_spool(config, folder))
     return OK
+
+
+def _tell_delivered(console: Console, folder: StudyFolder, sent: Tracker) -> None:
+    """Say what a late delivery came to.
+
+    Raises:
+        EnvironmentProblem: MLflow has not got everything.
+    """
+    print_lines(console, [sent.notice] if sent.notice else [])
+    store = sent.store.shown
+    if sent.undelivered:
+        again = f"`bnnsearch report {shlex.quote(str(folder.path))}` sends them"
+        raise EnvironmentProblem(f"{store}: {sent.undelivered} updates were not delivered; {again}")
+    if sent.refused:
+        raise EnvironmentProblem(f"{store}: refused {sent.refused} updates; {folder.path} holds what they tell")
+    if not sent.settled:
+        raise EnvironmentProblem(f"{store}: the runs could not be brought up to date; try `bnnsearch report` again")
 
 
 def compare(studies: Sequence[Path], *, out: Path) -> int:
@@ -130,7 +151,8 @@ def compare(studies: Sequence[Path], *, out: Path) -> int:
 def ui(study: Path | None, *, runs: Path, host: str, port: int) -> int:
     """Serve MLflow's UI on the store that holds a search, until it is stopped."""
     folder = find_study_folder(study, runs)
+    from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.ui import serve
 
-    serve(load_space(folder.space).study, host=host, port=port)
+    serve(study_store(load_space(folder.space).study, folder), host=host, port=port)
     return OK

@@ -1,12 +1,18 @@
-"""The runs of one study in MLflow: found or made by their tags, told what is new. One process at a time."""
+"""The runs of one study in MLflow: found or made by their tags, told what is new. One process at a time.
+
+A run that a person deleted in MLflow is left alone. One that the store has lost, because its file was damaged or is
+gone, is `lost` until all of it is delivered again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, LifecycleStage, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from bnnsearch.tracking.ids import RunIds
@@ -24,32 +30,70 @@ Item = TypeVar("Item")
 
 
 class StudyRuns:
-    """The runs of a study."""
+    """The runs of a study.
+
+    Attributes:
+        stored: those that the store has, deleted ones too: `report` or the trial's number.
+        lost: those that were made and that it has no more.
+    """
 
     def __init__(self, client: MlflowClient, experiment_id: str, ids: RunIds) -> None:
         self._client = client
         self._experiment_id = experiment_id
         self._ids = ids
         ids.save()
+        stages = {_name(run): run.info.lifecycle_stage for run in self._search(view=ViewType.ALL)}
+        self.stored = frozenset(stages)
+        self.lost = ids.names() - self.stored
+        self._deleted = {name for name, stage in stages.items() if stage == LifecycleStage.DELETED}
 
     def find(self, condition: str) -> list[str]:
         """`report` and the trials whose runs fulfil a condition in MLflow's search language."""
-        query = f"tags.`{RUN_TAG}` LIKE '{self._ids.identity}/%' and {condition}"
-        found: list[str] = []
+        return [_name(run) for run in self._search(f" and {condition}")]
+
+    def _search(self, condition: str = "", *, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
+        query = f"tags.`{RUN_TAG}` LIKE '{self._ids.identity}/%'{condition}"
         token: str | None = None
         while True:
-            page = self._client.search_runs([self._experiment_id], query, max_results=1000, page_token=token)
-            found += [run.data.tags[RUN_TAG].rpartition("/")[2] for run in page]
+            page = self._client.search_runs([self._experiment_id], query, view, max_results=1000, page_token=token)
+            yield from page
             token = page.token
             if not token:
-                return found
+                return
+
+    def forget_lost(self, name: str) -> None:
+        """Make a run anew that was lost, with the next update."""
+        self._ids.forget(name)
+        self.lost.discard(name)
 
     def deliver(self, update: Update) -> None:
-        """Bring the run up to date, making it where it is missing.
+        """Bring the run up to date, making it where it is missing; nothing where it was deleted or lost.
 
         Raises:
             MlflowException: the store refused, or did not answer.
         """
+        if update.run in self._deleted or update.run in self.lost:
+            return
+        try:
+            self._deliver(update)
+        except MlflowException:
+            if not self._is_gone(update.run):
+                raise
+
+    def _is_gone(self, name: str) -> bool:
+        """Find out that a run was deleted or lost since the store was opened."""
+        run_id = self._ids.get(name)
+        if run_id is None:
+            return False
+        try:
+            if self._client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED:
+                self._deleted.add(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                self.lost.add(name)
+        return name in self._deleted or name in self.lost
+
+    def _deliver(self, update: Update) -> None:
         run_id = self._ids.get(update.run) or self._found(update) or self._made(update)
         metrics = [Metric(name, value, at, step) for name, value, step, at in update.metrics]
         tags = [RunTag(key, value[:MAX_TAG]) for key, value in update.tags.items()]
@@ -89,6 +133,10 @@ class StudyRuns:
 
     def _tag(self, update: Update) -> str:
         return f"{self._ids.identity}/{update.run}"
+
+
+def _name(run: Run) -> str:
+    return str(run.data.tags[RUN_TAG].rpartition("/")[2])
 
 
 def _batches(items: list[Item], size: int) -> list[list[Item]]:

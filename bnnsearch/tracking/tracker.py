@@ -16,12 +16,13 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import StudyObserver, TrialResult, by_number, read_results
+from bnnsearch.tracking.database import has_runs
 from bnnsearch.tracking.describe import Describer
 from bnnsearch.tracking.history import EpochLog, read_history
-from bnnsearch.tracking.ids import RunIds
+from bnnsearch.tracking.ids import RunIds, remember_store, study_store
 from bnnsearch.tracking.live import LiveReport
-from bnnsearch.tracking.spool import REPORT, Spool, Update
-from bnnsearch.tracking.store import check_access, check_store, connect, import_mlflow, store_of
+from bnnsearch.tracking.spool import REPORT, Spool, Update, merged
+from bnnsearch.tracking.store import Store, check_access, check_store, connect, import_mlflow, mend_store
 from bnnsearch.tracking.writer import Writer
 
 if TYPE_CHECKING:
@@ -44,14 +45,19 @@ class Tracker(StudyObserver):
     Attributes:
         store: where MLflow records.
         undelivered: after leaving, how many updates MLflow has not got; `deliver_spool` sends them later.
+        refused: after leaving, how many updates MLflow does not take.
+        settled: after leaving, whether MLflow has all of it and no run is open.
+        notice: after entering, what was wrong with the store and was mended, in one line.
 
     Raises:
         EnvironmentProblem: the store cannot be used; found out within five seconds.
     """
 
     def __init__(self, study: StudyConfig, folder: StudyFolder) -> None:
-        self.store = store_of(study)
-        self.undelivered = 0
+        self.store = study_store(study, folder)
+        self.undelivered = self.refused = 0
+        self.settled = False
+        self.notice: str | None = None
         check_store(self.store)
         folder.path.mkdir(parents=True, exist_ok=True)
         self._study = study
@@ -68,7 +74,7 @@ class Tracker(StudyObserver):
 
     def __enter__(self) -> Self:
         self._unsettled.touch()
-        import_mlflow()  # here and not beside those that the search makes meanwhile
+        self._open_store()
         if self.store.database is None:
             check_access(self.store)
         self._writer.start()
@@ -78,26 +84,34 @@ class Tracker(StudyObserver):
 
     def catch_up(self) -> None:
         """Instead of entering: deliver what earlier sessions left."""
-        import_mlflow()
+        self._open_store()
         self._writer.start()
         self._finish()
+
+    def _open_store(self) -> None:
+        """Import MLflow, here and not beside the imports that the search makes meanwhile, and mend the store."""
+        import_mlflow()
+        self.notice = mend_store(self.store)
+        remember_store(self._folder, self.store)
 
     def __exit__(self, *error: object) -> None:
         self._report.close()
         self._finish()
 
     def _finish(self) -> None:
-        self.undelivered = self._writer.close(CLOSE_SECONDS)
+        self.undelivered, self.refused = self._writer.close(CLOSE_SECONDS), self._writer.refused
         if not self.undelivered:
             try:
                 self._put_right(self._open_runs())
                 self._unsettled.unlink(missing_ok=True)
+                self.settled = True
             except Exception:  # the store went away at the last moment; the next session does it
                 logger.warning("MLflow's runs could not be brought up to date", exc_info=True)
 
     def _put_right(self, runs: StudyRuns) -> None:
-        """End the runs that nobody works on, and correct the front's tags, should an earlier driver have died."""
+        """Deliver what the store lost; end the runs and correct the front's tags that a driver that died left."""
         on_front = {str(number) for number in self._front.numbers}
+        self._restore(runs)
         for run in runs.find("attributes.status = 'RUNNING'"):
             if run == REPORT:
                 runs.deliver(self._describe.report_ended())
@@ -107,6 +121,25 @@ class Tracker(StudyObserver):
                 runs.deliver(self._describe.trial_interrupted(int(run)))
         for run in on_front ^ set(runs.find("tags.pareto = 'true'")):
             runs.deliver(self._describe.moved(int(run), on_front=run in on_front))
+
+    def _restore(self, runs: StudyRuns) -> None:
+        """Deliver all of the ended trials, and of the report, that the store does not have."""
+        absent = {REPORT, *map(str, self._results)} - runs.stored
+        for name in sorted(runs.lost):
+            runs.forget_lost(name)
+        history = read_history(self._folder.epochs) if absent else {}
+        for result in (result for number, result in sorted(self._results.items()) if str(number) in absent):
+            number, on_front = result.number, result.number in self._front.numbers
+            updates = [self._describe.trial_started(number, result.config, result.params)]
+            updates += [self._describe.epoch(number, each) for each in history.get(number, ())]
+            updates += [self._describe.trial_ended(result, on_front=on_front, known={})]
+            for update in merged(updates):
+                runs.deliver(update)
+        if REPORT in absent:
+            files = sorted(self._folder.report.iterdir()) if self._folder.report.exists() else []
+            runs.deliver(self._describe.report_started())
+            runs.deliver(self._describe.progress(self._front, ended=len(self._results)))
+            runs.deliver(Update(REPORT, artifacts=tuple(str(file.absolute()) for file in files)))
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         self._writer.put(self._describe.trial_started(number, config, params))
@@ -143,20 +176,22 @@ class Tracker(StudyObserver):
         return StudyRuns(*connect(self.store), RunIds(self._folder, self.store))
 
 
-def is_settled(folder: StudyFolder) -> bool:
-    """Whether MLflow has everything of a study, as far as the study's folder tells."""
-    return not any((folder.path / name).exists() for name in (SPOOL, UNSETTLED))
+def is_settled(folder: StudyFolder, store: Store) -> bool:
+    """Whether MLflow has everything of a study, as far as the study's folder and a store's file tell."""
+    if any((folder.path / name).exists() for name in (SPOOL, UNSETTLED)):
+        return False
+    return store.database is None or has_runs(store.database, RunIds(folder, store).values())
 
 
-def deliver_spool(study: StudyConfig, folder: StudyFolder) -> int:
+def deliver_spool(study: StudyConfig, folder: StudyFolder) -> Tracker:
     """Send what a search could not deliver, and end the runs of a driver that died; only while no driver runs.
 
     Returns:
-        How many updates are still undelivered.
+        What it came to, in `undelivered`, `refused`, `settled` and `notice`.
 
     Raises:
         EnvironmentProblem: the store cannot be used.
     """
     tracker = Tracker(study, folder)
     tracker.catch_up()
-    return tracker.undelivered
+    return tracker

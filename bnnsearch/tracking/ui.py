@@ -24,9 +24,8 @@ from urllib.error import URLError
 
 import click
 
-from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.tracking.store import Store, check_store, open_client, store_of
+from bnnsearch.tracking.store import Store, check_store, open_client
 
 START_SECONDS = 120.0
 _DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
@@ -35,14 +34,14 @@ ALLOWED_HOSTS, PASSWORD = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_AUTH_ADMIN_PASS
 
 
 def serve(
-    study: StudyConfig, *, host: str = "127.0.0.1", port: int = 5000, announce: Callable[[str], None] = click.echo
+    store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: Callable[[str], None] = click.echo
 ) -> None:
     """Serve the UI until it is stopped, having announced the link to the study's runs.
 
     Where the store is a server already, only the link is announced.
 
     Args:
-        study: the study whose store is served.
+        store: what is served, and the experiment that the link leads to.
         host: address to listen on; any but a loopback address needs MLFLOW_AUTH_ADMIN_PASSWORD and
             MLFLOW_SERVER_ALLOWED_HOSTS in the environment.
         port: port to listen on.
@@ -51,7 +50,6 @@ def serve(
     Raises:
         EnvironmentProblem: the store or the port cannot be used, or listening there would be unsafe.
     """
-    store = store_of(study)
     if store.uri.startswith(("http://", "https://")):
         check_store(store)
         announce(f"the runs are on a server already: {_link(store.shown, store)}")

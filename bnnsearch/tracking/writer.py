@@ -24,7 +24,11 @@ _PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "R
 
 
 class Writer:
-    """Delivers what is in a spool."""
+    """Delivers what is in a spool.
+
+    Attributes:
+        refused: how many updates the store does not take, however often they are sent.
+    """
 
     def __init__(self, spool: Spool, open_runs: Callable[[], StudyRuns]) -> None:
         self._spool = spool
@@ -34,6 +38,7 @@ class Writer:
         self._closing = False
         self._thread = Thread(target=self._work, name="mlflow-writer", daemon=True)
         self._failing = False
+        self.refused = 0
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -64,6 +69,7 @@ class Writer:
                 if not self._failing:
                     logger.warning("MLflow does not answer; updates are kept in the study's folder: %s", error)
                 self._failing = True
+                self._runs = None  # its file may have been moved, mended or made anew
                 if closing:
                     return
                 self._rest(pause)
@@ -96,6 +102,7 @@ class Writer:
         except MlflowException as error:
             if error.error_code not in _PERMANENT:
                 raise
+            self.refused += 1
             logger.warning("MLflow refused what is new about %s: %s", update.run, error)
         except OSError as error:
             if error.errno is None or isinstance(error, ConnectionError):  # a request that failed
