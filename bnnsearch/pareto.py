@@ -17,7 +17,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bnnsearch.config.study import Mode, Objective
+from bnnsearch.config.metrics import METRICS, Mode
+from bnnsearch.config.study import Objective
 from bnnsearch.errors import InputError
 from bnnsearch.results import TrialResult
 
@@ -222,10 +223,12 @@ class Limit:
 
 
 def mode_of(metric: str, objectives: Sequence[Objective]) -> Mode:
-    """Which way a metric is better: as in the objectives; else accuracies up, everything else (costs, losses) down."""
+    """Which way a metric is better: by the objectives or the table of metrics; else accuracies up, losses down."""
     for objective in objectives:
         if objective.metric == metric:
             return objective.mode
+    if metric in METRICS:
+        return METRICS[metric].mode
     return "max" if metric.endswith("_acc") else "min"
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_fixtures import TinyTrainer, tiny
 
-from bnnsearch.config.study import AshaConfig, HyperbandConfig, Mode
+from bnnsearch.config.metrics import Mode
+from bnnsearch.config.study import AshaConfig, HyperbandConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.local import LocalExecutor

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from search_fixtures import DivergingTrainer, TinyTrainer, tiny
 
-from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, Mode, NoSchedulerConfig, StudyConfig
+from bnnsearch.config.metrics import Mode
+from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import InputError
 from bnnsearch.pareto import ParetoFront

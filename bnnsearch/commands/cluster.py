@@ -34,6 +34,7 @@ def run(space_path: Path, overrides: Sequence[str], *, cluster_path: Path, runs:
     """Search a space on a cluster and watch it."""
     space, cluster = load_space(space_path, overrides=overrides), load_cluster(cluster_path)
     console = Console(stderr=as_json)
+    print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     print_lines(console, plan_lines(cluster, space.study))
     folder = new_study_folder(runs, space.study.name)
     search = partial(run_on_cluster, space, cluster=cluster, folder=folder)

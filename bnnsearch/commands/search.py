@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path, as_json: bool) -> int:
     """Search a space in a new folder below `runs`."""
     space = load_space(space_path, overrides=overrides)
+    print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.data import check_data
     from bnnsearch.search.study import run_study

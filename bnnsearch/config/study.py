@@ -8,11 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bnnsearch.config.base import PositiveFloat, Settings
+from bnnsearch.config.metrics import Mode, ObjectiveName
 
-Metric = Literal[
-    "val_acc", "memory_bytes", "bops", "flops", "ops", "train_bitops", "energy", "latency_ms", "packed_bytes", "params"
-]
-Mode = Literal["max", "min"]
 Count = Annotated[int, Field(ge=1)]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -66,14 +63,14 @@ Bytes = Annotated[int, Field(ge=1), BeforeValidator(parse_bytes), WithJsonSchema
 class Objective(Settings):
     """A metric to maximise or minimise; the order in the list breaks ties."""
 
-    metric: Metric
+    metric: ObjectiveName
     mode: Mode
 
 
 class Constraint(Settings):
     """A bound on a metric; exactly one of `max` and `min`, inclusive."""
 
-    metric: Metric
+    metric: ObjectiveName
     max: float | None = None
     min: float | None = None
 
@@ -291,7 +288,7 @@ class SelectConfig(Settings):
     """
 
     by: Literal["knee", "best"] = "knee"
-    metric: Metric | None = None
+    metric: ObjectiveName | None = None
 
     @model_validator(mode="after")
     def _metric_is_used(self) -> Self:

@@ -46,6 +46,12 @@ class EnergyModel:
     weight_bit: float
     activation_bit: float
 
+    def inference(self, *, bops: int, flops: int, weight_bits: int, activation_bits: int) -> float:
+        """Microjoules of so many binary and real MACs, and of so many bits moved."""
+        picojoules = bops * self.binary_mac + flops * self.real_mac
+        picojoules += weight_bits * self.weight_bit + activation_bits * self.activation_bit
+        return picojoules / 1e6
+
 
 HOROWITZ_45NM = EnergyModel(
     source=(
@@ -155,10 +161,12 @@ class ModelCost:
 
     def energy(self, model: EnergyModel = HOROWITZ_45NM) -> float:
         """Microjoules of one inference, parameters folded."""
-        picojoules = self.bops * model.binary_mac + self.flops * model.real_mac
-        picojoules += sum(layer.folded_bits for layer in self.layers) * model.weight_bit
-        picojoules += self.moved_activation_bits * model.activation_bit
-        return picojoules / 1e6
+        return model.inference(
+            bops=self.bops,
+            flops=self.flops,
+            weight_bits=sum(layer.folded_bits for layer in self.layers),
+            activation_bits=self.moved_activation_bits,
+        )
 
     def metrics(self) -> dict[str, float]:
         """The costs a search can have as objectives, by their names there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from deap import tools
 
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.cost import HOROWITZ_45NM
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
@@ -67,14 +69,20 @@ class EvolutionTrainer:
         return XorNetwork(self._problem.layout.sizes, samples.classes, self._best.genome.copy(), samples.binarizer)
 
     def costs(self) -> dict[str, float]:
-        """What the network costs for one image, and what the whole plan costs at most; nothing in it is real."""
-        weights = self._problem.layout.weights
+        """What the network costs for one image, and what the whole plan costs at most; nothing in it is real.
+
+        Energy is that of one-bit MACs and of what is moved, a bit each: weights and inputs read, hidden neurons written
+        and read, outputs written; the vote among these is not counted.
+        """
+        layout = self._problem.layout
+        weights, moved = layout.weights, layout.sizes[0] + 2 * sum(layout.sizes[1:-1]) + layout.sizes[-1]
         return {
-            "memory_bytes": weights / 8,
+            "memory_bytes": math.ceil(weights / 8),
             "bops": float(weights),
             "flops": 0.0,
             "ops": weights / 64,
             "params": float(weights),
+            "energy": HOROWITZ_45NM.inference(bops=weights, flops=0, weight_bits=weights, activation_bits=moved),
             "train_bitops": self._algorithm.planned_bit_operations() * _SHARE_OF_BIT_MAC,
         }
 

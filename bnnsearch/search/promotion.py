@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bnnsearch.config.study import AshaConfig, HyperbandConfig, Mode
+from bnnsearch.config.metrics import Mode
+from bnnsearch.config.study import AshaConfig, HyperbandConfig
 from bnnsearch.search.schedulers import Rung, ranking, rivals
 
 Waiting = Mapping[int, int]

@@ -17,7 +17,8 @@ from typing import TypeGuard, assert_never
 
 import numpy as np
 
-from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, Mode, NoSchedulerConfig, SchedulerConfig
+from bnnsearch.config.metrics import Mode
+from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig, SchedulerConfig
 from bnnsearch.pareto import crowding_distance, losses, nondominated_ranks
 
 Rung = Mapping[int, Sequence[float]]

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import Trainer
@@ -153,7 +154,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         time_limit=study.resources.trial_timeout,
         cache=cache,
         watched=sorted(watched),
-        measure=_measure if watched & {"latency_ms", "packed_bytes"} else None,
+        measure=_measure if any(METRICS[name].known == "measured" for name in watched) else None,
         sample=_sample if study.tracking.system_metrics else None,
     )
 

@@ -35,7 +35,7 @@ def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
         broken: places whose problems are known already.
     """
     problems: dict[tuple[Mark, str], Problem] = {}
-    for pick in _probes(root):
+    for pick in probes(root):
         tree = resolve(root, pick)
         for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
             # The same rule broken by another value of the same setting is not worth another line.
@@ -45,7 +45,11 @@ def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
     return list(problems.values())
 
 
-def _probes(root: Node) -> Iterator[Pick]:
+def probes(root: Node) -> Iterator[Pick]:
+    """The defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint extremes.
+
+    Every branch is taken at least once.
+    """
     yield _with({})
     for parameter in parameters(root):
         for extreme in parameter.distribution.extremes():

@@ -11,6 +11,7 @@ from pathlib import Path
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.space.check import model_problems, trial_problems
 from bnnsearch.space.node import Node
+from bnnsearch.space.objectives import constant_objectives, objective_problems
 from bnnsearch.space.override import fill_variables, set_values
 from bnnsearch.space.parser import Parser
 from bnnsearch.space.reader import read_tree
@@ -28,12 +29,14 @@ class Space:
         trial: what is searched.
         text: YAML that loads to this space: the file's own text, or written anew where options replaced settings.
         path: the file.
+        warnings: what is allowed, but hardly meant, each `file:line:col: what`.
     """
 
     study: StudyConfig
     trial: SearchSpace
     text: str
     path: Path
+    warnings: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """What `validate` prints: the study, the size of its space, and a line for each parameter."""
@@ -52,7 +55,7 @@ class Space:
             amount = "continuous" if math.isinf(values) else f"{int(values)} values"
             where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
             lines.append(f"  {parameter.name:{width}}  {parameter.distribution.describe()}, {amount}{where}")
-        return lines
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
 def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
@@ -81,10 +84,12 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
     problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
     if problems or node is None:
         raise SpaceError(problems)
+    if problems := objective_problems(tree, node):
+        raise SpaceError(problems)
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written) if overrides else data.decode("utf-8-sig")
-    return Space(study, SearchSpace(node), text, path)
+    return Space(study, SearchSpace(node), text, path, tuple(map(str, constant_objectives(tree, node))))
 
 
 def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:

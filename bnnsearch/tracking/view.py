@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.pareto import ParetoFront, mode_of
@@ -22,17 +23,7 @@ Array = NDArray[np.float64]
 Found = TypeVar("Found")
 
 LABELS = {
-    "val_acc": "validation accuracy",
-    "memory_bytes": "weight memory (bytes)",
-    "packed_bytes": "packed file (bytes)",
-    "bops": "binary operations",
-    "flops": "float operations",
-    "ops": "operations",
-    "train_bitops": "training cost (32-bit MACs)",
-    "train_cost_thesis": "training cost by the thesis (32-bit MACs)",
-    "energy": "energy",
-    "latency_ms": "latency (ms)",
-    "params": "parameters",
+    **{name: metric.title for name, metric in METRICS.items()},
     "flip_rate": "flip rate",
     "lr": "learning rate",
     "bits": "bit width",

@@ -1,0 +1,118 @@
+"""The table of metrics: what a trial is measured by, which way is better, when it is known, and who reports it.
+
+Objectives, constraints, labels and the checks of a space read it. It also says of each metric which settings never
+change it, so that an objective that nothing in a space moves is found without training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bnnsearch.config.evolution import EvolutionMethod
+
+ObjectiveName = Literal[
+    "val_acc", "memory_bytes", "bops", "flops", "ops", "train_bitops", "energy", "latency_ms", "packed_bytes", "params"
+]
+Mode = Literal["max", "min"]
+Known = Literal["before", "after", "measured"]
+"""Before training, from the configuration; after every epoch; or by a measurement on the node, before training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number that trials report.
+
+    Attributes:
+        name: its key everywhere.
+        mode: which way is better.
+        unit: its unit; empty where it has none.
+        label: it in words.
+        known: when it is known.
+        objective: whether a search may have it as an objective or a constraint.
+        unmoved_by: dotted settings, each with all below it, that never change it, whatever the others are.
+    """
+
+    name: str
+    mode: Mode
+    unit: str
+    label: str
+    known: Known
+    objective: bool = True
+    unmoved_by: frozenset[str] = frozenset()
+
+    @property
+    def title(self) -> str:
+        """Label and unit, as at an axis."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+_DATA = {"data.augment", "data.seed", "data.root", "data.download", "data.cache", "data.workers"}
+_SIGNS = {"model.shift", "model.sign_gradient", "model.standardise", "model.dropout"}
+_ALWAYS = {"name", "seed", "optimizer", *_SIGNS}
+
+NETWORK = frozenset(
+    {*_ALWAYS, "method", "plan", "recu", "precision", "distill", "data.batch_size", "data.augment", "data.seed"}
+)
+"""What leaves the network of a configuration as it is."""
+
+TRAINING = frozenset(
+    {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
+    | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "bn_batches")}
+    | {"plan.compile", "plan.deterministic"}
+    | {f"method.{name}" for name in ("gradient", "clip", "rate", "gamma", "sigma", "threshold", "bias_correction")}
+    | {f"method.{name}" for name in ("penalty", "reg_rate", "l1_step", "lambda_rate", "step", "order", "scaled_by_lr")}
+    | {"method.time"}
+)
+"""What leaves the products of a gradient training as they are, while no phase ends by what it came to."""
+
+
+def _network(name: str, unit: str, label: str) -> Metric:
+    return Metric(name, "min", unit, label, "before", unmoved_by=NETWORK)
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("val_acc", "max", "", "validation accuracy", "after"),
+        _network("memory_bytes", "bytes", "weight memory"),
+        _network("bops", "", "binary operations"),
+        _network("flops", "", "float operations"),
+        _network("ops", "", "operations"),
+        Metric("train_bitops", "min", "32-bit MACs", "training cost", "before", unmoved_by=TRAINING),
+        Metric("train_cost_thesis", "min", "32-bit MACs", "training cost by the thesis", "before", objective=False),
+        _network("energy", "uJ", "energy"),
+        Metric("latency_ms", "min", "ms", "latency", "measured"),
+        Metric("packed_bytes", "min", "bytes", "packed file", "measured"),
+        _network("params", "", "parameters"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """A kind of trainer, and the metrics of the table that its trials have.
+
+    Attributes:
+        name: the kind.
+        metrics: names of what it reports.
+        always: metrics whose value no setting changes.
+        open_costs: costs known before training only as a bound: what a trial comes to depends on how it goes.
+    """
+
+    name: str
+    metrics: frozenset[str]
+    always: frozenset[str] = frozenset()
+    open_costs: frozenset[str] = frozenset()
+
+
+_EVOLVING = frozenset(METRICS) - {"train_cost_thesis"}
+GRADIENTS = Reporter("gradients", frozenset(METRICS))
+EVOLUTION = Reporter("evolution", _EVOLVING, always=frozenset({"flops"}), open_costs=frozenset({"train_bitops"}))
+
+_EVOLUTION_NAMES = frozenset(str(each.model_fields["name"].default) for each in EvolutionMethod.__args__)
+
+
+def reporter_of(method: str) -> Reporter:
+    """Who trains by the method of this name."""
+    return EVOLUTION if method in _EVOLUTION_NAMES else GRADIENTS
