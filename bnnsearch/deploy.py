@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bnnsearch import __version__
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.checkpoint import load_checkpoint
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
 from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
 from bnnsearch.core.trainer import Trainer
@@ -23,7 +23,7 @@ from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
-from bnnsearch.train import CHECKPOINT, RESULT, TRIAL, check_classes
+from bnnsearch.train import RESULT, TRIAL
 from bnnsearch.trial import build_trainer
 
 
@@ -56,7 +56,7 @@ def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "floa
     if not (run / RESULT).exists():
         raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
     config = TrialConfig.model_validate(json.loads((run / TRIAL).read_text()))
-    trainer = build_trainer(config)
+    trainer = build_trainer(config.alone())
     data = load_data(config.data)
     try:
         saved = load_checkpoint(run / CHECKPOINT)

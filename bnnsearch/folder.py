@@ -89,6 +89,10 @@ def study_folders(runs: Path) -> list[StudyFolder]:
     return [StudyFolder(space.parent) for space in reversed(spaces)]
 
 
+TEACHERS = "teachers"
+"""Folder, in the cache, of the networks that runs learn from and start from."""
+
+
 def cache_folder() -> Path:
     """What studies share, such as pretrained networks: BNNSEARCH_CACHE, else below the user's cache folder."""
     own = os.environ.get("BNNSEARCH_CACHE")

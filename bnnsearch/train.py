@@ -17,14 +17,14 @@ import torch
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.data import load_data
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import DataError, InputError, printable
+from bnnsearch.errors import InputError
+from bnnsearch.folder import TEACHERS, cache_folder
 from bnnsearch.trial import build_trainer
 
-CHECKPOINT = "checkpoint.pt"
 HISTORY = "epochs.jsonl"
 RESULT = "result.json"
 TRIAL = "trial.json"
@@ -54,7 +54,7 @@ def train(
         config: the training run; a seed that is not set is 0.
         out: the run's folder; made where missing. Processes on several machines must all see it.
         device: torch device, such as `cpu` or `cuda`.
-        on_epoch: told after every epoch, the checkpoint being on disk already.
+        on_epoch: told after every epoch, the checkpoint being on disk already; and of those of its teachers.
 
     Raises:
         InputError: `out` holds a run of another configuration, or the processes cannot share the batches.
@@ -70,12 +70,19 @@ def train(
     finished = out / RESULT
     if finished.exists():
         return Trained(**json.loads(finished.read_text()))
-    trainer = build_trainer(config, device=device)
+    # one process shares them with searches; several must all see the folder
+    kept = (cache_folder() if processes == 1 else out) / TEACHERS
+    trainer = build_trainer(config, device=device, kept=kept, on_epoch=on_epoch)
     classes = load_data(config.data, device=device).names  # in memory already: the trainer has it
     last = _take_up(trainer.load_state_dict, out, classes)
     for metrics in trainer.fit():
         if rank == 0:
-            state = {"trainer": trainer.state_dict(), "metrics": asdict(metrics), "classes": list(classes)}
+            state = {
+                "config": config.model_dump(mode="json"),
+                "trainer": trainer.state_dict(),
+                "metrics": asdict(metrics),
+                "classes": list(classes),
+            }
             save_checkpoint(out / CHECKPOINT, state)
             with (out / HISTORY).open("a") as history:
                 history.write(json.dumps(asdict(metrics)) + "\n")
@@ -92,7 +99,7 @@ def validated(
     config: TrialConfig, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
 ) -> dict[str, float]:
     """Train `config` to its end in memory alone: the last epoch's metrics, and the costs. The test set is not read."""
-    trainer = build_trainer(config, device=device)
+    trainer = build_trainer(config, device=device, kept=cache_folder() / TEACHERS, on_epoch=on_epoch)
     last: dict[str, float] = {}
     for metrics in trainer.fit():
         last = dict(metrics.values)
@@ -132,18 +139,6 @@ def _claim(config: TrialConfig, out: Path) -> None:
         written.write_text(json.dumps(wanted, indent=2) + "\n")
     elif json.loads(written.read_text()) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
-
-
-def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Path) -> None:
-    """See that the data set's classes are those that a checkpoint was trained on; older ones do not say.
-
-    Raises:
-        DataError: they are not, so that its labels would mean others.
-    """
-    trained = saved.get("classes", classes)
-    if list(trained) != list(classes):
-        told, found = (", ".join(map(printable, names)) for names in (trained, classes))
-        raise DataError(f"{printable(checkpoint)}: trained on the classes {told}, but the data set has {found}")
 
 
 def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> EpochMetrics | None:

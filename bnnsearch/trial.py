@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from pathlib import Path
 
 from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import known_shape, load_data
-from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.models.build import build_model
-from bnnsearch.core.reproducible import derived_seed, reproducible
-from bnnsearch.core.teacher import trained_teacher
-from bnnsearch.core.trainer import Trainer
+from bnnsearch.core.teacher import RunBuilder
+from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.evolve.build import build_evolution_trainer
 
 
@@ -25,21 +24,30 @@ def network_costs(config: TrialConfig) -> dict[str, float]:
     return model_cost(build_model(config.model, shape=shape, classes=classes), shape).metrics()
 
 
-def build_trainer(config: TrialConfig, *, device: str = "cpu") -> Trainer:
+def build_trainer(
+    config: TrialConfig,
+    *,
+    device: str = "cpu",
+    kept: Path | None = None,
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+) -> Trainer:
     """A trainer at its very beginning; the same configuration and seed give the same one.
+
+    The networks that the run learns and starts from are trained, or found, first.
 
     Args:
         config: the training run; `config.seed` must be set.
         device: torch device for data, network and arithmetic, such as `cpu` or `cuda:0`.
+        kept: folder where such networks are kept for other runs; None trains them anew.
+        on_epoch: told after every epoch of their training.
 
     Raises:
         DataError: the data set is missing, short or corrupt.
+        InputError: a teacher or start does not fit.
+        EnvironmentProblem: a checkpoint or weights are missing or damaged.
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
     data = load_data(config.data, device=device)
     if isinstance(config.model, XorMlpConfig):
         return build_evolution_trainer(config, data=data)
-    with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
-        model = build_model(config.model, shape=data.shape, classes=data.classes)
-    teacher = trained_teacher(config, data=data, model=model, device=device) if config.distill else None
-    return GradientTrainer(config, data=data, model=model, device=device, teacher=teacher)
+    return RunBuilder(data, device, kept=kept, on_epoch=on_epoch).trainer(config)

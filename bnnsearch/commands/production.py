@@ -142,8 +142,9 @@ def _record(
     recording: Recording,
 ) -> list[str]:
     """Record each run once, and register the best in validation; the lines that say so."""
+    from bnnsearch.core.checkpoint import CHECKPOINT
     from bnnsearch.tracking.production import Production, log_production
-    from bnnsearch.train import CHECKPOINT, RESULT, TRIAL, read_epochs
+    from bnnsearch.train import RESULT, TRIAL, read_epochs
 
     best = max(range(len(runs)), key=lambda place: trained[place].metrics["val_acc"])
     name = recording.register_as or (provenance.study if provenance else None)

@@ -32,9 +32,12 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.data import check_data
+    from bnnsearch.core.teacher import check_sources
     from bnnsearch.search.study import run_study
 
-    check_data(TrialConfig.model_validate(space.trial.defaults()).data)
+    trial = TrialConfig.model_validate(space.trial.defaults())
+    check_data(trial.data)
+    check_sources(trial)
     folder = new_study_folder(runs, space.study.name)
     search = partial(run_study, space, study_dir=folder.path, executor=_executor(executor))
     return follow_search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
@@ -76,7 +79,7 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     config = TrialConfig.model_validate({**space.trial.defaults(), "seed": space.study.seed})
     console, missing = Console(), []
     try:
-        costs = build_trainer(config.model_copy(update={"distill": None})).costs()  # no teacher is trained for this
+        costs = build_trainer(config.alone()).costs()  # no teacher is trained for this
     except DataError as error:
         costs, missing = network_costs(config), [f"costs of training are not known without the data: {error}"]
     print_lines(console, space.describe())

@@ -1,34 +1,157 @@
-"""Distillation from a real-valued teacher: the same network with real weights and activations."""
+"""Trained networks that a run learns from or starts from: real twins, runs of our own, checkpoints, torchvision's.
+
+A run of our own may itself learn from a teacher and start from other weights, so that a chain of teachers and training
+in steps are the same two settings written inside one another:
+
+    distill.teacher   whose predictions the network learns
+    start             whose weights it begins with
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
+from bnnsearch.config.data import Augmentation
+from bnnsearch.config.method import GradientMethod, method_epochs
+from bnnsearch.config.model import GradientModel
 from bnnsearch.config.optimizer import OptimizerConfig, SgdConfig
-from bnnsearch.config.plan import CosineConfig, ScheduleConfig
+from bnnsearch.config.plan import CosineConfig, PlanConfig, ScheduleConfig
 
 
-class TeacherConfig(Settings):
-    """How the teacher itself is trained; the defaults are the customary ones of real-valued residual networks."""
+class RealPlanConfig(PlanConfig):
+    """A training plan whose defaults are the customary ones of real-valued residual networks."""
 
-    epochs: Annotated[int, Field(ge=1)] = 200
-    optimizer: OptimizerConfig = SgdConfig(lr=0.1, momentum=0.9, weight_decay=1e-4)
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 200
     schedule: ScheduleConfig = CosineConfig()
+
+
+class TwinConfig(Settings):
+    """A run over the same images that trains the same model with real weights, or with binary ones by `method`.
+
+    It depends on nothing else of the run that it serves, so that trials can share it.
+
+    Attributes:
+        activations: what stands in the place of sign: `relu`; `tanh`, the soft sign; `binary`, sign itself.
+        method: how binary weights are trained; None keeps the weights real.
+        optimizer: its gradient optimizer.
+        plan: its epochs, schedule and arithmetic.
+        batch_size: images per step; None is that of `data`.
+        augment: its augmentation; None is that of `data`.
+        distill: what it learns from in turn; None is the labels.
+        start: where its weights come from; None draws them.
+        seed: of its weights, batches and augmentation.
+    """
+
+    name: Literal["twin"] = "twin"
+    activations: Literal["relu", "tanh", "binary"] = "relu"
+    method: Annotated[GradientMethod, Field(discriminator="name")] | None = None
+    optimizer: OptimizerConfig = SgdConfig(lr=0.1, momentum=0.9, weight_decay=1e-4)
+    plan: RealPlanConfig = RealPlanConfig()
+    batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
+    augment: tuple[Augmentation, ...] | None = None
+    distill: DistillConfig | None = None
+    start: StartConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _binary_weights_have_binary_inputs(self) -> Self:
+        if self.method is not None:
+            if self.activations != "binary":
+                raise ValueError(
+                    f"method {self.method.name} trains binary weights, whose inputs are signs: activations must be "
+                    f"binary, but got {self.activations}"
+                )
+            method_epochs(self.method, self.plan.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_there(self) -> Self:
+        check_start(self.start, self.distill)
+        return self
+
+
+class NetworkConfig(TwinConfig):
+    """A run over the same images that trains another model; everything else as in `twin`.
+
+    Attributes:
+        model: the network.
+    """
+
+    name: Literal["network"] = "network"  # type: ignore[assignment]  # the tag of the union
+    model: Annotated[GradientModel, Field(discriminator="name")]
+
+
+class TrainedConfig(Settings):
+    """The network in a checkpoint: of `bnnsearch train`, or of a trial while its study goes on.
+
+    Attributes:
+        path: the file, or the folder of `bnnsearch train` that holds it.
+    """
+
+    name: Literal["checkpoint"] = "checkpoint"
+    path: str
+
+
+class TorchvisionConfig(Settings):
+    """A classifier of torchvision, normalising images as its weights expect.
+
+    Attributes:
+        model: its name there.
+        weights: name of its weights, which torchvision downloads once.
+        path: a file with its state dict, instead of `weights`.
+    """
+
+    name: Literal["torchvision"] = "torchvision"
+    model: str = "resnet34"
+    weights: str = "IMAGENET1K_V1"
+    path: str | None = None
+
+
+class TeacherWeightsConfig(Settings):
+    """The weights of the run's own teacher, which must have the same layers."""
+
+    name: Literal["teacher"] = "teacher"
+
+
+TeacherConfig = Annotated[TwinConfig | NetworkConfig | TrainedConfig | TorchvisionConfig, Field(discriminator="name")]
+StartConfig = Annotated[TeacherWeightsConfig | TwinConfig | NetworkConfig | TrainedConfig, Field(discriminator="name")]
 
 
 class DistillConfig(Settings):
     """The teacher's outputs take the place of the labels.
 
     Attributes:
-        teacher: the teacher's own training; it depends on nothing else but data and model, so that trials can share it.
-        attention: weight of the attention-matching loss between corresponding units (Real-to-Binary).
-        cache: folder of trained teachers, shared by all runs with the same data, model and teacher; None trains anew.
+        teacher: whose.
+        labels: weight of the labels' own cross-entropy, beside the 1 of the teacher's.
+        attention: weight of the attention-matching loss between units of the same name (Real-to-Binary).
     """
 
-    teacher: TeacherConfig = TeacherConfig()
+    teacher: TeacherConfig
+    labels: Annotated[float, Field(ge=0)] = 0.0
     attention: Annotated[float, Field(ge=0)] = 0.0
-    cache: str | None = None
+
+    @model_validator(mode="after")
+    def _units_have_names(self) -> Self:
+        if self.attention > 0 and isinstance(self.teacher, TorchvisionConfig):
+            raise ValueError(
+                f"attention matches units by name, which torchvision's networks do not share: it must be 0 with "
+                f"teacher torchvision, but got {self.attention}"
+            )
+        return self
+
+
+def check_start(start: StartConfig | None, distill: DistillConfig | None) -> None:
+    """Whether there is a teacher to start from.
+
+    Raises:
+        ValueError: there is none, or it shares no layers.
+    """
+    if not isinstance(start, TeacherWeightsConfig):
+        return
+    if distill is None:
+        raise ValueError("start: teacher needs distill.teacher, but distill is null")
+    if isinstance(distill.teacher, TorchvisionConfig):
+        raise ValueError("start: teacher needs a teacher with layers of ours, but got torchvision")

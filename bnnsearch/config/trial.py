@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import DataConfig, ShiftConfig
-from bnnsearch.config.distill import DistillConfig
+from bnnsearch.config.distill import DistillConfig, StartConfig, check_start
 from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod, InertiaConfig
 from bnnsearch.config.method import BmdConfig, MethodConfig, SteConfig, method_epochs
 from bnnsearch.config.model import ModelConfig, XorMlpConfig
@@ -30,7 +30,8 @@ class TrialConfig(Settings):
         plan: epochs, schedule, arithmetic.
         recu: rectified clamp of latent weights; None is without.
         precision: cyclic low precision; None trains in `plan.dtype` throughout.
-        distill: learn from a real-valued teacher; None learns from the labels.
+        distill: learn from a teacher; None learns from the labels.
+        start: whose weights to begin with; None draws them.
         seed: seed of weights, batches and augmentation; None is derived from the study's seed and the trial's number.
     """
 
@@ -43,6 +44,7 @@ class TrialConfig(Settings):
     recu: RecuConfig | None = None
     precision: PrecisionConfig | None = None
     distill: DistillConfig | None = None
+    start: StartConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
     @model_validator(mode="after")
@@ -61,7 +63,7 @@ class TrialConfig(Settings):
             )
         if not evolves:
             return self
-        extras = [name for name in ("recu", "precision", "distill") if getattr(self, name) is not None]
+        extras = [name for name in ("recu", "precision", "distill", "start") if getattr(self, name) is not None]
         extras += [
             f"data.augment {step.name}"
             for step in self.data.augment
@@ -81,6 +83,11 @@ class TrialConfig(Settings):
         return self
 
     @model_validator(mode="after")
+    def _start_is_there(self) -> Self:
+        check_start(self.start, self.distill)
+        return self
+
+    @model_validator(mode="after")
     def _recu_has_latent_weights(self) -> Self:
         latent = isinstance(self.method, SteConfig) or (
             isinstance(self.method, BmdConfig) and self.method.form == "dual"
@@ -88,3 +95,7 @@ class TrialConfig(Settings):
         if self.recu is not None and not latent:
             raise ValueError(f"recu needs a method with latent weights, ste or bmd (dual), but got {self.method.name}")
         return self
+
+    def alone(self) -> TrialConfig:
+        """The same network and training without the networks that it learns and starts from."""
+        return self.model_copy(update={"distill": None, "start": None})

@@ -6,12 +6,18 @@ import hashlib
 import io
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bnnsearch.errors import DataError, printable
+
 MAGIC = b"bnnsearch checkpoint 1\n"
+CHECKPOINT = "checkpoint.pt"
+"""Name of the checkpoint in a folder of `bnnsearch train`."""
+
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -50,6 +56,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: a checkpoint may hold only tensors and plain values") from error
     return state
+
+
+def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Path) -> None:
+    """See that the data set's classes are those that a checkpoint was trained on; older ones do not say.
+
+    Raises:
+        DataError: they are not, so that its labels would mean others.
+    """
+    trained = saved.get("classes", classes)
+    if list(trained) != list(classes):
+        told, found = (", ".join(map(printable, names)) for names in (trained, classes))
+        raise DataError(f"{printable(checkpoint)}: trained on the classes {told}, but the data set has {found}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
-"""Learning from a real-valued teacher: its soft predictions, and where its units look.
+"""Learning from a teacher: its soft predictions, and where its units look.
 
-    predictions   mean over images of -sum softmax(teacher) log softmax(student), temperature 1, no hard label
+    predictions   mean over images of -sum softmax(teacher) log softmax(student), temperature 1
+    labels        mean over images of -log softmax(student) at the label; its weight is 0 unless it is given
     attention     sum over units of mean over images of ||Q_s / ||Q_s|| - Q_t / ||Q_t|| ||^2
                   with Q the sum over channels of the unit's squared output
 
@@ -9,13 +10,16 @@ Sources: Paren & Poudel (2022), section 5; Martinez et al. (2020), eq. 4.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
-from bnnsearch.core.layers import binary_layers
+from bnnsearch.core.layers import BinaryConv2d
+from bnnsearch.core.models.real import RealConv2d
+from bnnsearch.errors import InputError
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -41,22 +45,35 @@ class Distillation:
         student: the network that learns.
         attention: weight of the attention loss over the units that hold the student's binary layers; units are matched
             by name.
+        labels: weight of the labels' cross-entropy.
+
+    Attributes:
+        teacher: the same network.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, *, attention: float = 0.0) -> None:
-        self._teacher = teacher.eval().requires_grad_(False)
+    def __init__(self, teacher: nn.Module, student: nn.Module, *, attention: float = 0.0, labels: float = 0.0) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
         self._attention = attention
+        self._labels = labels
         self._seen: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         if attention > 0:
             for model, seen in zip((student, teacher), self._seen, strict=True):
                 for name in unit_names(student):
                     _keep_output(model.get_submodule(name), name, seen)
 
-    def __call__(self, images: Tensor, logits: Tensor) -> Tensor:
-        """The loss of the student's `logits` (N, classes), computed from `images` just before; a scalar."""
+    def __call__(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of the student's `logits` (N, classes), computed from `images` just before; a scalar.
+
+        Args:
+            images: (N, C, H, W).
+            logits: (N, classes).
+            labels: int64 (N,).
+        """
         with torch.no_grad():
-            target = self._teacher(images)
+            target = self.teacher(images)
         loss = distillation_loss(logits.float(), target.float())
+        if self._labels > 0:
+            loss = loss + self._labels * cross_entropy(logits.float(), labels)
         student, teacher = self._seen
         for name, activation in student.items():
             loss = loss + self._attention * attention_loss(activation, teacher[name])
@@ -64,14 +81,52 @@ class Distillation:
 
 
 def unit_names(model: nn.Module) -> list[str]:
-    """Names of the outermost modules that hold binary convolutions as parts of their own, in order of definition.
+    """Names of the outermost modules that hold binary convolutions, or real ones in their place, as parts of their own.
 
-    A unit around two convolutions counts once. A network without such modules has none.
+    In order of definition; a unit around two convolutions counts once. A network without such modules has none.
     """
     parents = dict.fromkeys(
-        name.rpartition(".")[0] for name, layer in binary_layers(model).items() if layer.weight.ndim == 4
+        name.rpartition(".")[0] for name, layer in model.named_modules() if isinstance(layer, BinaryConv2d | RealConv2d)
     )
     return [name for name in parents if name and not any(name.startswith(f"{other}.") for other in parents)]
+
+
+def check_units(student: nn.Module, teacher: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Whether the attention of every unit of the student has its counterpart in the teacher; nothing is computed.
+
+    Args:
+        student: the network that is to learn.
+        teacher: the network that it is to learn from, trained or not.
+        shape: (C, H, W) of their images.
+
+    Raises:
+        InputError: a unit's name is missing in the teacher, or its maps have another size there.
+    """
+    names = unit_names(student)
+    if not names:
+        raise InputError("distill.attention needs binary convolutions in named units, but the network has none")
+    known = dict(teacher.named_modules())
+    if missing := [name for name in names if name not in known]:
+        raise InputError(f"distill.attention needs the student's units in the teacher, which has no {missing[0]}")
+    ours, theirs = (_map_sizes(model, names, shape) for model in (student, teacher))
+    for name in names:
+        if ours[name] != theirs[name]:
+            raise InputError(
+                f"distill.attention needs maps of one size in {name}, but the student's is "
+                f"{_size_text(ours[name])} and the teacher's {_size_text(theirs[name])}"
+            )
+
+
+def _map_sizes(model: nn.Module, names: list[str], shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    copy, seen = deepcopy(model).to("meta").eval(), dict[str, Tensor]()
+    for name in names:
+        _keep_output(copy.get_submodule(name), name, seen)
+    copy(torch.empty(1, *shape, device="meta"))
+    return {name: tuple(output.shape[2:]) for name, output in seen.items()}
+
+
+def _size_text(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size)) or "no map"
 
 
 def _keep_output(module: nn.Module, name: str, seen: dict[str, Tensor]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ class GradientTrainer:
         model: a network of binary layers with the default view; it is taken over and trained in place.
         device: where to train.
         teacher: a trained network to learn from, with `config.distill`.
+        spent: what training the weights that the network starts with has cost, by name.
 
     Attributes:
         network: the network in training; what is exported is `sign_network()`.
@@ -85,6 +87,7 @@ class GradientTrainer:
         model: nn.Module,
         device: torch.device | str = "cpu",
         teacher: nn.Module | None = None,
+        spent: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         if config.seed is None:
             raise ValueError("a training run needs a seed, but got seed=None")
@@ -107,7 +110,8 @@ class GradientTrainer:
         self._cost = model_cost(self._sign_network, data.shape)
         self._training = self._training_cost(teacher)
         self._distillation = self._learn_from(teacher)
-        self._spent: Counter[str] = Counter()
+        self._spent_before = Counter(spent)
+        self._spent = Counter(spent)
         self._position = _Position()
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
@@ -122,8 +126,13 @@ class GradientTrainer:
             yield self._train_epoch()
 
     def costs(self) -> dict[str, float]:
-        """What the network costs, and what training it by the full plan does."""
-        return self._cost.metrics() | self._plan_charge()
+        """What the network costs, and what training it by the full plan does, that of its first weights included."""
+        return self._cost.metrics() | dict(self._spent_before + Counter(self._plan_charge()))
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """What training has cost so far, by name, that of the weights it started with included."""
+        return dict(self._spent)
 
     def test(self) -> dict[str, float]:
         """Accuracy and loss of the sign network on the test split."""
@@ -162,7 +171,7 @@ class GradientTrainer:
         assert (teacher is None) == (config is None), "a run distils if and only if it has a teacher"
         if teacher is None or config is None:
             return None
-        return Distillation(teacher.to(self._device), self.network, attention=config.attention)
+        return Distillation(teacher.to(self._device), self.network, attention=config.attention, labels=config.labels)
 
     def _training_cost(self, teacher: nn.Module | None) -> TrainingCost:
         config = self._config
@@ -321,6 +330,6 @@ class GradientTrainer:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
             logits = self.network(images)
             if self._distillation:
-                return self._distillation(images, logits), logits
+                return self._distillation(images, logits, labels), logits
         smoothing = self._config.plan.label_smoothing
         return cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits

@@ -1,80 +1,365 @@
-"""Training the teacher of a distillation: the student's real twin, by the same loop, kept for other trials."""
+"""Gradient runs, and the trained networks that they learn and start from, which are made or found first.
+
+A run of our own that another one learns or starts from is trained by the same loop. With a folder to keep them in, such
+runs are trained once under a hash of all that they depend on, and saved while they train: one that is interrupted goes
+on where it stood. Processes of one `torchrun` train them together.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bnnsearch.config.distill import DistillConfig
+from bnnsearch import __version__
+from bnnsearch.config.distill import NetworkConfig, TeacherWeightsConfig, TorchvisionConfig, TrainedConfig, TwinConfig
 from bnnsearch.config.method import SteConfig
+from bnnsearch.config.model import XorMlpConfig
+from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.binarize import filter_mean_magnitude
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.data import Dataset
+from bnnsearch.core.distill import check_units
+from bnnsearch.core.distributed import share, wait_for_all
+from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers
 from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.real import real_twin
+from bnnsearch.core.models.vision import torchvision_network, torchvision_state
 from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem, InputError, printable
+
+logger = logging.getLogger(__name__)
+
+UNFINISHED = ".unfinished"
+"""Suffix of the state of a network that is being trained to be kept."""
+
+Source = TwinConfig | NetworkConfig | TrainedConfig | TorchvisionConfig
+"""A trained network, or how to train it."""
 
 
-def trained_teacher(
-    config: TrialConfig, *, data: Dataset, model: nn.Sequential, device: torch.device | str = "cpu"
-) -> nn.Module:
-    """The real-valued twin of `model`, trained as `config.distill` says or taken from its cache.
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network.
 
-    Args:
-        config: the student's run.
-        data: the student's data set, on `device`.
-        model: the student.
-        device: where to train.
+    Attributes:
+        network: as it would be exported.
+        weights: its state as trained, binary weights still latent: what another run starts with.
+        spent: what their training has cost, by name.
     """
-    assert config.distill is not None, "a run without distillation has no teacher"
-    recipe = _recipe(config, config.distill)
-    with reproducible(derived_seed(config.distill.teacher.seed, "initial weights"), device=torch.device("cpu")):
-        twin = real_twin(model)
-    if config.distill.cache is None:
-        return _train(recipe, data, twin, device)
-    key = hashlib.sha256(json.dumps(recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(config.distill.cache) / f"teacher-{key}.pt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_suffix(".lock")):
-        if path.exists():
-            twin.load_state_dict(load_checkpoint(path)["model"])
-            return twin.to(device)
-        teacher = _train(recipe, data, twin, device)
-        save_checkpoint(path, {"model": teacher.state_dict(), "recipe": recipe.model_dump(mode="json")})
+
+    network: nn.Module
+    weights: Mapping[str, Tensor]
+    spent: Mapping[str, float]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept of it."""
+        return {"network": self.network.state_dict(), "weights": dict(self.weights), "spent": dict(self.spent)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunBuilder:
+    """Builds gradient runs over one data set.
+
+    Attributes:
+        data: their data set, on `device`.
+        device: where to train.
+        kept: folder of trained networks, shared by all runs; None trains each anew.
+        interval: seconds between two saves of one in training.
+        on_epoch: told after every epoch of one in training, the phase's name with `teacher` or `start` before it.
+    """
+
+    data: Dataset
+    device: torch.device | str = "cpu"
+    kept: Path | None = None
+    interval: float = 10.0
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None
+
+    def trainer(self, config: TrialConfig, *, twin: TwinConfig | None = None) -> GradientTrainer:
+        """The trainer of a run at its very beginning, its teacher trained, its first weights those of its start.
+
+        Args:
+            config: the run; its seed must be set.
+            twin: what becomes of the model's signs and binary weights; None leaves them.
+
+        Raises:
+            InputError: teacher or start do not fit the model or the data.
+            EnvironmentProblem: a file is missing or damaged, or a download failed.
+        """
+        model = self._model(config, twin)
+        teacher = self._teacher(config, model)
+        start = self._start(config, teacher)
+        if start is not None:
+            take_weights(model, start.weights)
+        return GradientTrainer(
+            config,
+            data=self.data,
+            model=model,
+            device=self.device,
+            teacher=teacher.network if teacher else None,
+            spent=start.spent if start else {},
+        )
+
+    def _model(self, config: TrialConfig, twin: TwinConfig | None) -> nn.Sequential:
+        assert config.seed is not None and not isinstance(config.model, XorMlpConfig), "a gradient run with a seed"
+        with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
+            model = build_model(config.model, shape=self.data.shape, classes=self.data.classes)
+            return model if twin is None or twin.method else real_twin(model, twin.activations)
+
+    def _teacher(self, config: TrialConfig, model: nn.Module) -> Trained | None:
+        if config.distill is None:
+            return None
+        source, attentive = config.distill.teacher, config.distill.attention > 0
+        if attentive and isinstance(source, TwinConfig):  # said before it is trained, not after
+            check_units(model, self._model(run_of(source, config), source), self.data.shape)
+        teacher = self._trained(source, config, role="teacher")
+        check_fits(teacher.network, source, self.data, self.device)
+        if attentive:
+            check_units(model, teacher.network, self.data.shape)
         return teacher
 
+    def _start(self, config: TrialConfig, teacher: Trained | None) -> Trained | None:
+        if config.start is None:
+            return None
+        if isinstance(config.start, TeacherWeightsConfig):
+            return teacher
+        return self._trained(config.start, config, role="start")
 
-def _recipe(config: TrialConfig, distill: DistillConfig) -> TrialConfig:
-    """The teacher's run: the student's data, model and arithmetic, and nothing else of the student."""
-    teacher = distill.teacher
-    plan = config.plan.model_copy(update={"epochs": teacher.epochs, "schedule": teacher.schedule, "warmup_epochs": 0.0})
+    def _trained(self, source: Source, config: TrialConfig, *, role: str) -> Trained:
+        match source:
+            case TwinConfig():
+                return self._trained_run(source, config, role)
+            case TrainedConfig():
+                return self._loaded(source)
+            case TorchvisionConfig():
+                return Trained(torchvision_network(source, self.data).to(self.device), {}, {})
+            case _:
+                assert_never(source)
+
+    def _loaded(self, source: TrainedConfig) -> Trained:
+        path, saved = _read(source)
+        check_classes(saved, self.data.names, path)
+        config = TrialConfig.model_validate(saved["config"]).alone()
+        if isinstance(config.model, XorMlpConfig):
+            raise InputError(
+                f"{printable(path)}: a teacher or start must be trained by gradients, but got {config.model.name}"
+            )
+        trainer = RunBuilder(self.data, self.device).trainer(config)
+        try:
+            trainer.load_state_dict(saved["trainer"])
+        except RuntimeError as error:  # torch: "Error(s) in loading state_dict for ...:", then a line for each
+            detail = str(error).strip().splitlines()[-1].strip()
+            raise InputError(
+                f"{printable(path)}: the network must fit images {self.data.shape} in {self.data.classes} classes, but {printable(detail)}"
+            ) from error
+        return _result(trainer)
+
+    def _trained_run(self, source: TwinConfig, config: TrialConfig, role: str) -> Trained:
+        run = run_of(source, config)
+        path = self._path(run, source)
+        if path is None:
+            trainer = self.trainer(run, twin=source)
+            self._fit(trainer, None, role)
+            return _result(trainer)
+        with _held(path.with_suffix(".lock")):
+            saved = _kept_state(path)
+            if saved is None:
+                trainer = self.trainer(run, twin=source)
+                self._fit(trainer, path.with_suffix(UNFINISHED), role)
+                saved = _result(trainer).state_dict()
+                if share()[0] == 0:
+                    save_checkpoint(path, saved)
+                    path.with_suffix(UNFINISHED).unlink(missing_ok=True)
+        network = self._model(run, source)
+        network.load_state_dict(saved["network"])
+        return Trained(network.to(self.device), saved["weights"], saved["spent"])
+
+    def _path(self, run: TrialConfig, source: TwinConfig) -> Path | None:
+        """Where the network of `run` is kept; None where nothing can be kept."""
+        if self.kept is None:
+            return None
+        try:
+            self.kept.mkdir(parents=True, exist_ok=True)
+            (self.kept / ".writable").touch()
+        except OSError as error:
+            logger.warning("trained networks are not kept: %s", error)
+            return None
+        real = source.activations if source.method is None else None
+        return self.kept / f"{fingerprint(run, real)}.pt"
+
+    def _fit(self, trainer: GradientTrainer, unfinished: Path | None, role: str) -> None:
+        """Train to the end of the plan, from the state in `unfinished` where there is one, saving it there."""
+        if unfinished is not None and unfinished.exists():
+            try:
+                trainer.load_state_dict(load_checkpoint(unfinished)["trainer"])
+            except (ValueError, RuntimeError, KeyError) as error:  # it costs time, never the run
+                logger.warning("%s: training starts anew: %s", unfinished, error)
+        saved = time.monotonic()
+        for metrics in trainer.fit():
+            self.on_epoch(replace(metrics, phase=f"{role} {metrics.phase}"))
+            if unfinished is not None and share()[0] == 0 and time.monotonic() - saved >= self.interval:
+                save_checkpoint(unfinished, {"trainer": trainer.state_dict(), "metrics": asdict(metrics)})
+                saved = time.monotonic()
+
+
+def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
+    """The run of `source` for the run `config`: of that it takes the data, the model where it names none, and no more.
+
+    Its `model` is the binary one even where the weights that it trains are real.
+    """
+    own = {"batch_size": source.batch_size, "augment": source.augment}
     return TrialConfig(
-        data=config.data,
-        model=config.model,
-        method=SteConfig(),  # of no account: the twin has no binary weights
-        optimizer=teacher.optimizer,
-        plan=plan,
-        seed=teacher.seed,
+        data=config.data.model_copy(update={key: value for key, value in own.items() if value is not None}),
+        model=source.model if isinstance(source, NetworkConfig) else config.model,
+        method=source.method or SteConfig(),  # of no account where no weight is binary
+        optimizer=source.optimizer,
+        plan=PlanConfig.model_validate(source.plan.model_dump()),
+        distill=source.distill,
+        start=source.start,
+        seed=source.seed,
     )
 
 
-def _train(recipe: TrialConfig, data: Dataset, twin: nn.Module, device: torch.device | str) -> nn.Module:
-    trainer = GradientTrainer(recipe, data=data, model=twin, device=device)
-    for _ in trainer.fit():
-        pass
-    return trainer.sign_network()
+def fingerprint(config: TrialConfig, *more: str | None) -> str:
+    """A hash of all that a run depends on: its settings, `more`, the files it reads weights from, the software."""
+    software = {"bnnsearch": __version__, "torch": torch.__version__}
+    files = [_digest(Path(source.path)) for source in _sources(config) if isinstance(source, _FromFile) and source.path]
+    text = json.dumps([config.model_dump(mode="json"), more, files, software], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def check_sources(config: TrialConfig) -> None:
+    """Find, before anything trains, whether the checkpoints and weights that a run names can be read.
+
+    Raises:
+        InputError: one is unknown.
+        EnvironmentProblem: one is missing or damaged, or a download failed.
+    """
+    for source in _sources(config):
+        if isinstance(source, TrainedConfig):
+            _read(source)
+        elif isinstance(source, TorchvisionConfig):
+            torchvision_state(source)
+
+
+def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put into `model` every tensor of `weights` that has the name and shape of one of its own.
+
+    A learned scale whose layer had none starts at mean |w| of its filter, nearest to the real weights (XNOR-Net).
+
+    Raises:
+        InputError: a convolution or linear layer would keep weights of its own.
+    """
+    own = model.state_dict()
+    taken = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    names = [f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, _WEIGHTED)]
+    if lacking := [name for name in names if name not in taken]:
+        raise InputError(
+            f"start must have weights for every layer, but has none of the shape {tuple(own[lacking[0]].shape)} "
+            f"for {lacking[0]} ({len(lacking)} of {len(names)} are lacking)"
+        )
+    model.load_state_dict(own | taken)
+    with torch.no_grad():
+        for name, layer in binary_layers(model).items():
+            if layer.alpha is not None and f"{name}.alpha" not in taken:
+                layer.alpha.copy_(filter_mean_magnitude(layer.weight))
+
+
+def check_fits(network: nn.Module, source: Source, data: Dataset, device: torch.device | str) -> None:
+    """Whether `network` takes the images of `data` and knows its classes.
+
+    Raises:
+        InputError: it does not.
+    """
+    image = torch.zeros(1, *data.shape, device=device)
+    try:
+        with torch.no_grad():
+            found = str(tuple(network.eval()(image).shape[1:]))
+    except (RuntimeError, ValueError) as error:
+        found = str(error).strip().splitlines()[0]
+    if found != str((data.classes,)):
+        raise InputError(
+            f"distill.teacher {source.name} must give ({data.classes},) logits for an image {data.shape}, but: {found}"
+        )
+
+
+_FromFile = TrainedConfig | TorchvisionConfig
+_WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv2d, BinaryLinear)
+
+
+def _sources(config: TrialConfig | TwinConfig) -> Iterator[Source]:
+    """The trained networks that a run needs, those that they need in turn before them."""
+    teacher = config.distill.teacher if config.distill else None
+    for source in (teacher, config.start):
+        if source is None or isinstance(source, TeacherWeightsConfig):
+            continue
+        if isinstance(source, TwinConfig):
+            yield from _sources(source)
+        yield source
+
+
+def _digest(path: Path) -> str | None:
+    file = path / CHECKPOINT if path.is_dir() else path
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+
+
+def _read(source: TrainedConfig) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint's file and content.
+
+    Raises:
+        EnvironmentProblem: it is missing or damaged.
+        InputError: it is no checkpoint of a run.
+    """
+    path = Path(source.path)
+    file = path / CHECKPOINT if path.is_dir() else path
+    try:
+        saved = load_checkpoint(file)
+    except OSError as error:
+        raise EnvironmentProblem(f"{printable(file)}: {error.strerror}; expected a checkpoint") from error
+    except ValueError as error:
+        raise EnvironmentProblem(str(error)) from error
+    if not {"config", "trainer"} <= saved.keys():
+        held = printable(", ".join(map(str, saved)))
+        raise InputError(f"{printable(file)}: expected the checkpoint of a run, with its config, but it holds {held}")
+    return file, saved
+
+
+def _kept_state(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path)
+    except ValueError as error:
+        logger.warning("%s; trained anew", error)
+        return None
+
+
+def _result(trainer: GradientTrainer) -> Trained:
+    weights = {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
+    return Trained(trainer.sign_network(), weights, trainer.spent)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; whoever else wants it waits. The system frees it should this process die."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _held(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for all processes of this run; whoever else wants it waits.
+
+    The system frees it should this process die.
+    """
+    with path.open("a") as file:
+        if share()[0] == 0:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_all()
         yield
+        wait_for_all()

@@ -29,7 +29,7 @@ def cache_entries(cache: Path) -> list[CacheEntry]:
     """All states in the cache, the newest first."""
     entries = [
         CacheEntry(path, path.parent.name, path.stat().st_size, datetime.fromtimestamp(path.stat().st_mtime, UTC))
-        for path in cache.glob("*/*.pt")
+        for path in (*cache.glob("*/*.pt"), *cache.glob("*/*.unfinished"))
     ]
     return sorted(entries, key=lambda entry: entry.written, reverse=True)
 

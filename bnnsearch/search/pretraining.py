@@ -8,8 +8,6 @@ to need it trains it as its own first epochs and leaves the state in the cache, 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -18,13 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bnnsearch import __version__
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.method import BnewConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.teacher import fingerprint
 from bnnsearch.core.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -59,9 +55,7 @@ def pretraining_key(config: Mapping[str, Any]) -> str | None:
     run = pretraining_of(config)
     if run is None:
         return None
-    software = {"bnnsearch": __version__, "torch": torch.__version__}
-    text = json.dumps([run.model_dump(mode="json"), software], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return fingerprint(run)
 
 
 @dataclass(frozen=True, slots=True)

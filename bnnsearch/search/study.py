@@ -7,6 +7,7 @@ opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoint
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from typing import Any
 from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.trainer import Trainer
+from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import StudyFolder, cache_folder, find_study_folder
+from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
 from bnnsearch.search.executor import Executor
@@ -28,6 +29,8 @@ from bnnsearch.search.storage import open_ledger
 from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job
 from bnnsearch.space import Space, load_space
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def _disk_room(folder: StudyFolder) -> Iterator[None]:
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
-    cache = cache_folder().absolute() if study.share_pretraining else None
+    cache = cache_folder().absolute()
     watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
     return Job(
         build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu", cache=cache),
@@ -152,7 +155,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         checkpoint_interval=study.checkpoint.interval,
         threads=max(1, int(per_trial.cpu)),
         time_limit=study.resources.trial_timeout,
-        cache=cache,
+        cache=cache if study.share_pretraining else None,
         watched=sorted(watched),
         measure=_measure if any(METRICS[name].known == "measured" for name in watched) else None,
         sample=_sample if study.tracking.system_metrics else None,
@@ -171,11 +174,12 @@ def _sample() -> Mapping[str, float]:
     return system_metrics()
 
 
-def _build(config: dict[str, Any], *, device: str, cache: Path | None) -> Trainer:
+def _build(config: dict[str, Any], *, device: str, cache: Path) -> Trainer:
     from bnnsearch.trial import build_trainer  # only workers need all methods and models
 
     trial = TrialConfig.model_validate(config)
-    if cache is not None and trial.distill is not None and trial.distill.cache is None:
-        distill = trial.distill.model_copy(update={"cache": str(cache / "teachers")})
-        trial = trial.model_copy(update={"distill": distill})
-    return build_trainer(trial, device=device)
+    return build_trainer(trial, device=device, kept=cache / TEACHERS, on_epoch=_log)
+
+
+def _log(metrics: EpochMetrics) -> None:
+    logger.info("%s: epoch %d of %d", metrics.phase, metrics.epoch, metrics.epochs)

@@ -184,7 +184,7 @@ def _train(
                 raise RuntimeError("training ended before the last epoch of its plan")
             due = time.monotonic() - saved >= job.checkpoint_interval or _may_wait(job, assignment, metrics)
             if due and metrics.epoch < metrics.epochs:
-                _save(job, assignment.number, trainer, metrics)
+                _save(job, assignment, trainer, metrics)
                 saved = time.monotonic()
         yield metrics
         if metrics.epoch == until:
@@ -235,10 +235,11 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | No
         return job.build_trainer(assignment.config), None
 
 
-def _save(job: Job, number: int, trainer: Trainer, last: EpochMetrics) -> None:
-    path = job.checkpoint(number)
+def _save(job: Job, assignment: Assignment, trainer: Trainer, last: EpochMetrics) -> None:
+    path = job.checkpoint(assignment.number)
+    state = {"config": assignment.config, "trainer": trainer.state_dict(), "metrics": asdict(last)}
     try:
-        save_checkpoint(path, {"trainer": trainer.state_dict(), "metrics": asdict(last)})
+        save_checkpoint(path, state)
         if job.store is not None:
             ObjectFolder(job.store).put(path.name, path.read_bytes())
     except OSError as error:  # an insurance: training goes on without it

@@ -9,7 +9,7 @@ from dataclasses import replace
 from bnnsearch.space.reader import read_tree
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, holds_credentials, quoted, without_credentials
 
-PATH_KEYS = frozenset({"root", "uri", "cache"})
+PATH_KEYS = frozenset({"root", "uri", "cache", "path"})
 """Keys whose text may hold `${VAR}` or `${VAR:-default}`."""
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")

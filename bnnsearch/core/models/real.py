@@ -1,15 +1,53 @@
-"""Real-valued layers in the place of binary ones: some, by choice, or all, for the teacher of a distillation."""
+"""Real-valued layers in the place of binary ones: some, by choice, or all, for teachers and for training in steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
-from typing import assert_never
+from typing import Literal, assert_never
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from bnnsearch.core.layers import BinaryConv2d, BinaryLayer, BinaryLinear, RSign, ShiftedHardtanh, Sign, binary_layers
+from bnnsearch.core.layers import (
+    BinaryConv2d,
+    BinaryLayer,
+    BinaryLinear,
+    RSign,
+    ShiftedHardtanh,
+    Sign,
+    binary_layers,
+    per_channel,
+)
+
+Activations = Literal["relu", "tanh", "binary"]
+
+
+class RealConv2d(nn.Conv2d):
+    """A convolution in the place of a binary one: by its class the units of a twin are still known."""
+
+
+class SoftSign(nn.Module):
+    """tanh(x - shift), in the place of sign(x - shift) (Martinez et al., 2020, section 3.2)."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x - self.shift if self.shift != 0 else x)
+
+
+class SoftRSign(nn.Module):
+    """tanh(x + bias), in the place of ReActNet's sign, whose thresholds `bias` (C,) it learns."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x + per_channel(self.bias, x))
 
 
 def keep_real(model: nn.Sequential, patterns: Sequence[str]) -> nn.Sequential:
@@ -32,35 +70,50 @@ def keep_real(model: nn.Sequential, patterns: Sequence[str]) -> nn.Sequential:
     return model
 
 
-def real_twin(model: nn.Sequential) -> nn.Sequential:
-    """A copy of the network with real weights and activations, its binary weights drawn anew: a teacher of its shape.
+def real_twin(model: nn.Sequential, activations: Activations = "relu") -> nn.Sequential:
+    """A copy of the network with real weights, drawn anew; output scales, which real weights absorb, fall away.
 
-    Every sign before a layer becomes a ReLU and hardtanh falls away, so that a residual unit is norm, ReLU and
-    convolution in one of the usual orders. Output scales fall away, inputs are no longer binarised.
+    Args:
+        model: the binary network.
+        activations: `relu`: every sign before a layer becomes a ReLU, other signs and hardtanh fall away, so that a
+            residual unit is norm, ReLU and convolution in one of the usual orders. `tanh`: every sign becomes tanh.
+            `binary`: signs stay. All else stays as it is, under the same names.
     """
     twin = deepcopy(model)
     for name in binary_layers(twin):
-        _make_real(twin, name, sign=nn.ReLU())
+        _make_real(twin, name, sign=nn.ReLU() if activations == "relu" else None)
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, Sign | RSign | ShiftedHardtanh):
-                setattr(module, name, nn.Identity())
+                setattr(module, name, _real_activation(child, activations))
     return twin
 
 
-def _make_real(model: nn.Sequential, name: str, *, sign: nn.Module) -> None:
-    """Put a real layer in the place of the binary layer `name`, and `sign` in the place of its neighbour `sign`."""
+def _real_activation(module: Sign | RSign | ShiftedHardtanh, activations: Activations) -> nn.Module:
+    match activations, module:
+        case "relu", _:
+            return nn.Identity()
+        case "tanh", Sign():
+            return SoftSign(module.shift)
+        case "tanh", RSign():
+            return SoftRSign(module.bias)
+        case _:
+            return module
+
+
+def _make_real(model: nn.Sequential, name: str, *, sign: nn.Module | None) -> None:
+    """Put a real layer in the place of the binary layer `name`, and `sign`, if any, in that of its neighbour `sign`."""
     place, _, own_name = name.rpartition(".")
     parent = model.get_submodule(place)
     setattr(parent, own_name, _real_layer(getattr(parent, own_name)))
-    if hasattr(parent, "sign"):
+    if sign is not None and hasattr(parent, "sign"):
         parent.sign = sign
 
 
 def _real_layer(layer: BinaryLayer) -> nn.Module:
     match layer:
         case BinaryConv2d():
-            return nn.Conv2d(
+            return RealConv2d(
                 layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, bias=False
             )
         case BinaryLinear():
