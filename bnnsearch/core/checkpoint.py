@@ -70,6 +70,11 @@ def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Pat
         raise DataError(f"{printable(checkpoint)}: trained on the classes {told}, but the data set has {found}")
 
 
+def misfit(error: RuntimeError) -> str:
+    """One line of what torch says of a state that does not fit a network: after a heading, it has a line for each."""
+    return printable(str(error).strip().splitlines()[-1].strip())
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in `folder` outlast a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -28,7 +28,7 @@ from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.binarize import filter_mean_magnitude
-from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, save_checkpoint
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.distill import check_units
 from bnnsearch.core.distributed import share, wait_for_all
@@ -159,10 +159,10 @@ class RunBuilder:
         trainer = RunBuilder(self.data, self.device).trainer(config)
         try:
             trainer.load_state_dict(saved["trainer"])
-        except RuntimeError as error:  # torch: "Error(s) in loading state_dict for ...:", then a line for each
-            detail = str(error).strip().splitlines()[-1].strip()
+        except RuntimeError as error:
             raise InputError(
-                f"{printable(path)}: the network must fit images {self.data.shape} in {self.data.classes} classes, but {printable(detail)}"
+                f"{printable(path)}: the network must fit images {self.data.shape} in {self.data.classes} classes, "
+                f"but {misfit(error)}"
             ) from error
         return _result(trainer)
 

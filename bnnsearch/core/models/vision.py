@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnsearch.config.distill import TorchvisionConfig
+from bnnsearch.core.checkpoint import misfit
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.data.imagenet import MEAN, STD
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
@@ -57,11 +58,10 @@ def torchvision_network(source: TorchvisionConfig, data: Dataset) -> nn.Module:
     network: nn.Module = models.get_model(source.model, weights=None, num_classes=data.classes)
     try:
         network.load_state_dict(state)
-    except RuntimeError as error:  # torch: "Error(s) in loading state_dict for ...:", then a line for each
-        detail = str(error).strip().splitlines()[-1].strip()
+    except RuntimeError as error:
         raise InputError(
-            f"{printable(source.path or source.weights)}: the weights must be {source.model}'s for {data.classes} classes, "
-            f"but {printable(detail)}"
+            f"{printable(source.path or source.weights)}: the weights must be {source.model}'s for "
+            f"{data.classes} classes, but {misfit(error)}"
         ) from error
     return network if (data.mean, data.std) == (MEAN, STD) else Renormalised(network, data.mean, data.std)
 
