@@ -133,6 +133,11 @@ SETTINGS = {
         *("budget", f"sampler: {{name: {HERE}nsga-2}}\nbudget"),
         "sampler: unknown name 'nsga-2', did you mean 'nsga2'?",
     ),
+    "best of many looks beside the last": (
+        "plan: {epochs: 6",
+        f"plan: {{epochs: 6, keep: {{type: choice, values: [last, {HERE}best]}}",
+        "trial.plan.keep: must be the same for all trials, but got 'best' and 'last' at ",
+    ),
     "no name": (METHOD, f"{HERE}method: {{}}", "trial.method.name: required, but missing; allowed: ste, "),
     "no budget": ("version: 1\n", f"{HERE}version: 1\n", "budget: required, but missing"),
     "no trial": ("version: 1\n", f"{HERE}version: 1\n", "trial is a mapping of settings, but it is missing"),

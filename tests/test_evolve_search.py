@@ -61,6 +61,7 @@ def test_one_search_may_mix_gradients_and_evolution(tmp_path: Path) -> None:
     front = json.loads((study / "report/front.json").read_text())["trials"]
     results = {result.number: result for result in read_results(study / "results.jsonl")}
     assert {result.state for result in results.values()} == {TrialState.COMPLETE}
+    assert not any("kept_epoch" in result.metrics for result in results.values())  # all report their last epoch
     assert {results[row["trial"]].config["name"] for row in front} == {"gradient", "evolution"}
 
     evolved = [row["trial"] for row in front if results[row["trial"]].config["name"] == "evolution"]

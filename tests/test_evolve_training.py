@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "counting literal": {"name": "counting", "credit": "literal", "fitness": "hits"},
     "counting balanced": {"name": "counting", "credit": "balanced", "keep_parent": True},
     "inertia": {"name": "inertia"},
-    "inertia last": {"name": "inertia", "keep": "last", "voters": 2, "decays": 0},
+    "inertia voters": {"name": "inertia", "voters": 2, "decays": 0},
 }
 
 
@@ -133,7 +133,7 @@ def reachable(thing: Any, seen: set[int]) -> Iterator[Any]:
 def test_no_array_in_training_is_floating(method: str, digits: Dataset) -> None:
     trainer = build_evolution_trainer(config(method, epochs=2), data=digits)
     for _ in trainer.fit():
-        arrays = [part for part in reachable([trainer._problem, trainer._algorithm, trainer._hall], set())
+        arrays = [part for part in reachable([trainer._problem, trainer._algorithm], set())
                   if isinstance(part, np.ndarray)]  # fmt: skip
         assert len(arrays) > 10
         assert not [array.dtype for array in arrays if not np.issubdtype(array.dtype, np.integer)]

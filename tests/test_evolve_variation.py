@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from fractions import Fraction
 from math import comb, sqrt
 
 import numpy as np
 import pytest
-from deap import tools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnnsearch.evolve.individual import Individual, clone, same_genome, settle
+from bnnsearch.evolve.individual import Individual, clone, settle
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.variation import (
     ONE,
@@ -104,15 +102,15 @@ def test_clones_share_nothing_that_changes() -> None:
     original = Individual(LAYOUT.mask.copy(), score=5)
     original.ancestors, original.hits = 9, 4
     before = original.genome.copy()
-    for copy in (clone(original), deepcopy(original)):
-        assert (copy.score, copy.ancestors, copy.hits) == (5, 9, 4)
-        flip_sparse(
-            copy, mask=Mask(LAYOUT.weights, LAYOUT.places), probability=ONE // 2, generator=np.random.default_rng(0)
-        )
-        settle(copy)
-        assert not same_genome(copy, original)
-        assert original.score == 5
-        assert (original.genome == before).all()
+    copy = clone(original)
+    assert (copy.score, copy.ancestors, copy.hits) == (5, 9, 4)
+    flip_sparse(
+        copy, mask=Mask(LAYOUT.weights, LAYOUT.places), probability=ONE // 2, generator=np.random.default_rng(0)
+    )
+    settle(copy)
+    assert not (copy.genome == original.genome).all()
+    assert original.score == 5
+    assert (original.genome == before).all()
 
 
 def test_the_fitness_stays_an_integer() -> None:
@@ -157,10 +155,3 @@ def test_probabilities_decay_and_happen() -> None:
     generator = np.random.default_rng(0)
     assert abs(sum(happens(generator, ONE // 4) for _ in range(8000)) / 8000 - 0.25) < 0.02
     assert not any(happens(generator, 0) for _ in range(10))
-
-
-def test_hall_of_fame_knows_equal_genomes() -> None:
-    hall = tools.HallOfFame(3, similar=same_genome)
-    hall.update([Individual(LAYOUT.mask.copy(), score=1), Individual(LAYOUT.mask.copy(), score=1)])
-    hall.update([Individual(np.zeros_like(LAYOUT.mask), score=2)])
-    assert [member.score for member in hall] == [2, 1]

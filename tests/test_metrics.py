@@ -171,6 +171,7 @@ STANDING: dict[str, tuple[dict[str, Any], Any]] = {
     "plan.bn_batches": ({}, 3),
     "plan.compile": ({}, True),
     "plan.deterministic": ({}, False),
+    "plan.keep": ({}, "best"),
     "method.gradient": ({}, "ste"),
     "method.clip": ({}, False),
     "method.rate": ({"method": {"name": "bmd", "finetune_epochs": 1}}, 1.3),

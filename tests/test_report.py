@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -285,6 +286,9 @@ def test_studies_that_cannot_be_compared_are_refused(tmp_path):
         compare([accuracy, memory])
     with pytest.raises(InputError, match="there is nothing to compare"):
         compare([empty, empty])
+    best = make_folder(tmp_path, "d", [replace(each, config={"plan": {"keep": "best"}}) for each in RESULTS])
+    with pytest.raises(InputError, match=r"have the same plan\.keep, .* shown 20260101: last; other 20260101: best"):
+        compare([accuracy, (best, make_study("val_acc", name="other"))])
 
 
 def test_many_trials_are_all_read_and_drawn(tmp_path):

@@ -17,6 +17,7 @@ from bnnsearch.space.reader import read_tree
 SPACES = Path(__file__).parent.parent / "spaces"
 
 BEYOND_A_SCHEMA = {
+    "best of many looks beside the last",
     "objective twice",
     "constraint twice",
     "constraint without a bound",

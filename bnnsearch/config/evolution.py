@@ -123,7 +123,6 @@ class InertiaConfig(Settings):
         decays: how often limit, band and counters double, which halves the effect of every error from then on.
         decay_from: share of the epochs after which the first doubling comes; the others follow evenly.
         voters: mini-batches whose votes are summed before the counters move.
-        keep: the network that counts: the `best` on the validation split so far, or the `last`.
     """
 
     name: Literal["inertia"] = "inertia"
@@ -136,7 +135,6 @@ class InertiaConfig(Settings):
     decays: Annotated[int, Field(ge=0, le=12)] = 3
     decay_from: Fraction = 0.5
     voters: Annotated[int, Field(ge=1, le=64)] = 1
-    keep: Literal["best", "last"] = "best"
 
 
 EvolutionMethod = NaiveConfig | ElitistConfig | CountingConfig | InertiaConfig

@@ -59,7 +59,7 @@ NETWORK = frozenset(
 TRAINING = frozenset(
     {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
     | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "bn_batches")}
-    | {"plan.compile", "plan.deterministic"}
+    | {"plan.compile", "plan.deterministic", "plan.keep"}
     | {f"method.{name}" for name in ("gradient", "clip", "rate", "gamma", "sigma", "threshold", "bias_correction")}
     | {f"method.{name}" for name in ("penalty", "reg_rate", "l1_step", "lambda_rate", "step", "order", "scaled_by_lr")}
     | {"method.time"}

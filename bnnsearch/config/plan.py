@@ -58,6 +58,8 @@ class PlanConfig(Settings):
         dtype: arithmetic of the forward and backward pass; parameters stay float32.
         compile: compile the training step (slow start, worth it over many epochs).
         deterministic: refuse kernels whose result depends on timing.
+        keep: the network that counts and is exported, by its accuracy on the validation split: the `last` epoch's, or
+            the `best` epoch's. The best of many looks is higher by luck alone: all trials of a search keep the same.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -69,3 +71,4 @@ class PlanConfig(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     deterministic: bool = True
+    keep: Literal["last", "best"] = "last"

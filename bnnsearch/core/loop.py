@@ -30,6 +30,7 @@ from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_ba
 from bnnsearch.core.distill import Distillation
 from bnnsearch.core.distributed import average_gradients, share, summed
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
+from bnnsearch.core.kept import Kept
 from bnnsearch.core.layers import View, binary_layers
 from bnnsearch.core.methods.base import Phase, Progress
 from bnnsearch.core.methods.build import build_phases
@@ -113,6 +114,7 @@ class GradientTrainer:
         self._spent_before = Counter(spent)
         self._spent = Counter(spent)
         self._position = _Position()
+        self._kept = Kept(config.plan.keep)
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
 
@@ -141,6 +143,12 @@ class GradientTrainer:
 
     def sign_network(self) -> nn.Module:
         """The network as it would be exported now: weights +-1, batch norm re-estimated. Calls share one network."""
+        if self._kept.network is None:
+            return self._present_sign_network()
+        self._sign_network.load_state_dict(self._kept.network)
+        return self._sign_network
+
+    def _present_sign_network(self) -> nn.Module:
         self._sign_network.load_state_dict(sign_state(self.network))
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "batch norm"))
         batches = train_batches(self._data.train, batch_size=self._config.data.batch_size, generator=generator)
@@ -148,19 +156,21 @@ class GradientTrainer:
         return self._sign_network
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimizers and position."""
+        """Network, optimizers, position and the network that is kept."""
         position = self._position
         return {
             "model": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "position": [position.epoch, position.phase, position.phase_epoch],
             "spent": dict(self._spent),
+            "kept": self._kept.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state; the next `fit` goes on with the epoch after it."""
         self._position = _Position(*state["position"])
         self._spent = Counter(state["spent"])
+        self._kept.load_state_dict(state["kept"])
         self.network.load_state_dict(state["model"])
         self._optimizers = self._enter_phase()
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
@@ -242,7 +252,8 @@ class GradientTrainer:
             before = weight_signs(self._layers)
             values = self._train_steps(torch.Generator().manual_seed(seed))
             flips = flip_rates(before, weight_signs(self._layers))
-            accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.val, batch_size=EVAL_BATCH))
+            network = self._present_sign_network()
+            accuracy, loss = evaluate(network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
         self._spent.update(self._charge(self._phase, self._position.epoch, 1))
         self._position.epoch += 1
         self._position.phase_epoch += 1
@@ -251,9 +262,9 @@ class GradientTrainer:
                 f"train_loss must be finite, but is {values['train_loss']} in epoch {self._position.epoch}"
             )
         binary = binary_fractions(self._layers)
+        measured = {"val_acc": accuracy, "val_loss": loss}
         summary = {
-            "val_acc": accuracy,
-            "val_loss": loss,
+            **self._kept.weigh(self._position.epoch, measured, lambda: deepcopy(network.state_dict())),
             "flip_rate": mean_over_weights(flips, self._layers, empty=0.0),
             "binary_fraction": mean_over_weights(binary, self._layers, empty=1.0),
             **self._spent,

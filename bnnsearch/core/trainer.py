@@ -18,9 +18,9 @@ class EpochMetrics:
         epoch: epochs finished so far, from 1.
         epochs: epochs of the whole run.
         phase: name of the method's phase this epoch belonged to, such as `pretrain`.
-        values: scalars by name: `val_acc` (always of the sign network), `train_loss`, `train_acc`, `flip_rate`,
-            `binary_fraction`, `bits`, `lr`, `images_per_s`, `train_bitops` and, of gradients,
-            `train_cost_thesis` (spent so far).
+        values: scalars by name: `val_acc` and, of gradients, `val_loss` (always of the network that would be exported
+            now: see `bnnsearch.core.kept`), `train_loss`, `train_acc`, `flip_rate`, `binary_fraction`, `bits`, `lr`,
+            `images_per_s`, `train_bitops` and, of gradients, `train_cost_thesis` (spent so far).
         layers: per-layer scalars: metric name to layer name to value, such as `{"flip_rate": {"stage1.0.conv": 0.01}}`.
         weights: share of the latent binary weights in each bin of `WEIGHT_BINS`; empty where there are none.
         node: what the machine did meanwhile, by name; empty where nobody asked.

@@ -41,8 +41,7 @@ def build_evolution_trainer(config: TrialConfig, *, data: Dataset) -> EvolutionT
     problem = Problem(samples, layout, config.data.batch_size, config.plan.epochs, Threads())
     generator = np.random.default_rng(derived_seed(config.seed, "initial weights"))
     algorithm = _build_algorithm(method, problem, generator)
-    elitist = not isinstance(method, InertiaConfig) or method.keep == "best"
-    return EvolutionTrainer(config, problem=problem, algorithm=algorithm, elitist=elitist)
+    return EvolutionTrainer(config, problem=problem, algorithm=algorithm)
 
 
 def _build_algorithm(method: EvolutionMethod, problem: Problem, generator: np.random.Generator) -> Algorithm:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from deap import base
 from numpy.typing import NDArray
@@ -57,10 +55,6 @@ class Individual:
         np.bitwise_xor.at(genome, self.flips >> 6, np.left_shift(np.uint64(1), (self.flips & 63).astype(np.uint64)))
         return genome
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Individual:
-        """DEAP's hall of fame copies so, whatever `toolbox.clone` is."""
-        return clone(self)
-
 
 def clone(individual: Individual) -> Individual:
     """An individual that changes apart from this one."""
@@ -73,8 +67,3 @@ def clone(individual: Individual) -> Individual:
 def settle(individual: Individual) -> None:
     """Do the flips, so that the individual is nobody's child any more."""
     individual.parent, individual.flips = individual.genome, NO_FLIPS
-
-
-def same_genome(one: Individual, other: Individual) -> bool:
-    """Whether two individuals are the same network."""
-    return np.array_equal(one.genome, other.genome)

@@ -12,12 +12,12 @@ from deap import tools
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.cost import HOROWITZ_45NM
+from bnnsearch.core.kept import Kept
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
 from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
 from bnnsearch.evolve.forward import score_blocks
-from bnnsearch.evolve.individual import Individual, same_genome
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
@@ -28,27 +28,25 @@ _SHARE_OF_BIT_MAC = 1 / UNIT
 
 
 class EvolutionTrainer:
-    """Runs an algorithm an epoch at a time and keeps the network that did best on the validation split.
+    """Runs an algorithm an epoch at a time.
 
     Args:
         config: the training run; its seed must be set.
         problem: data and layout.
         algorithm: what moves the network.
-        elitist: whether the network that counts is the best so far, or always the last.
 
     Attributes:
         logbook: DEAP's: the metrics of every epoch.
     """
 
-    def __init__(self, config: TrialConfig, *, problem: Problem, algorithm: Algorithm, elitist: bool) -> None:
+    def __init__(self, config: TrialConfig, *, problem: Problem, algorithm: Algorithm) -> None:
         assert config.seed is not None, "a trial's seed is set before it starts"
         self._seed, self._config = config.seed, config
-        self._problem, self._algorithm, self._elitist = problem, algorithm, elitist
-        self._hall = tools.HallOfFame(1, similar=same_genome)
+        self._problem, self._algorithm = problem, algorithm
+        self._kept = Kept(config.plan.keep)
         self.logbook = tools.Logbook()
         self._epoch = 0
         self._bit_operations = 0
-        self._admit(algorithm.candidate())
 
     def fit(self) -> Iterator[EpochMetrics]:
         """Train on from the present state to the end of the plan, an epoch at a time."""
@@ -58,7 +56,6 @@ class EvolutionTrainer:
             tally = self._algorithm.run_epoch(self._epoch, generator)
             self._bit_operations += tally.bit_operations
             self._epoch += 1
-            self._admit(self._algorithm.candidate())
             metrics = self._metrics(tally, time.perf_counter() - started)
             self.logbook.record(epoch=self._epoch, **metrics.values)
             yield metrics
@@ -66,7 +63,7 @@ class EvolutionTrainer:
     def network(self) -> XorNetwork:
         """The network as it would be exported now."""
         samples = self._problem.samples
-        return XorNetwork(self._problem.layout.sizes, samples.classes, self._best.genome.copy(), samples.binarizer)
+        return XorNetwork(self._problem.layout.sizes, samples.classes, self._genome().copy(), samples.binarizer)
 
     def costs(self) -> dict[str, float]:
         """What the network costs for one image, and what the whole plan costs at most; nothing in it is real.
@@ -88,17 +85,15 @@ class EvolutionTrainer:
 
     def test(self) -> dict[str, float]:
         """Accuracy on the test split."""
-        test = self._problem.samples.test
-        return {"test_acc": self._hits(self._best.genome, test) / test.count}
+        return {"test_acc": self._accuracy(self._genome(), self._problem.samples.test)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Position, the algorithm's state, the best network."""
+        """Position, the algorithm's state, the network that is kept."""
         return {
             "epoch": self._epoch,
             "bit_operations": self._bit_operations,
             "algorithm": self._algorithm.state_dict(),
-            "best": to_tensor(self._best.genome),
-            "best_hits": self._best.score,
+            "kept": self._kept.state_dict(),
             "logbook": list(self.logbook),
         }
 
@@ -108,35 +103,26 @@ class EvolutionTrainer:
         self._algorithm.load_state_dict(state["algorithm"])
         self.logbook = tools.Logbook()
         self.logbook.extend(state["logbook"])
-        self._hall.clear()
-        self._hall.update([Individual(to_words(state["best"]), score=state["best_hits"])])
+        self._kept.load_state_dict(state["kept"])
 
-    @property
-    def _best(self) -> Individual:
-        best: Individual = self._hall[0]
-        return best
+    def _genome(self) -> Words:
+        """Of the network that would be exported now."""
+        return self._algorithm.candidate() if self._kept.network is None else to_words(self._kept.network)
 
-    def _admit(self, genome: Words) -> None:
-        """Validate a network; it enters the hall of fame if it is better, or if the last one counts."""
-        if not self._elitist:
-            self._hall.clear()
-        frozen = genome.copy()  # an algorithm may go on changing its own array
-        self._hall.update([Individual(frozen, score=self._hits(frozen, self._problem.samples.val))])
-
-    def _hits(self, genome: Words, blocks: Blocks) -> int:
+    def _accuracy(self, genome: Words, blocks: Blocks) -> float:
         threads, table = self._problem.threads, self._problem.layout.table
         rule = (self._problem.samples.classes, 1)
         shares = [
             (genome, table, blocks.columns[first:last], blocks.labels[first:last], rule)
             for first, last in threads.spans(len(blocks.columns))
         ]
-        return sum(hits for hits, _ in threads.run(score_blocks, shares))
+        return sum(hits for hits, _ in threads.run(score_blocks, shares)) / blocks.count
 
     def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
-        best = self._best.score
-        assert best is not None, "only validated networks enter the hall of fame"
+        candidate = self._algorithm.candidate()
+        measured = {"val_acc": self._accuracy(candidate, self._problem.samples.val)}
         values = {
-            "val_acc": best / self._problem.samples.val.count,
+            **self._kept.weigh(self._epoch, measured, lambda: to_tensor(candidate)),
             "train_acc": tally.hits / tally.judged,
             "flip_rate": tally.flips / self._problem.layout.weights,
             "binary_fraction": 1.0,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.space.distribution import Distribution
 from bnnsearch.space.node import Node, Pick, parameters, resolve
@@ -35,14 +36,36 @@ def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
         broken: places whose problems are known already.
     """
     problems: dict[tuple[Mark, str], Problem] = {}
+    rules: dict[str, Mark | None] = {}
     for pick in probes(root):
         tree = resolve(root, pick)
+        rule, mark = _kept(tree)
+        rules.setdefault(rule, mark)
         for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
             # The same rule broken by another value of the same setting is not worth another line.
             problems.setdefault((problem.mark, problem.message if kind == "missing" else kind), problem)
             if len(problems) >= MAX_PROBLEMS:
                 return list(problems.values())
-    return list(problems.values())
+    return [*problems.values(), *_unlike(rules)]
+
+
+def _kept(tree: Tree) -> tuple[str, Mark | None]:
+    """By which rule a configuration's network is exported, and where that is said; None if it is the default."""
+    plan = tree.mapping.get("plan")
+    keep = plan.mapping.get("keep") if plan else None
+    if keep is None:
+        return str(PlanConfig.model_fields["keep"].default), None
+    return str(keep.value), keep.mark
+
+
+def _unlike(rules: dict[str, Mark | None]) -> Iterator[Problem]:
+    """One search compares like with like: never the best of many looks where another trial shows its last one."""
+    if len(rules) > 1 and rules.keys() <= {"last", "best"}:
+        said = sorted((mark, rule) for rule, mark in rules.items() if mark)
+        here, rule = said[-1]
+        (other,) = rules.keys() - {rule}
+        where = f"at {said[0][0]}" if len(said) > 1 else "where it is not set"
+        yield Problem(here, f"trial.plan.keep: must be the same for all trials, but got {rule!r} and {other!r} {where}")
 
 
 def probes(root: Node) -> Iterator[Pick]:

@@ -41,12 +41,15 @@ def compare(studies: Sequence[tuple[StudyFolder, StudyConfig]]) -> list[Compared
     together.
 
     Raises:
-        InputError: fewer than two studies, or no objective that all of them have, or nothing finished in any.
+        InputError: fewer than two studies, or no objective that all of them have, or nothing finished in any, or the
+            best epoch's accuracy would stand beside the last epoch's.
     """
     if len(studies) < 2:
         raise InputError(f"a comparison takes two studies or more, but got {len(studies)}")
     common = _common_objectives([study for _, study in studies])
     named = [(f"{study.name} {folder.search_id}", tuple(read_results(folder.results))) for folder, study in studies]
+    if "val_acc" in [each.metric for each in common]:
+        _check_alike(named)
     fronts = [ParetoFront.of(results, common) for _, results in named]
     values = [[result.metrics[each.metric] for each in common] for front in fronts for result in front.candidates]
     if not values:
@@ -67,6 +70,15 @@ def _common_objectives(studies: Sequence[StudyConfig]) -> tuple[Objective, ...]:
         goals = "; ".join(f"{study.name}: {', '.join(each.metric for each in study.objectives)}" for study in studies)
         raise InputError(f"the studies must share an objective, but have {goals}")
     return common
+
+
+def _check_alike(named: Sequence[tuple[str, Sequence[TrialResult]]]) -> None:
+    rules = {name: result.config.get("plan", {}).get("keep", "last") for name, results in named for result in results}
+    if len(set(rules.values())) > 1:
+        kept = "; ".join(f"{name}: {rule}" for name, rule in rules.items())
+        raise InputError(
+            f"the studies must have the same plan.keep, for their val_acc to mean the same, but have {kept}"
+        )
 
 
 def write_comparison(studies: Sequence[tuple[StudyFolder, StudyConfig]], path: Path) -> list[Compared]:

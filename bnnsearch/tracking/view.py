@@ -28,6 +28,8 @@ LABELS = {
     "lr": "learning rate",
     "bits": "bit width",
     "binary_fraction": "binary share",
+    "epoch_val_acc": "validation accuracy of the epoch's own network",
+    "kept_epoch": "epoch whose network is exported",
 }
 
 WIDE = 20.0
