@@ -24,7 +24,7 @@ from bnnsearch.config.precision import PrecisionConfig
 from bnnsearch.core.cost import HOROWITZ_45NM, model_cost
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Scale, Sign, binary_layers
 from bnnsearch.core.methods.base import Seen
-from bnnsearch.core.models.blocks import named
+from bnnsearch.core.models.blocks import InputScaled, named
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.precision import CyclicPrecision
 from bnnsearch.core.training_cost import (
@@ -35,6 +35,7 @@ from bnnsearch.core.training_cost import (
     step_bitops,
     thesis_share,
 )
+from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 # model, shape, classes; params, binary weights, M BOPs, M FLOPs, M OPs, MiB: computed from the reference models
@@ -110,6 +111,21 @@ def test_a_norm_before_sign_is_a_threshold_and_a_side() -> None:
     folded = {layer.name.removeprefix("1."): layer.folded_bits for layer in model_cost(network, (1, 8, 8)).layers}
     assert folded["norm"] == 33 * 32
     assert folded["linear1"] == 64 * 32
+
+
+def test_the_scale_of_activations_is_charged_as_real_operations() -> None:
+    """K on 2x4x4 below a 3x3 convolution: 2 products per pixel for the channels' mean, 9 per window; no parameter."""
+    layers: dict[str, nn.Module] = {"sign": Sign(), "conv": BinaryConv2d(2, 3, 3, padding=1)}
+    scaled = named({
+        "norm": nn.BatchNorm2d(2), "scaled": InputScaled(layers, nn.Sequential(MeanMagnitude(2), WindowMean(3, 1, 1)))
+    })  # fmt: skip
+    cost = model_cost(scaled, (2, 4, 4))
+    assert (cost.flops, cost.bops) == (2 * 16 + 9 * 16, 2 * 3 * 9 * 16)
+    assert cost.params == 4 + 2 * 3 * 9
+    # in training each real product is followed by one for the gradient of its inputs, and none of weights
+    real = 3 * 32**2
+    binary = (1 + 32 + 32) / real  # signs times signs; the gradient at 32 bits times either
+    assert step_bitops(cost, "signs", StepBits()) == pytest.approx(cost.bops * binary + cost.flops * 2 / 3)
 
 
 def test_a_shortcut_keeps_its_activations_alive() -> None:
@@ -222,13 +238,16 @@ def test_a_forward_pass_is_charged_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("scale", ["none", "learned", "xnor"])
+@pytest.mark.parametrize(
+    ("scale", "alpha"),
+    [("none", "detached"), ("learned", "detached"), ("xnor", "detached"), ("xnor", "scaled"), ("xnor", "xnor")],
+)
 @pytest.mark.parametrize("config", [BrnConfig, MlpConfig, XnornetConfig])
-def test_the_products_are_those_that_autograd_computes(config: type, scale: Scale, frozen: bool) -> None:
+def test_the_products_are_those_that_autograd_computes(config: type, scale: Scale, alpha: str, frozen: bool) -> None:
     """Every layer's backward pass, as torch has it: which of the two gradients its operation asks for."""
     shape = (1, 28, 28)
     extra = {"stem": "small", "width": 0.05} if config is XnornetConfig else {}
-    model = build_model(config(scale=scale, **extra), shape=shape, classes=10).train()
+    model = build_model(config(scale=scale, alpha_gradient=alpha, **extra), shape=shape, classes=10).train()
     cost = model_cost(model, shape)
     if frozen:
         for layer in binary_layers(model).values():

@@ -18,6 +18,8 @@ from bnnsearch.core.layers import (
     Sign,
     binary_layers,
 )
+from bnnsearch.core.models.blocks import InputScaled
+from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 SCALES: tuple[Scale, ...] = ("none", "xnor", "learned")
 
@@ -141,6 +143,19 @@ def test_layers_pass_gradients_through_the_mean_magnitude_as_asked(gradient: Alp
         out.sum().backward()
         assert layer.weight.grad is not None
         assert layer.weight.grad.flatten().tolist() == [factor, -factor]
+
+
+def test_the_scale_of_inputs_follows_the_paper() -> None:
+    """XNOR-Net, eq. 10: conv(x, w) ~ (sign x * sign w) K alpha; here exact, |x| and |w| being equal everywhere."""
+    layer = BinaryConv2d(2, 3, 3, padding=1, scale="xnor")
+    nn.init.constant_(layer.weight, -0.25)
+    x = 1.5 * signs(2, 2, 5, 5)
+    scaled = InputScaled({"sign": Sign(), "conv": layer}, nn.Sequential(MeanMagnitude(2), WindowMean(3, 1, 0)))
+    inside = conv2d(x, layer.weight)
+    layer.padding = 0
+    torch.testing.assert_close(scaled(x), inside)
+    layer.padding, corner = 1, nn.Sequential(MeanMagnitude(2), WindowMean(3, 1, 1))(x)[0, 0, 0, 0]
+    assert corner.item() == pytest.approx(1.5 * 4 / 9)  # zeros outside count
 
 
 def test_a_pool_after_a_learned_scale_sees_equal_sums_as_equal() -> None:

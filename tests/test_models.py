@@ -25,6 +25,7 @@ from bnnsearch.core.models.blocks import GatedUnit, PadChannels, PreUnit, Repeat
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.graph import trace_layers
 from bnnsearch.core.models.real import real_twin
+from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 SMALL, LARGE = (3, 32, 32), (3, 64, 64)
 # every family and every choice inside it, narrow enough for a test
@@ -35,6 +36,7 @@ NETWORKS: dict[str, tuple[GradientModel, tuple[int, int, int]]] = {
     "vgg_small": (VggSmallConfig(width=0.0625), SMALL),
     "xnornet": (XnornetConfig(width=0.03125), (3, 128, 128)),
     "xnornet, small": (XnornetConfig(width=0.03125, stem="small"), SMALL),
+    "xnornet, K": (XnornetConfig(width=0.03125, stem="small", activation_scale=True, alpha_gradient="xnor"), SMALL),
     "resnet20": (Resnet20Config(width=0.5), SMALL),
     "resnet20, pre": (Resnet20Config(width=0.5, block="pre", shortcut="conv"), SMALL),
     "resnet20, 28 pixels": (Resnet20Config(width=0.5, shortcut="repeat", activation="prelu"), (1, 28, 28)),
@@ -117,6 +119,16 @@ def test_chosen_layers_stay_real() -> None:
     }
     assert isinstance(model.get_submodule("stage1.3.conv"), nn.Conv2d)
     assert isinstance(model.get_submodule("stage1.3.sign"), nn.Identity)
+
+
+def test_where_a_layer_stays_real_its_inputs_have_no_scale() -> None:
+    config = XnornetConfig(width=0.03125, stem="small", activation_scale=True)
+    model = build_model(config, shape=SMALL, classes=10)
+    assert sum(isinstance(module, MeanMagnitude) for module in model.modules()) == len(binary_layers(model)) == 6
+    assert sum(isinstance(module, WindowMean) for module in model.modules()) == 4  # of convolutions
+    assert not any(isinstance(module, MeanMagnitude) for module in real_twin(model).modules())
+    partly = build_model(config.model_copy(update={"float_layers": ("layer3.*",)}), shape=SMALL, classes=10)
+    assert sum(isinstance(module, MeanMagnitude) for module in partly.modules()) == 5
 
 
 def test_a_pattern_that_matches_nothing_is_an_error() -> None:

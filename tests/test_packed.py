@@ -130,6 +130,8 @@ MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (CnnConfig(activation="prelu", width=0.3, kernel=5), (1, 28, 28)),
     (VggSmallConfig(width=0.25), (3, 32, 32)),
     (XnornetConfig(stem="small", width=0.1), (3, 32, 32)),
+    (XnornetConfig(stem="small", width=0.1, activation_scale=True), (3, 33, 31)),
+    (XnornetConfig(stem="small", width=0.05, activation_scale=True, float_layers=("layer3*", "layer6*")), (1, 28, 28)),
     (Resnet20Config(), (3, 32, 32)),
     (Resnet20Config(width=0.6, activation="rprelu", block="pre"), (3, 17, 19)),
     (Resnet20Config(shift=0.3, scale="xnor", shortcut="conv", float_layers=("stage2.0.conv",)), (1, 28, 28)),

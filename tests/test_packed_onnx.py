@@ -36,6 +36,7 @@ MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (Realtobinary18Config(stem="small", width=0.1), (3, 16, 16)),
     (ReactnetAConfig(stem="small", width=0.1), (3, 32, 32)),
     (XnornetConfig(stem="small", width=0.1), (3, 32, 32)),
+    (XnornetConfig(stem="small", width=0.1, activation_scale=True), (3, 17, 19)),
 ]
 each_model = pytest.mark.parametrize(("config", "shape"), MODELS, ids=lambda value: getattr(value, "name", None))
 

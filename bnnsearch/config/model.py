@@ -126,6 +126,8 @@ class XnornetConfig(BinarySettings):
         stem: `imagenet` is 11x11 with stride 4; `small` 3x3 with stride 1, for images of about 32 pixels.
         width: factor on all channels and hidden widths.
         dropout: share of inputs of each fully-connected layer set to 0 while training.
+        activation_scale: whether the outputs of binary layers are scaled by K (section 3.2), the mean magnitude of the
+            real inputs below each place of the kernel; costs real operations at inference.
     """
 
     name: Literal["xnornet"] = "xnornet"
@@ -136,6 +138,7 @@ class XnornetConfig(BinarySettings):
     stem: Literal["imagenet", "small"] = "imagenet"
     width: PositiveFloat = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    activation_scale: bool = False
 
 
 class ResidualSettings(ActivatedSettings):

@@ -165,7 +165,8 @@ def scale_by_mean_magnitude(viewed: Tensor, weight: Tensor, gradient: AlphaGradi
         weight: the real weights; same shape.
         gradient: which of the three.
     """
-    return cast(Tensor, _ScaleByMeanMagnitude.apply(viewed, weight, gradient))
+    latent = weight if gradient == "xnor" else weight.detach()  # where nothing is passed, nothing is computed
+    return cast(Tensor, _ScaleByMeanMagnitude.apply(viewed, latent, gradient))
 
 
 class _ScaleByMeanMagnitude(Function):

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from bnnsearch.core.folding import folded_bits
 from bnnsearch.core.layers import BinaryConv2d, BinaryLayer, BinaryLinear, RSign, Sign, sign_view
 from bnnsearch.core.models.graph import layer_of, out_shape, trace_shapes
+from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 REAL_BITS = 32
 ACE_REAL_BITS = 16
@@ -243,6 +244,10 @@ def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
             return math.prod(out) * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         case BinaryLinear() | nn.Linear():
             return layer.in_features * layer.out_features
+        case MeanMagnitude():
+            return math.prod(out) * layer.channels
+        case WindowMean():
+            return math.prod(out) * layer.kernel_size**2
         case _:
             return 0
 
@@ -280,7 +285,9 @@ def _peak_activation_bytes(graph: fx.GraphModule) -> int:
     return math.ceil(max(alive) / 8)
 
 
-_GATHERING = (BinaryConv2d, BinaryLinear, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)
+_GATHERING = (
+    BinaryConv2d, BinaryLinear, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, MeanMagnitude, WindowMean,
+)  # fmt: skip
 """Layers that make an element of their output from many."""
 
 

@@ -76,7 +76,7 @@ def _layer_share(layer: LayerCost, seen: Seen, bits: StepBits) -> float:
     to_inputs = layer.follows_real or (layer.follows_binary and not frozen)
     inputs = 1 if layer.signed_inputs else bits.real
     if not layer.binary:
-        return mac_share(bits.real, inputs, bits.real, backward=(to_inputs, True))
+        return mac_share(bits.real, inputs, bits.real, backward=(to_inputs, layer.params > 0))
     weight = {"signs": 1, "frozen": 1, "relaxed": bits.weights, "mapped": bits.real}[seen]
     to_weights = layer.learns_frozen or not frozen
     return mac_share(weight, inputs, bits.gradients, backward=(to_inputs, to_weights))

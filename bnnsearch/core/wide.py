@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 
 class WideConv2d(nn.Conv2d):
@@ -31,6 +31,35 @@ class WideMean(nn.Module):
         if self.training:
             return x.mean(dim=(2, 3), keepdim=True)
         return x.sum(dim=(2, 3), keepdim=True, dtype=torch.float64).to(x) / (x.shape[2] * x.shape[3])
+
+
+class MeanMagnitude(nn.Module):
+    """Mean |x| over the channels: (N, C) to (N, 1), or (N, C, H, W) to (N, 1, H, W); XNOR-Net's A."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return x.abs().mean(dim=1, keepdim=True)
+        return (x.abs().double() * x.new_tensor(1 / self.channels)).sum(dim=1, keepdim=True).to(x)
+
+
+class WindowMean(nn.Module):
+    """Mean over the windows of a convolution, zeros outside counted: (N, 1, H, W) to (N, 1, H', W')."""
+
+    def __init__(self, kernel_size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+        window = x.new_full((1, 1, self.kernel_size, self.kernel_size), 1 / self.kernel_size**2)
+        return conv2d(x.double(), window.double(), stride=self.stride, padding=self.padding).to(x)
 
 
 class WideSigmoid(nn.Module):

@@ -27,7 +27,7 @@ from bnnsearch.core.layers import (
     Sign,
     output_scale,
 )
-from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
+from bnnsearch.core.wide import MeanMagnitude, WideConv2d, WideMean, WideSigmoid, WindowMean
 from bnnsearch.errors import InputError
 from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.fold import fold_thresholds
@@ -62,6 +62,8 @@ _OWN_LAYERS = (
     WideConv2d,
     WideMean,
     WideSigmoid,
+    MeanMagnitude,
+    WindowMean,
 )
 
 
@@ -165,6 +167,13 @@ class _Converter:
                 return self._append(_pool(name, part, source, shape))
             case nn.Flatten():
                 return self._append(Flatten(name=name, input=source))
+            case MeanMagnitude():
+                slope = self._vector(f"{name}.magnitude", torch.tensor([-1.0]))
+                source = self._append(Prelu(name=slope, input=source))
+                return self._constant(name, source, torch.full((1, part.channels, 1, 1), 1 / part.channels))
+            case WindowMean():
+                window = torch.full((1, 1, part.kernel_size, part.kernel_size), 1 / part.kernel_size**2)
+                return self._constant(name, source, window, stride=part.stride, padding=part.padding)
             case _:
                 return self._activation(name, part, source)
 
@@ -212,6 +221,20 @@ class _Converter:
         if layer.bias is None:
             return name
         return self._shift(f"{name}.biased", name, layer.bias)
+
+    def _constant(self, name: str, source: str, filters: Tensor, *, stride: int = 1, padding: int = 0) -> str:
+        """A convolution with filters (out, in, height, width) that are no parameters, and so are never rounded."""
+        operation = Convolution(
+            name=self._store(name, filters.permute(0, 2, 3, 1)),
+            input=source,
+            binary=False,
+            wide=True,
+            channels=len(filters),
+            kernel=(filters.shape[2], filters.shape[3]),
+            stride=(stride, stride),
+            padding=(padding, padding),
+        )
+        return self._append(operation)
 
     def _store_filters(self, name: str, filters: NDArray[np.float32]) -> None:
         """Store real filters; as int8, the largest magnitude of every output channel becomes 127."""
@@ -285,7 +308,10 @@ class _Converter:
         x, y = (_one_node(node, argument) for argument in node.args[:2])
         if _shape_of(x) != _shape_of(node) and _shape_of(y) == _shape_of(node):
             x, y = y, x
-        return self._append(Combine(op=op, name=node.name, x=self.names[x], y=self.names[y]))
+        other, channels = self.names[y], _shape_of(x)[1]
+        if _shape_of(y)[1] < channels:  # one channel for all
+            other = self._constant(f"{node.name}.spread", other, torch.ones(channels, 1, 1, 1))
+        return self._append(Combine(op=op, name=node.name, x=self.names[x], y=other))
 
     def _pad(self, node: fx.Node) -> str:
         """Zero channels before and after; a negative number cuts channels off."""

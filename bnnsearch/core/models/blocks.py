@@ -243,6 +243,28 @@ class GatedUnit(GatedLayer):
         return out
 
 
+class InputScaled(nn.Module):
+    """layers(x) * K(x), XNOR-Net's second scale (Rastegari et al., 2016, section 3.2): how large the real inputs are.
+
+    Args:
+        layers: sign and a binary layer, by name.
+        means: K, the mean magnitude of the channels and then of every window; None, where the layer is real, is no K.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], means: nn.Module | None) -> None:
+        super().__init__()
+        self.order = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.means = means
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x
+        for name in self.order:
+            out = getattr(self, name)(out)
+        return out if self.means is None else out * self.means(x)
+
+
 def _post_layer(settings: ActivatedSettings, shape: UnitShape) -> dict[str, nn.Module]:
     return {
         "sign": make_sign(settings, shape.in_channels),

@@ -8,7 +8,8 @@ from torch import nn
 
 from bnnsearch.config.model import PlainSettings, XnornetConfig
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Sign
-from bnnsearch.core.models.blocks import make_activation, make_sign, named, scaled
+from bnnsearch.core.models.blocks import InputScaled, make_activation, make_sign, named, scaled
+from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 
 def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
@@ -102,21 +103,24 @@ _STEMS = {"imagenet": (_Window(11, 4, 2), _Window(3, 2)), "small": (_Window(3, 1
 
 
 def _norm_sign_conv(config: XnornetConfig, width: int, out: int, *, kernel: int) -> dict[str, nn.Module]:
-    return {
-        "norm": nn.BatchNorm2d(width),
+    padding = kernel // 2
+    binary: dict[str, nn.Module] = {
         "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
         "conv": BinaryConv2d(
-            width, out, kernel, padding=kernel // 2, scale=config.scale, alpha_gradient=config.alpha_gradient
+            width, out, kernel, padding=padding, scale=config.scale, alpha_gradient=config.alpha_gradient
         ),
-        "act": nn.ReLU(),
     }
+    if config.activation_scale:
+        binary = {"scaled": InputScaled(binary, nn.Sequential(MeanMagnitude(width), WindowMean(kernel, 1, padding)))}
+    return {"norm": nn.BatchNorm2d(width), **binary, "act": nn.ReLU()}
 
 
 def _norm_sign_linear(config: XnornetConfig, width: int, out: int) -> dict[str, nn.Module]:
-    return {
-        "norm": nn.BatchNorm1d(width),
+    binary: dict[str, nn.Module] = {
         "sign": Sign(0.0, config.sign_gradient, standardise=config.standardise),
         "dropout": nn.Dropout(config.dropout),
         "linear": BinaryLinear(width, out, scale=config.scale, alpha_gradient=config.alpha_gradient),
-        "act": nn.ReLU(),
     }
+    if config.activation_scale:
+        binary = {"scaled": InputScaled(binary, MeanMagnitude(width))}
+    return {"norm": nn.BatchNorm1d(width), **binary, "act": nn.ReLU()}

@@ -20,6 +20,7 @@ from bnnsearch.core.layers import (
     binary_layers,
     per_channel,
 )
+from bnnsearch.core.models.blocks import InputScaled
 
 Activations = Literal["relu", "tanh", "binary"]
 
@@ -108,6 +109,8 @@ def _make_real(model: nn.Sequential, name: str, *, sign: nn.Module | None) -> No
     setattr(parent, own_name, _real_layer(getattr(parent, own_name)))
     if sign is not None and hasattr(parent, "sign"):
         parent.sign = sign
+        if isinstance(parent, InputScaled):
+            parent.means = None
 
 
 def _real_layer(layer: BinaryLayer) -> nn.Module:
