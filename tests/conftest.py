@@ -11,8 +11,6 @@ from hypothesis import HealthCheck, settings
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
-# before torch is imported: threads that spin for one another take three times the processor time on a busy machine
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but before a test module imports Ray first
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
