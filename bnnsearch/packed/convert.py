@@ -27,6 +27,7 @@ from bnnsearch.core.layers import (
     Sign,
     output_scale,
 )
+from bnnsearch.core.models.real import RealConv2d
 from bnnsearch.core.wide import MeanMagnitude, WideConv2d, WideMean, WideSigmoid, WindowMean
 from bnnsearch.errors import InputError
 from bnnsearch.kernels.popcount import pack_rows
@@ -64,6 +65,7 @@ _OWN_LAYERS = (
     WideSigmoid,
     MeanMagnitude,
     WindowMean,
+    RealConv2d,
 )
 
 
