@@ -75,6 +75,9 @@ class StudyObserver:
     def trial_finished(self, result: TrialResult) -> None:
         """A trial has ended, whether it was running or waiting."""
 
+    def said(self, line: str) -> None:
+        """The search has something to tell whoever watches it, such as that it is stopping; from any thread."""
+
 
 def append_result(path: Path, result: TrialResult) -> None:
     """Append one line of JSON; a line that a crash cut short is taken off first."""

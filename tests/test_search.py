@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.own_ray import environment, own_ray
 from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 from bnnsearch.search.worker import BuildTrainer
@@ -28,11 +30,8 @@ from bnnsearch.space import load_space
 @pytest.fixture(scope="session")
 def small_ray() -> Iterator[None]:
     """One Ray of two cores for all tests."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    yield
-    ray.shutdown()
+    with environment({"AWS_SECRET_ACCESS_KEY": "canary"}), own_ray(2, print):
+        yield
 
 
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
@@ -70,6 +69,15 @@ def search(
     space = tiny(folder, *overrides)
     observers = [diary] if diary else []
     return run_study(space, study_dir=folder / "study", executor=executor, observers=observers, build_trainer=build)
+
+
+class CredentialedTrainer(TinyTrainer):
+    """Trains only where the node's credentials are."""
+
+    def fit(self) -> Iterator[EpochMetrics]:
+        if os.environ["AWS_SECRET_ACCESS_KEY"] != "canary":
+            raise ValueError("no credentials")
+        yield from super().fit()
 
 
 def optuna_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -365,3 +373,14 @@ def test_results_of_failed_trials_are_plain_json(tmp_path: Path) -> None:
     search(tmp_path, LocalExecutor(), "budget.trials=6", build=trainers.DivergingTrainer)
     for line in (tmp_path / "study/results.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_ray")
+def test_workers_on_ray_have_credentials_although_no_runtime_environment_names_them(tmp_path: Path) -> None:
+    outcome = search(tmp_path, RayExecutor(), "budget.trials=1", build=CredentialedTrainer)
+    assert [result.state for result in outcome.results] == [TrialState.COMPLETE]
+    folder = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
+    logs = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert any(path.name.startswith("runtime_env_agent") for path in logs)
+    assert [path for path in logs if b"canary" in path.read_bytes()] == []

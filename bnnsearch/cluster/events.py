@@ -35,6 +35,9 @@ class EventWriter(StudyObserver):
     def trial_finished(self, result: TrialResult) -> None:
         write_event("trial_finished", **asdict(result))
 
+    def said(self, line: str) -> None:
+        write_event("said", line=line)
+
 
 class EpochRecorder(StudyObserver):
     """An observer that keeps the epochs in the study's folder, where no `Tracker` does."""
@@ -108,6 +111,9 @@ class Replay:
                 self._waits(fields["number"])
             case "trial_finished":
                 self._finished(TrialResult(**{**fields, "state": TrialState(fields["state"])}))
+            case "said":
+                for observer in self._observers:
+                    observer.said(fields["line"])
             case "study_finished":
                 self.stopped = StopReason(fields["stopped"])
             case "problem":

@@ -148,6 +148,11 @@ class Coordinator:
         """End the search; the first reason given stands."""
         self.stopped = self.stopped or reason
 
+    def say(self, line: str) -> None:
+        """Tell whoever watches."""
+        for observer in self._observers:
+            observer.said(line)
+
     def next_trial(self) -> Assignment | None:
         """A trial to start now: one that an earlier driver left, else the best that waits, else a new one."""
         if self.stopping:

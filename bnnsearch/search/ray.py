@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -25,6 +23,7 @@ import ray
 from ray import cloudpickle, tune
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -34,6 +33,8 @@ from bnnsearch.config.study import PerTrial, ResourcesConfig, StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.search.actor import REPORT, TrialActor
 from bnnsearch.search.coordinator import Coordinator
+from bnnsearch.search.own_ray import Watch, environment, own_ray, quiet_ray
+from bnnsearch.search.session import end_at_once
 from bnnsearch.search.worker import Failure, Job, one_line
 
 ENVIRONMENT = {
@@ -45,9 +46,13 @@ ENVIRONMENT = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a hung worker does not hold up the end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger is the truth, not Tune's snapshots
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_STATE_REFRESH_PERIOD": "1000000000",  # asking a dead Ray for its resources takes a minute; `concurrency` asks
 }
 NOISY_LOGGERS = ("ray.tune.analysis.experiment_analysis", "ray.tune.search.searcher")
 """They warn about files that Tune does not write here."""
+
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+"""Tune would copy credentials into the runtime environment, which Ray logs; workers inherit those of their node."""
 
 
 class RayExecutor:
@@ -55,7 +60,7 @@ class RayExecutor:
 
     Attributes:
         address: a running cluster, such as `auto` or `ray://host:10001`; None starts a Ray of our own on this machine,
-            bound to loopback, without dashboard, and ends it afterwards.
+            private to this process (see `own_ray`), and ends it afterwards.
         num_cpus: cores of a Ray of our own; None is all.
         store: URI of an object folder for the states of running trials, where the nodes share no file system.
         slots: trials at once, where the cluster grows with what is asked of it; None is what fits into its nodes now.
@@ -75,13 +80,17 @@ class RayExecutor:
         self.slots = slots
 
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
-        with _quiet_tune(), _ray(self.address, self.num_cpus), tempfile.TemporaryDirectory() as scratch:
+        with (
+            _quiet_tune(),
+            _ray(self.address, self.num_cpus, coordinator, job) as watch,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             resources, job = study.resources, replace(job, store=self.store)
             tuner = tune.Tuner(
                 tune.with_resources(tune.with_parameters(TrialActor, job=job), _request(resources.per_trial)),
                 tune_config=tune.TuneConfig(
                     search_alg=_CoordinatedSearcher(coordinator),
-                    scheduler=_CoordinatedScheduler(coordinator),
+                    scheduler=_CoordinatedScheduler(coordinator, watch),
                     num_samples=-1,
                     max_concurrent_trials=concurrency(resources, self.slots),
                     reuse_actors=True,
@@ -91,7 +100,7 @@ class RayExecutor:
                     name="trials",
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=study.retries),
-                    stop=_CoordinatedStopper(coordinator),
+                    stop=_CoordinatedStopper(coordinator, watch),
                     verbose=0,
                 ),
             )
@@ -122,14 +131,20 @@ def concurrency(resources: ResourcesConfig, slots: int | None = None) -> int:
 
 
 class _Here:
-    """Holds the coordinator and pickles as nothing: Tune snapshots what it is given, and we never read a snapshot."""
+    """Holds what is the driver's and pickles as nothing: Tune snapshots what it is given; we never read a snapshot."""
 
-    def __init__(self, coordinator: Coordinator | None = None) -> None:
+    def __init__(self, coordinator: Coordinator | None = None, watch: Watch | None = None) -> None:
         self._coordinator = coordinator
+        self._watch = watch
 
     def __call__(self) -> Coordinator:
         assert self._coordinator is not None, "a snapshot of Tune's was restored"
         return self._coordinator
+
+    def check_ray(self) -> None:
+        """Raise `EnvironmentProblem` if a Ray of our own has died."""
+        if self._watch is not None:
+            self._watch.check()
 
     def __reduce__(self) -> tuple[type[_Here], tuple[()]]:
         return _Here, ()
@@ -155,30 +170,37 @@ class _CoordinatedSearcher(Searcher):
 class _CoordinatedScheduler(FIFOScheduler):
     """Tune's scheduler: first come, first served; whether a trial goes on is the coordinator's answer."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, watch: Watch | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._here = _Here(coordinator)
+        self._here = _Here(coordinator, watch)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ARG002
         goes_on = self._here().receive(trial.config["number"], result[REPORT])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:  # noqa: ARG002
+        coordinator = self._here()
+        if coordinator.stopping:  # a signal to all processes of the search ends workers too: no fault of the trial
+            return
+        self._here.check_ray()  # nor is the death of Ray
         if not trial.should_recover():  # type: ignore[no-untyped-call]
-            self._here().receive(trial.config["number"], _failure(trial))
+            coordinator.receive(trial.config["number"], _failure(trial))
 
 
 class _CoordinatedStopper(tune.Stopper):
-    """Ends the experiment, leaving running trials unfinished, once the coordinator is stopping."""
+    """Ends the experiment, leaving running trials unfinished, once the coordinator is stopping or Ray has died."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
-        self._here = _Here(coordinator)
+    def __init__(self, coordinator: Coordinator, watch: Watch | None) -> None:
+        self._here = _Here(coordinator, watch)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         return False
 
     def stop_all(self) -> bool:
-        return self._here().stopping
+        if self._here().stopping:
+            return True
+        self._here.check_ray()
+        return False
 
 
 def _failure(trial: Trial) -> Failure:
@@ -207,42 +229,36 @@ def _request(per_trial: PerTrial) -> dict[str, float]:
 
 @contextmanager
 def _quiet_tune() -> Iterator[None]:
-    environment = {name: os.environ.get(name) for name in ENVIRONMENT}
     levels = {name: logging.getLogger(name).level for name in NOISY_LOGGERS}
-    os.environ.update(ENVIRONMENT)
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield
+        with environment(ENVIRONMENT):
+            yield
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        for name, value in environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager
-def _ray(address: str | None, num_cpus: int | None) -> Iterator[None]:
+def _ray(address: str | None, num_cpus: int | None, coordinator: Coordinator, job: Job) -> Iterator[Watch | None]:
     """A connection to Ray: the one that stands, else the cluster at `address`, else a Ray of our own."""
     if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if address is not None:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-    except (ConnectionError, RuntimeError) as error:
-        raise EnvironmentProblem(f"Ray does not start: {one_line(error)}") from error
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray puts its own in their place, which abort the process
-                signal.signal(number, handler)
-        yield
-    finally:
-        ray.shutdown()
+        yield None
+    elif address is None:
+
+        def give_up(problem: str) -> None:
+            end_at_once(problem, job.checkpoints.parent, coordinator.stopped)
+
+        with own_ray(num_cpus, coordinator.say, give_up) as watch:
+            yield watch
+    else:
+        with quiet_ray():
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+            except (ConnectionError, RuntimeError) as error:
+                raise EnvironmentProblem(f"no connection to Ray at {address}: {one_line(error)}") from error
+            try:
+                yield None
+            finally:
+                ray.shutdown()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
@@ -17,7 +21,32 @@ from bnnsearch.search.coordinator import Coordinator, StopReason
 
 LOCK = ".lock"
 LOGGERS = ("bnnsearch", "optuna", "ray")
-STOP_SIGNALS = {signal.SIGINT: StopReason.INTERRUPTED, signal.SIGTERM: StopReason.TERMINATED}
+STOP_SIGNALS = {
+    signal.SIGINT: StopReason.INTERRUPTED,
+    signal.SIGTERM: StopReason.TERMINATED,
+    signal.SIGHUP: StopReason.TERMINATED,  # the terminal was closed
+}
+STOPPING = (
+    "stopping: running trials are left where they stand, and everything so far is saved; once more ends it at once"
+)
+
+
+def resumable(problem: str, study: Path) -> str:
+    """The problem, and the command that goes on once it is mended, where there is a study to go on with."""
+    if not StudyFolder(study).space.exists():
+        return problem
+    return f"{problem}; everything so far is saved. To go on:\n  bnnsearch resume {shlex.quote(str(study))}"
+
+
+def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoReturn:
+    """End this process from any thread, with the exit code and the words of a search that ended by itself."""
+    if study.is_relative_to(Path.cwd()):
+        study = study.relative_to(Path.cwd())
+    with suppress(OSError, ValueError):
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{show_cursor}bnnsearch: {resumable(problem, study)}\n")
+        sys.stderr.flush()
+    os._exit({StopReason.INTERRUPTED: 130, StopReason.TERMINATED: 143}.get(stopped or StopReason.FINISHED, 3))
 
 
 @contextmanager
@@ -54,7 +83,7 @@ def logging_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def stop_signals(coordinator: Coordinator) -> Iterator[None]:
-    """Stop the search at the first SIGINT or SIGTERM; the second has its ordinary effect. Main thread only."""
+    """Stop the search at the first of `STOP_SIGNALS`; the second has its ordinary effect. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -64,6 +93,8 @@ def stop_signals(coordinator: Coordinator) -> Iterator[None]:
         coordinator.stop(STOP_SIGNALS[signal.Signals(number)])
         for each in STOP_SIGNALS:
             signal.signal(each, signal.SIG_DFL)
+        # by a thread: the signal may have come while this one was writing to the terminal
+        threading.Thread(target=coordinator.say, args=[STOPPING], name="stopping", daemon=True).start()
 
     for number in STOP_SIGNALS:
         signal.signal(number, stop)

@@ -6,7 +6,6 @@ opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoint
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,7 +23,7 @@ from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_fol
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
 from bnnsearch.search.executor import Executor
-from bnnsearch.search.session import logging_to, sole_driver, stop_signals
+from bnnsearch.search.session import logging_to, resumable, sole_driver, stop_signals
 from bnnsearch.search.storage import open_ledger
 from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job
@@ -115,7 +114,7 @@ def _search(
 ) -> StudyOutcome:
     study = space.study
     with ExitStack() as session:
-        session.enter_context(_disk_room(folder))
+        session.enter_context(_to_be_resumed(folder))
         session.enter_context(sole_driver(folder))
         session.enter_context(logging_to(folder.log))
         job = _job(study, folder, build_trainer)
@@ -131,16 +130,15 @@ def _search(
 
 
 @contextmanager
-def _disk_room(folder: StudyFolder) -> Iterator[None]:
-    """Say what to do when the disk is full: nothing that was recorded is lost."""
+def _to_be_resumed(folder: StudyFolder) -> Iterator[None]:
+    """Say how to go on after what went wrong around the search: nothing that was recorded is lost."""
     try:
         yield
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise
-        raise EnvironmentProblem(
-            f"{error.strerror}: {error.filename or folder.path}; make room, then `bnnsearch resume {folder.path}`"
-        ) from error
+        problem = f"{error.strerror or error}: {error.filename or folder.path}"
+        raise EnvironmentProblem(resumable(problem, folder.path)) from error
+    except EnvironmentProblem as problem:
+        raise EnvironmentProblem(resumable(str(problem), folder.path)) from problem
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:

@@ -69,6 +69,9 @@ class LiveView(View):
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
+    def said(self, line: str) -> None:
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def render(self) -> RenderableType:
         progress = self._progress
         with progress.lock:
@@ -130,6 +133,9 @@ class PlainView(View):
             if not self.spoken.wait(HEARTBEAT_SECONDS):
                 self._say("; ".join(summary_lines(self._progress)))
 
+    def said(self, line: str) -> None:
+        self._say(line)
+
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.spoken.set()
@@ -177,6 +183,9 @@ class JsonView(View):
 
     def trial_finished(self, result: TrialResult) -> None:
         write_event("trial_finished", **asdict(result))
+
+    def said(self, line: str) -> None:
+        write_event("said", line=line)
 
 
 def write_event(event: str, **fields: Any) -> None:

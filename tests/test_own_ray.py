@@ -1,0 +1,311 @@
+"""A Ray of our own: what others on this machine can read of it and reach of it, and what is left of it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.search import own_ray as own_ray_module
+from bnnsearch.search import private_folder as private_folder_module
+from bnnsearch.search.private_folder import LONGEST, PREFIX, private_folder
+
+CANARIES = {
+    "AWS_ACCESS_KEY_ID": "canary1accesskey",
+    "AWS_SECRET_ACCESS_KEY": "canary2secretkey",
+    "AWS_SESSION_TOKEN": "canary3sessiontoken",
+    "MLFLOW_TRACKING_PASSWORD": "canary4mlflow",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/canary5google",
+    "SOME_TOKEN": "canary6token",
+}
+SPACE = """
+version: 1
+name: long
+seed: 7
+objectives: [{metric: val_acc, mode: max}, {metric: memory_bytes, mode: min}]
+sampler: {name: random}
+budget: {trials: 2}
+resources: {per_trial: {cpu: 1}, max_concurrent: 1}
+checkpoint: {interval: 0}
+trial:
+  data: {name: digits}
+  model: {name: mlp, hidden: [8]}
+  method: {name: ste}
+  optimizer: {name: adam, lr: {type: uniform, min: 0.001, max: 0.1}}
+  plan: {epochs: 100000}
+"""
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+PATIENCE = 280.0
+"""Seconds; generous ends, for what is waited for comes much sooner on a machine that has time."""
+
+
+def until(happens: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not happens():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.1)
+
+
+@dataclass
+class Search:
+    """`bnnsearch run` on Ray, in a folder of its own, with canaries in its environment."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    private: Path
+    """The folder in which the session's private folder appears."""
+
+    @property
+    def study(self) -> Path:
+        return next(self.home.glob("runs/long/*"))
+
+    @property
+    def session(self) -> Path:
+        return next(self.private.glob(f"{PREFIX}*"))
+
+    def tree(self) -> list[psutil.Process]:
+        top = psutil.Process(self.process.pid)
+        return [top, *top.children(recursive=True)]
+
+    def of(self, name: str) -> psutil.Process:
+        return next(each for each in self.tree() if each.name() == name)
+
+    def trains(self) -> bool:
+        """Whether a trial trains now, which is past all that a start does."""
+        assert self.process.poll() is None, self.said()
+        return any(self.home.glob("runs/long/*/checkpoints/0.pt"))
+
+    def said(self) -> str:
+        return (self.home / "said").read_text()
+
+
+@contextmanager
+def search(home: Path, *more: str) -> Iterator[Search]:
+    private = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    (home / "long.yaml").write_text(SPACE)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {**CANARIES, "TMPDIR": str(private), "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    with (home / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bnnsearch", "run", "long.yaml", *more],
+            cwd=home, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield Search(process, home, private)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        subprocess.run(["rm", "-rf", str(private)], check=False)
+
+
+def files_with(folder: Path, words: list[str]) -> list[str]:
+    """Every file below `folder` that holds one of the words, in text or in pickles."""
+    found = []
+    for path in folder.rglob("*"):
+        if stat.S_ISREG(path.lstat().st_mode):
+            content = path.read_bytes()
+            found += [f"{path}: {word}" for word in words if word.encode() in content]
+    return found
+
+
+def listeners(pids: set[int]) -> list[tuple[int, str, int]]:
+    """Process, address and port of every TCP socket on which one of the processes listens."""
+    owners = {}
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if found := re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink())):
+                    owners[found[1]] = pid
+    heard = []
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in owners:
+                digits, port = local.split(":")
+                packed = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
+                heard.append((owners[inode], socket.inet_ntop(family, packed), int(port, 16)))
+    return heard
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[str | None]:
+    """Another user of this machine; None where we are not root and can be nobody else."""
+    if os.getuid() != 0 or shutil.which("useradd") is None:
+        yield None
+        return
+    name = "bnnstranger"
+    subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=True)
+
+
+def as_user(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    user = pwd.getpwnam(name)
+    return subprocess.run(
+        words, user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+
+
+ASK_THE_GCS = """
+import sys
+from ray._raylet import GcsClient
+try:
+    print("answered", GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=20))
+except BaseException as error:
+    print(type(error).__name__, error)
+"""
+
+
+def asked_by_a_stranger(port: int, **environment: str) -> str:
+    """What the GCS at the port says to one who has not our token."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-c", ASK_THE_GCS, f"127.0.0.1:{port}"], env={**clean, **environment},
+        capture_output=True, text=True, check=False, timeout=PATIENCE,
+    ).stdout  # fmt: skip
+
+
+def open_pages(port: int) -> list[str]:
+    """What the port shows over HTTP to one who shows no token; pages that are not there or are refused left out.
+
+    `/api/healthz` is left out as well: it says that Ray lives, and nothing else.
+    """
+    shown = []
+    for page in ("/", "/metrics", "/logs", "/nodes", "/api/jobs/", "/get_or_create_runtime_env"):
+        for method in ("GET", "POST"):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{page}", method=method)
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    shown.append(f"{method} {port}{page}: {answer.read(80)!r}")
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code not in (401, 403, 404, 405):
+                        shown.append(f"{method} {port}{page}: {error.code}")
+            except (OSError, http.client.HTTPException):  # it speaks no HTTP
+                pass
+    return shown
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_is_private_while_it_runs_and_leaves_nothing(tmp_path: Path, stranger: str | None) -> None:
+    with search(tmp_path) as running:
+        until(running.trains, "training")
+        token = (running.session / "token").read_text()
+        secrets = [*CANARIES.values(), token]
+
+        assert stat.S_IMODE(running.session.stat().st_mode) == 0o700
+        assert stat.S_IMODE((running.session / "token").stat().st_mode) == 0o600
+        assert not (tmp_path / ".ray").exists()
+        assert (running.session / own_ray_module.RAY_FOLDER).is_dir()
+        (running.session / "token").rename(tmp_path.parent / "token")  # apart from it, the token is nowhere
+        assert files_with(running.session, secrets) == []
+        (tmp_path.parent / "token").rename(running.session / "token")
+        assert files_with(tmp_path, secrets) == []
+        words = [word for each in running.tree() for word in each.cmdline()]
+        assert not [word for word in words if any(secret in word for secret in secrets)]
+
+        heard = listeners({each.pid for each in running.tree()})
+        assert len(heard) >= 5  # GCS, raylet, agents, driver, worker: they are found at all
+        assert [each for each in heard if each[1] not in LOOPBACK] == []
+        assert [page for _, _, port in heard for page in open_pages(port)] == []
+        (gcs,) = {port for pid, _, port in heard if pid == running.of("gcs_server").pid}
+        assert "answered" in asked_by_a_stranger(
+            gcs, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(running.session / "token")
+        )
+        wrong = asked_by_a_stranger(gcs, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+        assert "answered" not in wrong
+        assert "AuthenticationError" in wrong
+        assert "answered" not in asked_by_a_stranger(gcs, RAY_AUTH_MODE="disabled")
+        if stranger is not None:
+            for command in (["ls"], ["find"], ["cat", f"{running.session}/token"]):
+                tried = as_user(stranger, *command, str(running.session))
+                assert (tried.returncode != 0, tried.stdout.replace(f"{running.session}\n", "")) == (True, "")
+
+        pids = [each.pid for each in running.tree()]
+        os.killpg(running.process.pid, signal.SIGHUP)  # as when the terminal is closed
+        assert running.process.wait(PATIENCE) == 143
+        said = running.said().splitlines()
+        assert sum(line.startswith("stopping: ") for line in said) == 1
+        assert said[-1] == f"  bnnsearch resume {running.study.relative_to(tmp_path)}"
+        until(lambda: not any(map(psutil.pid_exists, pids)), "the end of Ray")
+        assert list(running.private.glob(f"{PREFIX}*")) == []
+        assert files_with(tmp_path, secrets) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", own_ray_module.VITAL)
+def test_a_search_whose_ray_dies_says_so_and_can_be_resumed(tmp_path: Path, name: str) -> None:
+    with search(tmp_path) as running:
+        until(running.trains, "training")
+        running.of(name).kill()
+        assert running.process.wait(PATIENCE) == 3
+        *_, problem, resume = running.said().splitlines()
+        assert problem.startswith(f"bnnsearch: Ray has died: its {name} ended with SIGKILL")
+        assert resume == f"  bnnsearch resume {running.study.relative_to(tmp_path)}"
+        assert "Traceback" not in running.said()
+        assert list(running.private.glob(f"{PREFIX}*")) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_leaves_is_gone_with_the_next(tmp_path: Path) -> None:
+    with search(tmp_path) as running:
+        until(running.trains, "training")
+        left, pids = running.session, [each.pid for each in running.tree()]
+        running.process.kill()
+        running.process.wait()
+        until(lambda: not any(map(psutil.pid_exists, pids)), "the end of Ray without its driver")
+        assert left.exists()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("RAY_TMPDIR", str(running.private))
+            with private_folder() as next_one:
+                assert list(running.private.glob(f"{PREFIX}*")) == [next_one]
+
+
+def test_a_private_folder_is_short_its_owners_alone_and_gone_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with private_folder() as folder, private_folder() as other:  # one that lives is left alone
+        assert folder != other
+        assert len(bytes(folder)) <= LONGEST
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "below").mkdir()
+        (folder / "below/file").touch()
+        with socket.socket(socket.AF_UNIX) as longest:
+            session = folder / own_ray_module.RAY_FOLDER / "session_2026-11-26_02-59-10_842174_4194304/sockets"
+            session.mkdir(parents=True)
+            longest.bind(str(session / "plasma_store"))
+    assert not folder.exists()
+    assert not other.exists()
+
+
+def test_no_place_for_a_private_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_folder_module, "PLACES", (str(tmp_path / "nowhere"), "/" + "long" * 30))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EnvironmentProblem, match=r"a writable folder .* at most 21 bytes; TMPDIR is .*missing"):
+        private_folder().__enter__()
