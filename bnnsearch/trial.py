@@ -30,6 +30,7 @@ def build_trainer(
     device: str = "cpu",
     kept: Path | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+    trains: bool = True,
 ) -> Trainer:
     """A trainer at its very beginning; the same configuration and seed give the same one.
 
@@ -40,6 +41,7 @@ def build_trainer(
         device: torch device for data, network and arithmetic, such as `cpu` or `cuda:0`.
         kept: folder where such networks are kept for other runs; None trains them anew.
         on_epoch: told after every epoch of their training.
+        trains: whether they are trained or read at all; without, the trainer knows its costs, but must not be used.
 
     Raises:
         DataError: the data set is missing, short or corrupt.
@@ -50,4 +52,4 @@ def build_trainer(
     data = load_data(config.data, device=device)
     if isinstance(config.model, XorMlpConfig):
         return build_evolution_trainer(config, data=data)
-    return RunBuilder(data, device, kept=kept, on_epoch=on_epoch).trainer(config)
+    return RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)

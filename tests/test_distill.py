@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torchvision import models
 from training_fixtures import digits, repeatable, trial
 
+from bnnsearch.cli import main
 from bnnsearch.config.distill import TwinConfig
 from bnnsearch.config.model import BrnConfig, Realtobinary18Config, Resnet20Config
 from bnnsearch.config.trial import TrialConfig
@@ -125,6 +128,28 @@ def test_attention_that_cannot_pair_is_refused() -> None:
         check_units(resnet(), brn, (1, 8, 8))
     with pytest.raises(InputError, match=r"units in the teacher, which has no stage1.0"):
         check_units(resnet(), models.resnet18(), (3, 32, 32))
+
+
+def test_the_real_twin_of_resnet20_is_he_et_als() -> None:
+    settings = Resnet20Config(shortcut_every=2, head_norm=False, width=0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        twin = real_twin(build_model(settings, shape=(3, 16, 16), classes=10)).eval()
+        images = torch.randn(2, 3, 16, 16)
+
+    def layer(x: Tensor, unit: nn.Module) -> Tensor:
+        out: Tensor = unit.get_submodule("norm")(unit.get_submodule("conv")(x))
+        return out
+
+    with torch.no_grad():
+        x = layer(images, twin.get_submodule("stem")).relu()
+        for stage in (1, 2, 3):
+            for unit in twin.get_submodule(f"stage{stage}").children():
+                residual = layer(layer(x, unit.get_submodule("first")).relu(), unit)
+                x = (residual + unit.get_submodule("shortcut")(x)).relu()
+        expected = twin.get_submodule("head.classifier")(x.mean(dim=(2, 3)))
+        torch.testing.assert_close(twin(images), expected)
+    assert sum(isinstance(module, RealConv2d) for module in twin.modules()) == 18
 
 
 @pytest.mark.parametrize("kind", [Resnet20Config(width=0.25, activation="rprelu"), Realtobinary18Config(width=0.05)])
@@ -296,6 +321,15 @@ def test_what_a_run_starts_with_is_charged() -> None:
     assert trainer.costs()["train_bitops"] == pytest.approx(first + alone.costs()["train_bitops"])
     *_, last = trainer.fit()
     assert last.values["train_bitops"] == pytest.approx(trainer.costs()["train_bitops"])
+
+
+def test_costs_are_known_before_any_network_is_trained(tmp_path: Path) -> None:
+    start = {"name": "twin", "activations": "binary", **QUICK, "distill": {"teacher": {"name": "twin", **QUICK}}}
+    config = started(start, distill={"teacher": {"name": "network", "model": {"name": "mlp"}, **QUICK}})
+    told: list[EpochMetrics] = []
+    planned = build_trainer(config, trains=False, kept=tmp_path, on_epoch=told.append).costs()
+    assert not told and not kept_in(tmp_path)
+    assert planned == build_trainer(config).costs()
 
 
 def test_a_start_with_other_layers_is_refused() -> None:
@@ -533,3 +567,33 @@ def test_a_killed_student_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert phases == ["train"] * 3  # the networks it learns and starts from are those that the whole run has left
     assert {**resumed.metrics, "images_per_s": 0} == {**whole.metrics, "images_per_s": 0}
     assert (resumed.costs, resumed.test) == (whole.costs, whole.test)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "code", "words"),
+    [
+        ({"name": "checkpoint", "path": "none"}, 3, "none: No such file or directory; expected a checkpoint"),
+        ({"name": "torchvision", "path": "none"}, 3, "none: No such file or directory; expected a state dict"),
+        (
+            {"name": "torchvision", "model": "vgg_small"},
+            2,
+            "torchvision has no classifier 'vgg_small'; allowed: alexnet,",
+        ),
+    ],
+)
+def test_a_search_does_not_start_without_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: dict[str, Any], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = {
+        "version": 1,
+        "name": "taught",
+        "objectives": [{"metric": "val_acc", "mode": "max"}],
+        "budget": {"trials": 1},
+        "trial": distilled(teacher).model_dump(mode="json", exclude_none=True),
+    }
+    Path("space.yaml").write_text(json.dumps(space))
+    ended = CliRunner().invoke(main, ["run", "space.yaml", "--executor", "local"])
+    assert (ended.exit_code, len(ended.stderr.splitlines())) == (code, 1)
+    assert words in ended.stderr
+    assert not Path("runs").exists()

@@ -79,11 +79,13 @@ def test_the_shares_of_a_batch_are_the_batch() -> None:
 @pytest.mark.slow
 def test_train_under_torchrun_writes_one_run_and_goes_on(tmp_path: Path) -> None:
     space = tmp_path / "config.yaml"
-    space.write_text(json.dumps(CONFIG))
+    step = {"name": "twin", "optimizer": {"name": "sgd", "lr": 0.05}, "plan": {"epochs": 1}}  # both train it together
+    space.write_text(json.dumps({**CONFIG, "distill": {"teacher": step}, "start": {**step, "activations": "binary"}}))
     words = ("-m", "bnnsearch", "train", "config.yaml", "--device", "cpu", "--no-track")
     ran = torchrun(*words, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("epoch 2/2") == 1
+    assert ran.stdout.count("epoch 1/1 teacher train") == ran.stdout.count("epoch 1/1 start train") == 1
     assert ran.stdout.count("test set, read once") == 1
     saved = load_checkpoint(tmp_path / "trained" / "checkpoint.pt")
     assert saved["metrics"]["epoch"] == 2

@@ -79,7 +79,7 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     config = TrialConfig.model_validate({**space.trial.defaults(), "seed": space.study.seed})
     console, missing = Console(), []
     try:
-        costs = build_trainer(config.alone()).costs()  # no teacher is trained for this
+        costs = build_trainer(config, trains=False).costs()
     except DataError as error:
         costs, missing = network_costs(config), [f"costs of training are not known without the data: {error}"]
     print_lines(console, space.describe())

@@ -129,7 +129,12 @@ class GradientTrainer:
 
     def costs(self) -> dict[str, float]:
         """What the network costs, and what training it by the full plan does, that of its first weights included."""
-        return self._cost.metrics() | dict(self._spent_before + Counter(self._plan_charge()))
+        return self._cost.metrics() | self.planned
+
+    @property
+    def planned(self) -> dict[str, float]:
+        """What training costs by the full plan, by name, that of the weights it starts with included."""
+        return dict(self._spent_before + Counter(self._plan_charge()))
 
     @property
     def spent(self) -> dict[str, float]:

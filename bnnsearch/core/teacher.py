@@ -79,6 +79,7 @@ class RunBuilder:
         kept: folder of trained networks, shared by all runs; None trains each anew.
         interval: seconds between two saves of one in training.
         on_epoch: told after every epoch of one in training, the phase's name with `teacher` or `start` before it.
+        trains: whether such networks are trained at all; without, trainers know their costs but must not be used.
     """
 
     data: Dataset
@@ -86,6 +87,7 @@ class RunBuilder:
     kept: Path | None = None
     interval: float = 10.0
     on_epoch: Callable[[EpochMetrics], None] = lambda _: None
+    trains: bool = True
 
     def trainer(self, config: TrialConfig, *, twin: TwinConfig | None = None) -> GradientTrainer:
         """The trainer of a run at its very beginning, its teacher trained, its first weights those of its start.
@@ -144,7 +146,8 @@ class RunBuilder:
             case TrainedConfig():
                 return self._loaded(source)
             case TorchvisionConfig():
-                return Trained(torchvision_network(source, self.data).to(self.device), {}, {})
+                network = torchvision_network(source, self.data, trained=self.trains)
+                return Trained(network.to(self.device), {}, {})
             case _:
                 assert_never(source)
 
@@ -168,6 +171,9 @@ class RunBuilder:
 
     def _trained_run(self, source: TwinConfig, config: TrialConfig, role: str) -> Trained:
         run = run_of(source, config)
+        if not self.trains:
+            trainer = self.trainer(run, twin=source)
+            return Trained(trainer.network, trainer.network.state_dict(), trainer.planned)
         path = self._path(run, source)
         if path is None:
             trainer = self.trainer(run, twin=source)
@@ -347,8 +353,10 @@ def _kept_state(path: Path) -> dict[str, Any] | None:
 
 
 def _result(trainer: GradientTrainer) -> Trained:
-    weights = {name: value.detach().cpu().clone() for name, value in trainer.network.state_dict().items()}
-    return Trained(trainer.sign_network(), weights, trainer.spent)
+    network = trainer.sign_network()
+    trained = trainer.network if binary_layers(network) else network  # without latent weights the exported say it all
+    weights = {name: value.detach().cpu().clone() for name, value in trained.state_dict().items()}
+    return Trained(network, weights, trainer.spent)
 
 
 @contextmanager

@@ -76,13 +76,15 @@ def real_twin(model: nn.Sequential, activations: Activations = "relu") -> nn.Seq
 
     Args:
         model: the binary network.
-        activations: `relu`: every sign before a layer becomes a ReLU, other signs and hardtanh fall away, so that a
-            residual unit is norm, ReLU and convolution in one of the usual orders. `tanh`: every sign becomes tanh.
-            `binary`: signs stay. All else stays as it is, under the same names.
+        activations: `relu`: where there are hardtanhs, they become ReLUs and signs fall away, so that a residual
+            network is the usual one (He et al., 2016); where there are none, every sign before a layer becomes a ReLU
+            and other signs fall away. `tanh`: every sign becomes tanh. `binary`: signs stay. All else stays as it is,
+            under the same names.
     """
     twin = deepcopy(model)
+    has_hardtanh = any(isinstance(module, ShiftedHardtanh) for module in twin.modules())
     for name in binary_layers(twin):
-        _make_real(twin, name, sign=nn.ReLU() if activations == "relu" else None)
+        _make_real(twin, name, sign=nn.ReLU() if activations == "relu" and not has_hardtanh else None)
     for module in list(twin.modules()):
         for name, child in module.named_children():
             if isinstance(child, Sign | RSign | ShiftedHardtanh):
@@ -92,6 +94,8 @@ def real_twin(model: nn.Sequential, activations: Activations = "relu") -> nn.Seq
 
 def _real_activation(module: Sign | RSign | ShiftedHardtanh, activations: Activations) -> nn.Module:
     match activations, module:
+        case "relu", ShiftedHardtanh():
+            return nn.ReLU()
         case "relu", _:
             return nn.Identity()
         case "tanh", Sign():

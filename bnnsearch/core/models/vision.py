@@ -40,8 +40,8 @@ class Renormalised(nn.Module):
         return out
 
 
-def torchvision_network(source: TorchvisionConfig, data: Dataset) -> nn.Module:
-    """The network with its weights, for the images of `data`.
+def torchvision_network(source: TorchvisionConfig, data: Dataset, *, trained: bool = True) -> nn.Module:
+    """The network with its weights, or without as far as costs go, for the images of `data`.
 
     Raises:
         InputError: torchvision has no such model or weights, or they do not fit the images or classes.
@@ -49,7 +49,7 @@ def torchvision_network(source: TorchvisionConfig, data: Dataset) -> nn.Module:
     """
     from torchvision import models
 
-    state = torchvision_state(source)
+    state = torchvision_state(source) if trained else None
     channels = data.shape[0]
     if channels != 3:
         raise InputError(
@@ -57,7 +57,8 @@ def torchvision_network(source: TorchvisionConfig, data: Dataset) -> nn.Module:
         )
     network: nn.Module = models.get_model(source.model, weights=None, num_classes=data.classes)
     try:
-        network.load_state_dict(state)
+        if state is not None:
+            network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(
             f"{printable(source.path or source.weights)}: the weights must be {source.model}'s for "
