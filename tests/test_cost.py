@@ -28,11 +28,12 @@ from bnnsearch.core.models.blocks import InputScaled, named
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.precision import CyclicPrecision
 from bnnsearch.core.training_cost import (
+    UNIT,
     StepBits,
     TrainingCost,
-    forward_bitops,
-    mac_share,
-    step_bitops,
+    forward_products,
+    mac_products,
+    step_products,
     thesis_share,
 )
 from bnnsearch.core.wide import MeanMagnitude, WindowMean
@@ -180,13 +181,16 @@ def test_cyclic_precision_costs_what_was_computed_for_it() -> None:
     """All operands on the grid, as Fu et al. count: their measure of 3 to 8 bits, gradients at 8 or cycled."""
     steps = 2000
     cycle = [round(3 + 2.5 * (1 + math.cos(math.pi * step / steps + math.pi))) for step in range(steps)]
-    shares = [mac_share(bits, bits, 8) for bits in cycle]
-    assert sum(shares) / steps == pytest.approx(0.03958, abs=1e-5)
-    assert mac_share(32, 32, 32) == 1
-    assert mac_share(8, 8, 8) == 0.0625
-    assert mac_share(8, 8, 8) / (sum(shares) / steps) == pytest.approx(1.58, abs=0.005)
-    cycled = sum(mac_share(bits, bits, bits) for bits in cycle) / steps
-    assert mac_share(8, 8, 8) / cycled == pytest.approx(1.90, abs=0.005)
+    static, half_cycled = (
+        mac_products(8, 8, 8) / UNIT,
+        sum(mac_products(bits, bits, 8) for bits in cycle) / steps / UNIT,
+    )
+    assert mac_products(32, 32, 32) == UNIT
+    assert static == 0.0625
+    assert half_cycled == pytest.approx(0.03958, abs=1e-5)
+    assert static / half_cycled == pytest.approx(1.58, abs=0.005)
+    cycled = sum(mac_products(bits, bits, bits) for bits in cycle) / steps / UNIT
+    assert static / cycled == pytest.approx(1.90, abs=0.005)
 
 
 def test_the_measure_of_the_thesis() -> None:
@@ -220,21 +224,21 @@ def test_a_step_is_charged_by_its_operands(seen: Seen, conv: int) -> None:
     cost = model_cost(tiny(), (1, 4, 4))
     stem = 32 * 32 + 32 * 32  # nothing is before it that a gradient of its inputs would be for
     products = STEM * stem + CONV * conv + CLASSIFIER * 3 * 32 * 32
-    assert step_bitops(cost, seen, StepBits(weights=5, gradients=6)) == pytest.approx(products / (3 * 32**2))
+    assert step_products(cost, seen, StepBits(weights=5, gradients=6)) == products
 
 
 def test_frozen_weights_without_scale_need_no_gradient() -> None:
     model = nn.Sequential(nn.Flatten(), Sign(), BinaryLinear(16, 8), Sign(), BinaryLinear(8, 4), nn.BatchNorm1d(4))
     cost, bits = model_cost(model, (1, 4, 4)), StepBits(gradients=6)
     # frozen, nothing before the norm is trained; else the first layer has no inputs to hand a gradient to
-    assert step_bitops(cost, "frozen", bits) == pytest.approx((16 * 8 + 8 * 4) / (3 * 32**2))
+    assert step_products(cost, "frozen", bits) == 16 * 8 + 8 * 4
     trained = 16 * 8 * (1 + 6) + 8 * 4 * (1 + 6 + 6)
-    assert step_bitops(cost, "signs", bits) == pytest.approx(trained / (3 * 32**2))
+    assert step_products(cost, "signs", bits) == trained
 
 
 def test_a_forward_pass_is_charged_as_what_it_is() -> None:
     cost = model_cost(tiny(), (1, 4, 4))
-    assert forward_bitops(cost, 16) == pytest.approx((16 * 16 * (STEM + CLASSIFIER) + CONV) / (3 * 32**2))
+    assert forward_products(cost, 16) == 16 * 16 * (STEM + CLASSIFIER) + CONV
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -151,6 +151,7 @@ STANDING: dict[str, tuple[dict[str, Any], Any]] = {
     "model.shift": ({}, 0.5),
     "model.sign_gradient": ({}, "ste"),
     "model.standardise": ({}, True),
+    "model.alpha_gradient": ({"model": {"name": "mlp", "hidden": [16, 16], "scale": "xnor"}}, "scaled"),
     "model.dropout": ({"model": {"name": "xnornet", "stem": "small", "width": 0.05}}, 0.0),
     "method": ({}, BNEW),
     "plan": ({}, {"epochs": 9, "dtype": "bfloat16"}),

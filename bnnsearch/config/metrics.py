@@ -48,7 +48,7 @@ class Metric:
 
 
 _DATA = {"data.augment", "data.seed", "data.root", "data.download", "data.cache", "data.workers"}
-_SIGNS = {"model.shift", "model.sign_gradient", "model.standardise", "model.dropout"}
+_SIGNS = {"model.shift", "model.sign_gradient", "model.standardise", "model.dropout", "model.alpha_gradient"}
 _ALWAYS = {"name", "seed", "optimizer", *_SIGNS}
 
 NETWORK = frozenset(

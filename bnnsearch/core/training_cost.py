@@ -42,13 +42,13 @@ class StepBits:
         gradients: of gradients at the outputs of binary layers.
     """
 
-    real: float = REAL_BITS
-    weights: float = REAL_BITS
-    gradients: float = REAL_BITS
+    real: int = REAL_BITS
+    weights: int = REAL_BITS
+    gradients: int = REAL_BITS
 
 
-def mac_share(weight: float, inputs: float, gradient: float, *, backward: tuple[bool, bool] = (True, True)) -> float:
-    """Cost of one MAC in a training step, relative to 32 bits.
+def mac_products(weight: int, inputs: int, gradient: int, *, backward: tuple[bool, bool] = (True, True)) -> int:
+    """Bit products of one MAC in a training step: whole numbers, whose sums do not depend on their order.
 
     Args:
         weight: bits of the weights.
@@ -57,35 +57,34 @@ def mac_share(weight: float, inputs: float, gradient: float, *, backward: tuple[
         backward: whether the gradients of inputs and of weights are computed.
     """
     to_inputs, to_weights = backward
-    return weight * (inputs + gradient * to_inputs) / UNIT + gradient * inputs * to_weights / UNIT
+    return weight * inputs + gradient * weight * to_inputs + gradient * inputs * to_weights
 
 
-def step_bitops(cost: ModelCost, seen: Seen, bits: StepBits) -> float:
-    """Effective 32-bit MACs of a training step, per image.
+def step_products(cost: ModelCost, seen: Seen, bits: StepBits) -> int:
+    """Bit products of a training step, per image.
 
     Args:
         cost: the network's.
         seen: what the forward pass sees of the binary weights.
         bits: the step's bit-widths.
     """
-    return sum(layer.macs * _layer_share(layer, seen, bits) for layer in cost.layers if layer.macs)
+    return sum(layer.macs * _layer_products(layer, seen, bits) for layer in cost.layers if layer.macs)
 
 
-def _layer_share(layer: LayerCost, seen: Seen, bits: StepBits) -> float:
+def _layer_products(layer: LayerCost, seen: Seen, bits: StepBits) -> int:
     frozen = seen == "frozen"
     to_inputs = layer.follows_real or (layer.follows_binary and not frozen)
     inputs = 1 if layer.signed_inputs else bits.real
     if not layer.binary:
-        return mac_share(bits.real, inputs, bits.real, backward=(to_inputs, layer.params > 0))
+        return mac_products(bits.real, inputs, bits.real, backward=(to_inputs, layer.params > 0))
     weight = {"signs": 1, "frozen": 1, "relaxed": bits.weights, "mapped": bits.real}[seen]
     to_weights = layer.learns_frozen or not frozen
-    return mac_share(weight, inputs, bits.gradients, backward=(to_inputs, to_weights))
+    return mac_products(weight, inputs, bits.gradients, backward=(to_inputs, to_weights))
 
 
-def forward_bitops(cost: ModelCost, real: float) -> float:
-    """Effective 32-bit MACs of a forward pass, per image; `real` is the arithmetic's bits."""
-    shares = ((1 if each.binary else real) * (1 if each.signed_inputs else real) * each.macs for each in cost.layers)
-    return sum(shares) / UNIT
+def forward_products(cost: ModelCost, real: int) -> int:
+    """Bit products of a forward pass, per image; `real` is the arithmetic's bits."""
+    return sum((1 if each.binary else real) * (1 if each.signed_inputs else real) * each.macs for each in cost.layers)
 
 
 def thesis_share(bits: float, *, cyclic: bool) -> float:
@@ -116,7 +115,7 @@ class TrainingCost:
     network: ModelCost
     images: int
     steps: int
-    real: float
+    real: int
     precision: CyclicPrecision | None = None
     teacher: ModelCost | None = None
 
@@ -128,12 +127,12 @@ class TrainingCost:
             steps: which of the run's.
         """
         bits = Counter(map(self._bits, steps))
-        per_image = sum(step_bitops(self.network, seen, each) * count for each, count in bits.items())
+        products = sum(step_products(self.network, seen, each) * count for each, count in bits.items())
         if self.teacher is not None:
-            per_image += forward_bitops(self.teacher, self.real) * len(steps)
+            products += forward_products(self.teacher, self.real) * len(steps)
         macs = self.network.bops + self.network.flops
         return {
-            "train_bitops": per_image * self.images,
+            "train_bitops": products * self.images / UNIT,
             "train_cost_thesis": self._thesis_share() * macs * self.images * len(steps),
         }
 
