@@ -20,6 +20,8 @@ from training_fixtures import trial
 from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.evolve.trainer import EvolutionTrainer
+from bnnsearch.evolve.words import to_tensor
 from bnnsearch.trial import build_trainer
 
 COSTS = [name for name, metric in METRICS.items() if metric.known == "before" and metric.objective]
@@ -114,10 +116,13 @@ def trained(config: TrialConfig) -> tuple[list[torch.Tensor], list[float], dict[
     trainer = build_trainer(config)
     costs = {name: trainer.costs()[name] for name in COSTS}
     epochs = [epoch.values for epoch in trainer.fit()]
-    if isinstance(trainer, GradientTrainer):
-        weights = list(trainer.network.state_dict().values())
-    else:
-        weights = [trainer.state_dict()["best"]]
+    match trainer:
+        case GradientTrainer():
+            weights = list(trainer.network.state_dict().values())
+        case EvolutionTrainer():
+            weights = [to_tensor(trainer.network().genome)]
+        case _:
+            raise AssertionError("there is no third kind")
     seen = [values[name] for values in epochs for name in SEEN if name in values]
     return weights, seen, {**costs, "spent": epochs[-1]["train_bitops"]}
 

@@ -12,7 +12,7 @@ from training_fixtures import trial
 
 from bnnsearch.cli import main
 from bnnsearch.config import metrics
-from bnnsearch.config.metrics import EVOLUTION, GRADIENTS, METRICS, ObjectiveName, Reporter, reporter_of
+from bnnsearch.config.metrics import EVOLUTION, GRADIENTS, METRICS, ObjectiveName, Reporter, reporter_of, tabled
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.deploy import deployed_costs
 from bnnsearch.space import SpaceError, load_space
@@ -57,6 +57,13 @@ def written(folder: Path, text: str) -> Path:
 
 def test_objectives_are_those_of_the_table() -> None:
     assert set(get_args(ObjectiveName)) == {name for name, metric in METRICS.items() if metric.objective}
+
+
+def test_both_measures_of_training_stand_side_by_side() -> None:
+    results = [{"val_acc": 0.5, "train_bitops": 2.0}, {"val_acc": 0.6, "train_bitops": 3.0, "train_cost_thesis": 4.0}]
+    assert tabled(["train_bitops", "val_acc"], results) == ["train_bitops", "train_cost_thesis", "val_acc"]
+    assert tabled(["train_bitops", "val_acc"], results[:1]) == ["train_bitops", "val_acc"]
+    assert tabled(["val_acc"], results) == ["val_acc"]
 
 
 @pytest.mark.parametrize(

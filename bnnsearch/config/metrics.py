@@ -6,6 +6,7 @@ change it, so that an objective that nothing in a space moves is found without t
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,7 @@ class Metric:
         label: it in words.
         known: when it is known.
         objective: whether a search may have it as an objective or a constraint.
+        beside: another measure of the same, shown beside it in tables; empty where there is none.
         unmoved_by: dotted settings, each with all below it, that never change it, whatever the others are.
     """
 
@@ -39,6 +41,7 @@ class Metric:
     label: str
     known: Known
     objective: bool = True
+    beside: str = ""
     unmoved_by: frozenset[str] = frozenset()
 
     @property
@@ -79,7 +82,15 @@ METRICS = {
         _network("bops", "", "binary operations"),
         _network("flops", "", "float operations"),
         _network("ops", "", "operations"),
-        Metric("train_bitops", "min", "32-bit MACs", "training cost", "before", unmoved_by=TRAINING),
+        Metric(
+            "train_bitops",
+            "min",
+            "32-bit MACs",
+            "training cost",
+            "before",
+            beside="train_cost_thesis",
+            unmoved_by=TRAINING,
+        ),
         Metric("train_cost_thesis", "min", "32-bit MACs", "training cost by the thesis", "before", objective=False),
         _network("energy", "uJ", "energy"),
         Metric("latency_ms", "min", "ms", "latency", "measured"),
@@ -116,3 +127,13 @@ _EVOLUTION_NAMES = frozenset(str(each.model_fields["name"].default) for each in 
 def reporter_of(method: str) -> Reporter:
     """Who trains by the method of this name."""
     return EVOLUTION if method in _EVOLUTION_NAMES else GRADIENTS
+
+
+def tabled(objectives: Iterable[str], results: Iterable[Mapping[str, float]]) -> list[str]:
+    """The metrics of a table of results: the objectives, each followed by what is beside it where a result has it."""
+    had = {name for metrics in results for name in metrics}
+    columns: list[str] = []
+    for objective in objectives:
+        beside = METRICS[objective].beside
+        columns += [objective, beside] if beside in had else [objective]
+    return columns

@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from bnnsearch.config.metrics import tabled
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.terminal.text import metric_text, params_text
 
@@ -19,12 +20,14 @@ def front_table(front: ParetoFront) -> Table:
         pad_edge=False,
     )
     table.add_column("trial", no_wrap=True)
-    for objective in front.objectives:
-        table.add_column(f"{objective.metric}\n({objective.mode})", justify="right", no_wrap=True)
+    modes: dict[str, str] = {objective.metric: objective.mode for objective in front.objectives}
+    metrics = tabled(modes, (result.metrics for result in front.results))
+    for metric in metrics:
+        table.add_column(f"{metric}\n({modes.get(metric, 'beside')})", justify="right", no_wrap=True)
     table.add_column("parameters", overflow="fold")
     for result in front.results:
         knee = " knee" if result is front.knee else ""
-        values = [metric_text(objective.metric, result.metrics[objective.metric]) for objective in front.objectives]
+        values = [metric_text(name, result.metrics[name]) if name in result.metrics else "" for name in metrics]
         table.add_row(f"{result.number}{knee}", *values, params_text(result.params))
     return table
 

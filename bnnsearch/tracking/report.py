@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from bnnsearch.config.metrics import tabled
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import TrialState, read_results
@@ -77,15 +78,16 @@ def _front_table(view: StudyView) -> str:
     if not front.results:
         return paragraph("No finished trial is within the constraints: the front is empty.", "empty")
     names = list(dict.fromkeys(name for result in front.results for name in result.params))
+    metrics = tabled(view.metrics, (result.metrics for result in front.results))
     rows = [
         [
             f"{result.number} ★" if result is front.knee else str(result.number),
-            *(value_text(name, result.metrics[name]) for name in view.metrics),
+            *(value_text(name, result.metrics[name]) if name in result.metrics else "" for name in metrics),
             *(_param(result.params[name]) if name in result.params else "" for name in names),
         ]
         for result in front.results
     ]
-    return section("Trials on the front", _CAPTIONS["front"], table(["trial", *map(label, view.metrics), *names], rows))
+    return section("Trials on the front", _CAPTIONS["front"], table(["trial", *map(label, metrics), *names], rows))
 
 
 def _param(value: object) -> str:
