@@ -1,4 +1,4 @@
-.PHONY: format check test test-system bench
+.PHONY: format check test test-attacks test-system bench
 
 format:
 	uv run ruff format .
@@ -12,6 +12,9 @@ check:
 
 test:
 	uv run pytest
+
+test-attacks:
+	BNN_ATTACKS=full uv run pytest -m attack
 
 test-system:
 	uv run pytest -m system

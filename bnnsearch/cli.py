@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import click
 
 from bnnsearch import __version__
 from bnnsearch.cli_cluster import COMMANDS
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.errors import EnvironmentProblem, InputError, printable
+from bnnsearch.logs import PrintableFormatter
 
 OK, FAILED, BAD_INPUT, ENVIRONMENT = 0, 1, 2, 3
 INTERRUPTED, TERMINATED = 130, 143
@@ -52,6 +55,10 @@ class Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command and exit with its code."""
         extra["standalone_mode"] = False
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may know no Unicode
+        if logging.lastResort is not None:  # writes what a library or a thread logs, outside of a search, to stderr
+            logging.lastResort.setFormatter(PrintableFormatter())
         try:
             code = super().main(*args, **extra)
         except click.exceptions.Abort:
@@ -59,13 +66,14 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             code = INTERRUPTED
         except click.ClickException as error:
+            error.message = printable(error.message or "")  # type: ignore[misc]  # final, and shown as it is
             error.show()
             code = BAD_INPUT
         except EnvironmentProblem as problem:
-            click.echo(f"bnnsearch: {problem}", err=True)
+            click.echo(f"bnnsearch: {printable(str(problem))}", err=True)
             code = ENVIRONMENT
         except InputError as error:
-            click.echo(str(error), err=True)
+            click.echo("\n".join(error.lines), err=True)
             code = BAD_INPUT
         sys.exit(code or OK)
 
@@ -143,8 +151,8 @@ def validate(space: Path, overrides: tuple[str, ...]) -> int:
     """
     from bnnsearch.space import load_space
 
-    for line in load_space(space, overrides=overrides).describe():
-        click.echo(line)
+    for line in load_space(space, overrides=overrides, begins=True).describe():
+        click.echo(printable(line))
     return OK
 
 

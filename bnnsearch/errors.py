@@ -8,6 +8,11 @@ import os
 class InputError(ValueError):
     """Bad input: the message is one line per problem with place, rule, value and what is allowed."""
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problems, a printable line each."""
+        return (printable(str(self)),)
+
 
 class EnvironmentProblem(RuntimeError):  # noqa: N818  # it is not an error of ours
     """The machine, a service or a file outside our control is not as needed; the message says what to do."""

@@ -23,11 +23,12 @@ from bnnsearch.config.base import Settings
 from bnnsearch.config.study import Objective, TrackingConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.files import read_regular
 from bnnsearch.pareto import Limit, ParetoFront
 from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.space.check import model_problems
 from bnnsearch.space.override import fill_variables
-from bnnsearch.space.reader import read_tree
+from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.tree import Problem, SpaceError, quoted
 
 PROVENANCE = "provenance"
@@ -265,9 +266,9 @@ def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
         InputError: the file is missing, or wrong; one `file:line:col: rule` line for each problem.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        data = read_regular(path, most=MAX_BYTES)
+    except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     tree = read_tree(data, str(path))
     if not isinstance(tree.value, dict):
         raise SpaceError([Problem(tree.mark, f"a training run is a mapping of settings, but got {quoted(tree.plain)}")])

@@ -36,3 +36,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     check_regular(path)
     # without waiting: between the check and here a FIFO may have taken the file's place
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
+def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
+    """The content of the file `path`, or its first `most` + 1 bytes: enough to see that it is too long.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    with open_regular(path) as content:
+        return content.read(most + 1)

@@ -443,7 +443,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert problems(tmp_path / "none.yaml") == [" cannot be read: No such file or directory"]
-    assert problems(tmp_path) == [" cannot be read: Is a directory"]
+    assert problems(tmp_path) == [" cannot be read: a folder, not a file"]
 
 
 def test_of_a_file_full_of_mistakes_the_first_are_told(tmp_path: Path) -> None:

@@ -412,7 +412,7 @@ def tree_of(value: Any) -> Tree:
     return Tree(value, Mark("test"), Mark("test"))
 
 
-plain_text = st.text(max_size=12)
+plain_text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 scalars = st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False, allow_infinity=False)
 
 

@@ -55,6 +55,7 @@ def kill_migrations(home, way, first, step, last):
     return json.loads(done.stdout)
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_store_whose_migration_was_killed_is_made_anew(tmp_path):
@@ -71,6 +72,7 @@ def test_a_store_whose_migration_was_killed_is_made_anew(tmp_path):
     assert mended >= len(killed) - 1  # before its first table there is nothing to mend
 
 
+@pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_our_own_making_of_a_store_is_killed_without_a_trace(tmp_path):

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from bnnsearch.cluster.refusals import common_problems, launcher_problems, rayjob_problems, script_problems
 from bnnsearch.config.cluster import AddressSettings, ClusterSettings
 from bnnsearch.errors import InputError
+from bnnsearch.files import read_regular
 from bnnsearch.space.check import model_problems
-from bnnsearch.space.reader import read_tree
+from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree
 
 SHIPPED = Path("clusters")
@@ -74,7 +75,7 @@ def load_cluster(path: Path) -> ClusterFile:
         InputError: it cannot be read, is of no known kind, or is refused; one line for each problem.
     """
     path = _found(path)
-    data = path.read_bytes()
+    data = read_regular(path, most=MAX_BYTES)
     if data.startswith(b"#!"):
         return _slurm(path, data)
     if not data.strip():

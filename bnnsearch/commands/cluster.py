@@ -32,7 +32,7 @@ WATCHED = "Ctrl-C leaves it running there, and `resume` watches it again"
 
 def run(space_path: Path, overrides: Sequence[str], *, cluster_path: Path, runs: Path, as_json: bool) -> int:
     """Search a space on a cluster and watch it."""
-    space, cluster = load_space(space_path, overrides=overrides), load_cluster(cluster_path)
+    space, cluster = load_space(space_path, overrides=overrides, begins=True), load_cluster(cluster_path)
     console = Console(stderr=as_json)
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     print_lines(console, plan_lines(cluster, space.study))

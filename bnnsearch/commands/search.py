@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path, as_json: bool) -> int:
     """Search a space in a new folder below `runs`."""
-    space = load_space(space_path, overrides=overrides)
+    space = load_space(space_path, overrides=overrides, begins=True)
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.data import check_data
@@ -71,7 +71,7 @@ def _executor(name: str) -> Executor:
 
 def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     """Say what a search would do: the space, one configuration, what its training costs at most."""
-    space = load_space(space_path, overrides=overrides)
+    space = load_space(space_path, overrides=overrides, begins=True)
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.data import DataError
     from bnnsearch.trial import build_trainer, network_costs
@@ -83,7 +83,9 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     except DataError as error:
         costs, missing = network_costs(config), [f"costs of training are not known without the data: {error}"]
     print_lines(console, space.describe())
-    print_lines(console, ["the trial of all defaults:", json.dumps(config.model_dump(mode="json"), indent=2)])
+    print_lines(
+        console, ["the trial of all defaults:", *json.dumps(config.model_dump(mode="json"), indent=2).splitlines()]
+    )
     print_lines(console, [f"  {name} {metric_text(name, value)}" for name, value in costs.items()])
     print_lines(console, missing)
     epochs = space.study.budget.trials * config.plan.epochs

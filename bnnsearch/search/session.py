@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
+from bnnsearch.logs import PrintableFormatter
 from bnnsearch.search.coordinator import Coordinator, StopReason
 
 LOCK = ".lock"
@@ -68,7 +69,7 @@ def sole_driver(folder: StudyFolder) -> Iterator[None]:
 def logging_to(path: Path) -> Iterator[None]:
     """Send what the search, Optuna and Ray log to `path` instead of the terminal."""
     file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     for logger in loggers:

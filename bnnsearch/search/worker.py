@@ -17,6 +17,7 @@ import torch
 from bnnsearch.config.study import NoSchedulerConfig, SchedulerConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
+from bnnsearch.errors import printable
 from bnnsearch.search.object_store import ObjectFolder
 from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs
 from bnnsearch.search.schedulers import is_rung, waits
@@ -212,7 +213,7 @@ def one_line(error: BaseException) -> str:
     """The error as a trial's reason: its kind and the first line of its message."""
     text = str(error).strip().splitlines()
     kind = "" if isinstance(error, TimeLimitError | ValueError | FloatingPointError) else f"{type(error).__name__}: "
-    return (kind + (text[0] if text else type(error).__name__))[:500]
+    return printable(kind + (text[0] if text else type(error).__name__))[:500]
 
 
 def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | None]:

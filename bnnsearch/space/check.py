@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bnnsearch.config.plan import PlanConfig
+from bnnsearch.config.study import NoSchedulerConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.files import check_regular
 from bnnsearch.space.distribution import Distribution
 from bnnsearch.space.node import Node, Pick, parameters, resolve
 from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
@@ -66,6 +69,35 @@ def _unlike(rules: dict[str, Mark | None]) -> Iterator[Problem]:
         (other,) = rules.keys() - {rule}
         where = f"at {said[0][0]}" if len(said) > 1 else "where it is not set"
         yield Problem(here, f"trial.plan.keep: must be the same for all trials, but got {rule!r} and {other!r} {where}")
+
+
+def source_problems(tree: Tree) -> Iterator[Problem]:
+    """What `warm_start` names and is not there: neither a study's folder, nor a file."""
+    named = tree.mapping.get("warm_start")
+    for place, source in enumerate(named.value if named is not None and isinstance(named.value, tuple) else ()):
+        if isinstance(source.value, str) and not source.value.startswith("mlflow:") and not Path(source.value).is_dir():
+            try:
+                check_regular(source.value)
+            except (OSError, ValueError) as error:
+                rule = f"warm_start.{place}: must name a configuration or a study's folder"
+                reason = getattr(error, "strerror", None) or error
+                yield Problem(source.mark, f"{rule}, but got {quoted(source.value)} ({reason})")
+
+
+def grace_problem(root: Node, tree: Tree, study: StudyConfig) -> Problem | None:
+    """A grace that is longer than every trial: its scheduler would compare nothing and stop nothing."""
+    if isinstance(study.scheduler, NoSchedulerConfig):
+        return None
+    longest, grace = 0, study.scheduler.grace_epochs
+    for pick in probes(root):
+        plan = resolve(root, pick).mapping.get("plan")
+        epochs = None if plan is None else plan.mapping.get("epochs")
+        longest = max(longest, PlanConfig().epochs if epochs is None else int(epochs.plain))
+        if longest >= grace:
+            return None
+    at = tree.mapping["scheduler"].mapping.get("grace_epochs", tree.mapping["scheduler"])
+    rule = "scheduler.grace_epochs: must be at most the epochs of the longest trial"
+    return Problem(at.mark, f"{rule}, {longest}, or no trial is ever compared, but got {grace}")
 
 
 def probes(root: Node) -> Iterator[Pick]:

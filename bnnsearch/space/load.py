@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.space.check import model_problems, trial_problems
+from bnnsearch.files import read_regular
+from bnnsearch.space.check import grace_problem, model_problems, source_problems, trial_problems
 from bnnsearch.space.node import Node
 from bnnsearch.space.objectives import constant_objectives, objective_problems
 from bnnsearch.space.override import fill_variables, set_values
 from bnnsearch.space.parser import Parser
-from bnnsearch.space.reader import read_tree
+from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.search_space import SearchSpace
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, quoted
 from bnnsearch.space.writer import write_yaml
@@ -58,21 +59,23 @@ class Space:
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
-def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
+def load_space(path: str | Path, *, overrides: Sequence[str] = (), begins: bool = False) -> Space:
     """Read and check the space file at `path`.
 
     Args:
         path: a YAML file.
         overrides: `dotted.path=value` settings that replace the file's, values as YAML.
+        begins: whether a search begins with it, so that what `warm_start` names must be there.
 
     Raises:
         SpaceError: with every problem found, each as `file:line:col: rule, value, what is allowed`.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SpaceError([Problem(Mark(str(path)), f"cannot be read: {error.strerror}")]) from None
+        data = read_regular(path, most=MAX_BYTES)
+    except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise SpaceError([Problem(Mark(str(path)), f"cannot be read: {reason}")]) from None
     tree = read_tree(data, str(path))
     if not isinstance(tree.value, dict):
         rule = "a space is a mapping of settings"
@@ -82,11 +85,15 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = ()) -> Space:
     tree = fill_variables(written, os.environ, problems)
     node = _trial_node(tree, problems)
     problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
+    if begins:
+        problems += source_problems(tree)
     if problems or node is None:
         raise SpaceError(problems)
     if problems := objective_problems(tree, node):
         raise SpaceError(problems)
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
+    if (problem := grace_problem(node, tree, study)) is not None:
+        raise SpaceError([problem])
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written) if overrides else data.decode("utf-8-sig")
     return Space(study, SearchSpace(node), text, path, tuple(map(str, constant_objectives(tree, node))))

@@ -98,9 +98,12 @@ def count(node: Node) -> float:
         case Constant():
             return 1
         case Group():
-            return math.prod(count(child) for child in node.children.values())
+            counts = [count(child) for child in node.children.values()]
+            # not left to the product: a whole number can be too large to be multiplied with a float
+            return math.inf if math.inf in counts else math.prod(counts)
         case Branches():
-            return sum(count(group) for group in node.branches.values())
+            counts = [count(group) for group in node.branches.values()]
+            return math.inf if math.inf in counts else sum(counts)
         case _:
             return node.count()
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bnnsearch.space.reader import read_tree
+from bnnsearch.space.reader import misplaced_characters, read_tree
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree, holds_credentials, quoted, without_credentials
 
 PATH_KEYS = frozenset({"root", "uri", "cache", "path"})
 """Keys whose text may hold `${VAR}` or `${VAR:-default}`."""
 
+_WIDTH = 160
+_LETTER = "\ue000"
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>[^}]*))?\}")
 
 
@@ -24,14 +27,39 @@ def set_values(tree: Tree, overrides: Sequence[str]) -> Tree:
         SpaceError: an override has no path, its value is not YAML, or the path leads through what is no mapping.
     """
     for override in overrides:
-        mark = Mark(f"--set {without_credentials(override)}")
+        mark = Mark(_shown(override))
         path, equals, text = override.partition("=")
         keys = path.split(".")
         if not equals or not all(keys):
             raise SpaceError([Problem(mark, f"write --set dotted.path=value, but got {quoted(override)}")])
+        if (wrong := misplaced_characters(override)) is not None:
+            raise SpaceError([Problem(mark, wrong)])
+        if _has_comment(text):
+            rule = "a # at the start or after a space begins a comment in YAML; write the value in quotes"
+            raise SpaceError([Problem(mark, f"{rule}, such as {path}='\"a #b\"', but got {quoted(text)}")])
         value = read_tree(text.encode(), mark.source) if text.strip() else Tree(None, mark, mark)
         tree = _set(tree, keys, _moved(value, mark))
     return tree
+
+
+def _shown(override: str) -> str:
+    """The option as a place; a long value is shortened."""
+    text = without_credentials(override)
+    return f"--set {text if len(text) <= _WIDTH else f'{text[: _WIDTH - 3]}...'}"
+
+
+def _has_comment(text: str) -> bool:
+    """Whether a part of `text` is no part of its value: with a letter in the place of each # it would be."""
+    if "#" not in text:
+        return False
+    try:
+        whole = json.dumps(read_tree(text.replace("#", _LETTER).encode(), "").plain)
+    except SpaceError:
+        return False  # it is wrong in another way as well, which is told
+    try:
+        return whole.replace(json.dumps(_LETTER)[1:-1], "#") != json.dumps(read_tree(text.encode(), "").plain)
+    except SpaceError:
+        return True
 
 
 def _set(tree: Tree, keys: Sequence[str], value: Tree) -> Tree:

@@ -16,6 +16,9 @@ DISTRIBUTIONS = ("choice", *NUMBERS, "range")
 MAX_VALUES = 1000
 """Of one choice."""
 
+MAX_STEPS = 10**15
+"""Of one number: so many that all of them, and the bounds, are still different as floating point numbers."""
+
 _HINTS = {
     "quniform": "uniform with step",
     "qrandint": "randint with step",
@@ -83,9 +86,9 @@ class Parser:
             number = self._number(tree, str(kind.value))
             default = tree.mapping.get("default")
             return replace(number, default=self._number_in(default, number)) if default else number
-        if kind.value in _HINTS:
+        if isinstance(kind.value, str) and kind.value in _HINTS:
             raise self._bad(kind, f"type {kind.value} is not known, write {_HINTS[kind.value]}")
-        raise self._bad(kind, f"unknown distribution {quoted(kind.plain)}{did_you_mean(kind.value, DISTRIBUTIONS)}")
+        raise self._bad(kind, f"unknown distribution {quoted(kind.plain)}{did_you_mean(kind.plain, DISTRIBUTIONS)}")
 
     def _number(self, tree: Tree, kind: str) -> Number:
         """The number's bounds and step; its default is still the middle."""
@@ -114,6 +117,9 @@ class Parser:
     def _check_step(self, step: Tree, low: float, high: float) -> None:
         if step.plain <= 0:
             raise self._bad(step, f"step > 0 must hold, but got {step.plain}")
+        if (high - low) / step.plain > MAX_STEPS:
+            rule = f"at most {MAX_STEPS} steps lie between min and max"
+            raise self._bad(step, f"{rule}, but got min {low}, max {high}, step {step.plain}")
         if not steps_divide(low, high, step.plain):
             rule = "max must be min plus a whole number of steps, as both bounds are inclusive"
             raise self._bad(step, f"{rule}, but got min {low}, max {high}, step {step.plain}")
@@ -181,10 +187,11 @@ class Parser:
         default = tree.mapping.get("default")
         if default is None:
             return values[0]
+        for value in values:
+            if value.plain == default.plain and not _mixes(value, default):
+                return value
         known = [value.plain for value in values]
-        if default.plain not in known:
-            raise self._bad(default, f"default must be one of {quoted(known)}, but got {quoted(default.plain)}")
-        return values[known.index(default.plain)]
+        raise self._bad(default, f"default must be one of {quoted(known)}, but got {quoted(default.plain)}")
 
     def _check_keys(self, tree: Tree, known: tuple[str, ...]) -> None:
         for key, child in tree.mapping.items():
@@ -199,6 +206,11 @@ class Parser:
     def _bad(self, tree: Tree, message: str, *, at_key: bool = False) -> _DistributionError:
         self.problems.append(Problem(tree.key if at_key else tree.mark, message))
         return _DistributionError()
+
+
+def _mixes(one: Tree, other: Tree) -> bool:
+    """Whether one is true or false and the other 1 or 0, which Python takes for equal."""
+    return isinstance(one.value, bool) != isinstance(other.value, bool)
 
 
 def _is_whole(tree: Tree) -> bool:

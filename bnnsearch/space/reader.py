@@ -54,6 +54,16 @@ def read_tree(data: bytes, source: str) -> Tree:
     return tree
 
 
+def misplaced_characters(text: str) -> str | None:
+    """What no text may hold, and yet can, by escapes in quotes or as bytes of an option that are no UTF-8."""
+    for each in text:
+        if "\ud800" <= each <= "\udfff":
+            return f"text holds no lone surrogates, nor bytes that are not UTF-8, but got {quoted(text)}"
+        if each == "\0":
+            return f"text holds no NUL, but got {quoted(text)}"
+    return None
+
+
 def _decode(data: bytes, source: str) -> str:
     if len(data) > MAX_BYTES:
         raise SpaceError([Problem(Mark(source), f"at most {MAX_BYTES} bytes are read, but got {len(data)}")])
@@ -192,6 +202,9 @@ class _Document:
     def _scalar(self, event: ScalarEvent) -> Scalar:
         """The value of a scalar by YAML 1.2's core schema (chapter 10.3); a quoted one is text."""
         text: str = event.value
+        if (wrong := misplaced_characters(text)) is not None:
+            self.problems.append(Problem(self._mark(event), wrong))
+            return ""
         if event.style is not None and event.style != "":
             return text
         if text in CONSTANTS:

@@ -38,7 +38,7 @@ class SearchSpace:
     def size(self) -> int | None:
         """How many distinct configurations there are; None where a parameter is continuous."""
         configurations = count(self.root)
-        return None if math.isinf(configurations) else int(configurations)
+        return None if configurations == math.inf else int(configurations)
 
     def config_of(self, params: Mapping[str, Scalar]) -> dict[str, Any]:
         """The tree that draws of `params`, dotted name to value, give.

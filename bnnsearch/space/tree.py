@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bnnsearch.errors import InputError
+from bnnsearch.errors import InputError, printable
 
 Scalar = str | int | float | bool | None
 
@@ -71,7 +71,11 @@ class SpaceError(InputError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__("\n".join(self.lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(printable(str(problem)) for problem in self.problems)
 
 
 _USER_IN_URI = re.compile(r"(?<=://)[^/?#\s]*@")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bnnsearch.config.metrics import tabled
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.terminal.text import metric_text, params_text
+from bnnsearch.terminal.text import metric_text, params_text, plain
 
 
 def front_table(front: ParetoFront) -> Table:
@@ -28,11 +28,11 @@ def front_table(front: ParetoFront) -> Table:
     for result in front.results:
         knee = " knee" if result is front.knee else ""
         values = [metric_text(name, result.metrics[name]) if name in result.metrics else "" for name in metrics]
-        table.add_row(f"{result.number}{knee}", *values, params_text(result.params))
+        table.add_row(f"{result.number}{knee}", *values, plain(params_text(result.params)))
     return table
 
 
 def print_lines(console: Console, lines: list[str]) -> None:
-    """Lines as they are: no markup, no wrapping, so that commands can be copied."""
+    """Lines as they are: no markup, no wrapping, so that commands can be copied; what does not print is escaped."""
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)

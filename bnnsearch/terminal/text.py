@@ -1,9 +1,13 @@
-"""Numbers as a person reads them."""
+"""Numbers as a person reads them, and words from outside as a terminal may see them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from rich.text import Text
+
+from bnnsearch.errors import printable
 
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 
@@ -19,6 +23,11 @@ def metric_text(metric: str, value: float) -> str:
             return f"{value:.4g}{unit}"
         value /= 1000
     return f"{value:.4g}{_UNITS[-1]}"
+
+
+def plain(text: str) -> Text:
+    """One line from outside, such as a name or a reason, for the screen: no markup, what does not print is escaped."""
+    return Text(printable(text))
 
 
 def spread_text(metric: str, mean: float, deviation: float | None) -> str:

@@ -28,7 +28,12 @@ def epochs_shown(console: Console, *, as_json: bool) -> Iterator[Callable[[Epoch
             console, [f"epoch {metrics.epoch}/{metrics.epochs} {metrics.phase} {_values(metrics)}"]
         )
     else:
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task("")
             yield lambda metrics: bar.update(

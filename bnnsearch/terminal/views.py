@@ -17,8 +17,9 @@ from rich.text import Text
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.progress import Running, StudyProgress
-from bnnsearch.terminal.text import duration_text, metric_text, params_text, range_text
+from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text
 
 HEARTBEAT_SECONDS = 60.0
 
@@ -96,7 +97,7 @@ class LiveView(View):
             for objective in self._progress.study.objectives
         ]
         state = Text(result.state.value + (" *" if on_front else ""), style=style)
-        return [str(result.number), state, *cells, result.reason or params_text(result.params)]
+        return [str(result.number), state, *cells, plain(result.reason or params_text(result.params))]
 
     def _under_way(self, number: int, running: Running) -> list[RenderableType]:
         cells = [
@@ -137,7 +138,7 @@ class PlainView(View):
         self._say(line)
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_lines(self._console, [line])
         self.spoken.set()
 
     def trial_finished(self, result: TrialResult) -> None:

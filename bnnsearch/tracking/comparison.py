@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront, hypervolume, losses, reference_point
 from bnnsearch.results import TrialResult, read_results
-from bnnsearch.tracking.page import page, picture, section, table
+from bnnsearch.tracking.page import escape, page, picture, section, table
 from bnnsearch.tracking.view import is_wide, label, value_text
 
 if TYPE_CHECKING:

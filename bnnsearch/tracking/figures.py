@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
+from bnnsearch.tracking.page import escape
 from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"

@@ -31,7 +31,7 @@ def write_front(front: ParetoFront, directory: Path) -> None:
     (directory / JSON).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     metrics = _columns(front, "metrics", first=[objective.metric for objective in front.objectives])
     params = _columns(front, "params", first=[])
-    with (directory / CSV).open("w", newline="", encoding="utf-8") as file:
+    with (directory / CSV).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(["trial", "knee", *metrics, *(f"param.{name}" for name in params)])
         for result in front.results:

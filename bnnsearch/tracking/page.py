@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
+from html import escape as html_escape
 from typing import TYPE_CHECKING
 
 from bnnsearch import __version__
+from bnnsearch.errors import printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+def escape(text: str) -> str:
+    """Text from outside as HTML: no tags, and what does not print is escaped; line ends are white space there."""
+    return html_escape("\n".join(map(printable, text.split("\n"))))
 
 
 def page(title: str, about: str, parts: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,11 +41,13 @@ def write_pictures(view: StudyView, directory: Path) -> None:
         "flip_rate": layers_picture,
         "weights": weights_picture,
     }
-    for name, draw in drawings.items():
-        figure = draw(view)
-        if figure is not None:
-            FigureCanvasAgg(figure)
-            figure.savefig(directory / f"{name}.png", dpi=DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a script that the font does not have
+        for name, draw in drawings.items():
+            figure = draw(view)
+            if figure is not None:
+                FigureCanvasAgg(figure)
+                figure.savefig(directory / f"{name}.png", dpi=DPI)
 
 
 def _axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -24,7 +24,7 @@ from urllib.error import URLError
 
 import click
 
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.errors import EnvironmentProblem, printable
 from bnnsearch.tracking.store import Store, check_store, open_client
 
 START_SECONDS = 120.0
@@ -33,9 +33,11 @@ _DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 ALLOWED_HOSTS, PASSWORD = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
-def serve(
-    store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: Callable[[str], None] = click.echo
-) -> None:
+def _say(line: str) -> None:
+    click.echo(printable(line))
+
+
+def serve(store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: Callable[[str], None] = _say) -> None:
     """Serve the UI until it is stopped, having announced the link to the study's runs.
 
     Where the store is a server already, only the link is announced.

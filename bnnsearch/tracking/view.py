@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
+from bnnsearch.errors import printable
 from bnnsearch.pareto import ParetoFront, mode_of
 from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.tracking.history import History
@@ -109,7 +110,7 @@ class Axis:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
 def number_text(value: float) -> str:
@@ -194,7 +195,7 @@ class StudyView:
         """Parameters that vary over the complete trials, the most important for the first objective first."""
         complete = self.complete
         names = dict.fromkeys(name for result in complete for name in result.params)
-        axes = [Axis(name, tuple(result.params.get(name) for result in complete)) for name in names]
+        axes = [Axis(printable(name), tuple(result.params.get(name) for result in complete)) for name in names]
         varied = [axis for axis in axes if len(axis.categories) > 1]
         shares = {axis.name: explained_share(axis, self.column(complete, self.metrics[0])) for axis in varied}
         return tuple(sorted(varied, key=lambda axis: -shares[axis.name]))
