@@ -191,6 +191,19 @@ def test_a_shortcut_leads_around_two_convolutions_or_one(block: str) -> None:
     assert len(unit_names(single)) == len(binary_layers(single)) == 10
 
 
+@pytest.mark.parametrize("block", ["post", "pre"])
+def test_without_its_convolutions_a_unit_is_its_shortcut(block: str) -> None:
+    """Around both of them: halved, its channels padded; hardtanh follows the sum in post-activation only."""
+    config = Resnet18Config.model_validate({"block": block, "width": 0.0625, "depths": (2, 2, 2, 2)})
+    unit = build_model(config, shape=SMALL, classes=10).get_submodule("stage2.0")
+    for name, value in unit.named_parameters():
+        if (name in ("norm.weight", "norm.bias") and block == "post") or (name == "conv.alpha" and block == "pre"):
+            nn.init.zeros_(value)
+    x = 3 * torch.randn(2, 4, 8, 8)
+    path = nn.functional.pad(nn.functional.avg_pool2d(x, 2), (0, 0, 0, 0, 2, 2))
+    torch.testing.assert_close(unit(x), path.clamp(-1, 1) if block == "post" else path)
+
+
 def test_an_activation_follows_the_stem_where_the_published_network_has_one() -> None:
     """ReCU's ResNet-20 has one and its ResNet-18 none; Real-to-Binary has a PReLU."""
     configs: list[GradientModel] = [
