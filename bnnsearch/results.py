@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.core.trainer import EpochMetrics, quantisation_note
 
 
 class TrialState(StrEnum):
@@ -115,6 +115,12 @@ def read_results(path: Path) -> list[TrialResult]:
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}:{place}: not a trial result ({error})") from error
     return sorted(results.values(), key=lambda result: result.number)
+
+
+def quantisation_notes(results: Iterable[TrialResult]) -> list[str]:
+    """What is to be said of how the trials' weights became binary, a line for each of which there is something."""
+    notes = {result.number: quantisation_note(result.metrics) for result in results}
+    return [f"trial {number}: {note}" for number, note in sorted(notes.items()) if note]
 
 
 def by_number(results: Iterable[TrialResult]) -> dict[int, TrialResult]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -19,10 +21,10 @@ from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.metrics import binary_fractions, flip_rates, mean_over_weights, weight_histogram, weight_signs
 from bnnsearch.core.optimizers import real_optimizer
 from bnnsearch.core.reproducible import derived_seed, reproducible
-from bnnsearch.core.trainer import WEIGHT_BINS
+from bnnsearch.core.trainer import WEIGHT_BINS, quantisation_note
 
 BMD = {"name": "bmd", "pretrain_epochs": 1, "finetune_epochs": 1}
-BNEW = {"name": "bnew", "pretrain_epochs": 2, "finetune_epochs": 2, "lambda_rate": 2.0}
+BNEW = {"name": "bnew", "pretrain_epochs": 2, "finetune_epochs": 2, "growth": 6.0}
 
 
 class TestReport:
@@ -30,7 +32,7 @@ class TestReport:
         first = next(trainer(trial({"name": "ste"})).fit())
         assert (first.epoch, first.epochs, first.phase) == (1, 6, "train")
         assert set(first.values) == {
-            "train_loss", "train_acc", "val_acc", "val_loss", "flip_rate", "binary_fraction", "bits", "lr",
+            "train_loss", "train_acc", "val_acc", "val_loss", "flip_rate", "binary_fraction", "lr", "real_lr",
             "images_per_s", "train_bitops", "train_cost_thesis",
         }  # fmt: skip
         assert set(first.layers["flip_rate"]) == {"3", "7"}
@@ -151,13 +153,54 @@ class TestCourse:
         assert len(losses) == 3
 
     def test_quantisation_ends_once_the_weights_are_binary(self) -> None:
-        method = {**BNEW, "lambda_rate": 10.0, "until_binary": 0.9}
+        method = {**BNEW, "growth": 30.0, "until_binary": 0.9}
         history = list(trainer(trial(method, epochs=30)).fit())
         quantise = [epoch for epoch in history if epoch.phase == "quantise"]
         assert 1 < len(quantise) < 26
         assert quantise[-1].values["binary_fraction"] >= 0.9 > quantise[-2].values["binary_fraction"]
         assert [epoch.phase for epoch in history[-2:]] == ["finetune"] * 2
         assert history[-1].epoch == history[-1].epochs == 2 + len(quantise) + 2
+
+    def test_the_method_starts_from_the_best_pretrained_network(self) -> None:
+        """At a learning rate at which pretraining gets worse again."""
+        method = {**BNEW, "pretrain_epochs": 3, "finetune_epochs": 0}
+        optimizer = {"name": "sgd", "lr": 0.5, "momentum": 0.0, "real_lr": 1.0}
+        run = trainer(trial(method, epochs=5, optimizer=optimizer, plan={"schedule": {"name": "constant"}}))
+        states, accuracies = [], []
+        for metrics in islice(run.fit(), 3):
+            states.append(deepcopy(run.network.state_dict()))
+            accuracies.append(metrics.values["relaxed_val_acc"])
+        best = accuracies.index(max(accuracies))
+        assert best != 2, "with these rates the last network is not the best"
+        assert run._go_on()
+        assert all(torch.equal(value, states[best][name]) for name, value in run.network.state_dict().items())
+        assert "relaxed_val_acc" not in next(run.fit()).values
+
+    def test_a_run_says_how_soon_its_weights_were_binary(self) -> None:
+        *_, fast = (epoch.values for epoch in trainer(trial({**BNEW, "growth": 60.0}, epochs=10)).fit())
+        *_, slow = (epoch.values for epoch in trainer(trial({**BNEW, "growth": 0.1}, epochs=10)).fit())
+        assert fast["mostly_binary_at"] <= 0.5
+        assert fast["quantised_fraction"] > 0.99
+        assert "mostly_binary_at" not in slow
+        assert slow["quantised_fraction"] < 0.5 < slow["binary_fraction"] == 1.0
+        assert "few signs could change from then on" in str(quantisation_note(fast))
+        assert f"{slow['quantised_fraction']:.1%} of the weights were binary at the end" in str(quantisation_note(slow))
+        assert quantisation_note({"mostly_binary_at": 0.8, "quantised_fraction": 0.995, "val_acc": 0.9}) is None
+        assert quantisation_note({"val_acc": 0.9}) is None
+
+    def test_what_changes_with_time_is_recorded(self) -> None:
+        """By its own name, as the last of the 20 steps of an epoch had it."""
+        sections = {"precision": {"bits": [4, 8], "gradients": [8, 8], "cycles": 2}}
+        epochs = list(trainer(trial(BNEW, **sections)).fit())
+        assert [("lambda" in epoch.values, "lr" in epoch.values) for epoch in epochs] == (
+            [(False, True)] * 2 + [(True, True)] * 2 + [(False, False)] * 2
+        )
+        assert epochs[3].values["lambda"] == pytest.approx(math.expm1(6.0 * 79 / 40**2) / (2 * 0.01))
+        assert {epoch.values["bits_gradients"] for epoch in epochs} == {8.0}
+        assert len({epoch.values["bits_weights"] for epoch in epochs}) > 1
+        taus = [epoch.values["tau"] for epoch in trainer(trial({"name": "ste"}, recu={})).fit()]
+        assert taus == sorted(set(taus))
+        assert "gamma" in next(trainer(trial({"name": "bop"})).fit()).values
 
     def test_frozen_weights_stay_and_the_rest_learns(self) -> None:
         run = trainer(trial(BNEW))

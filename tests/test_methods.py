@@ -40,7 +40,8 @@ from bnnsearch.core.methods.build import build_phases
 from bnnsearch.core.methods.proxquant import Proxquant, prox_l1, prox_l2
 from bnnsearch.core.methods.relaxed import Frozen, Relaxed
 from bnnsearch.core.methods.ste import Ste
-from bnnsearch.core.optimizers import Signum
+from bnnsearch.core.metrics import BINARY_TOLERANCE
+from bnnsearch.core.optimizers import Signum, set_lr_factor
 from bnnsearch.core.trainer import EpochMetrics
 
 PLAIN_SGD = SgdConfig(lr=0.1, momentum=0)
@@ -51,7 +52,7 @@ def after_steps(method: Method, weight: float, gradients: list[float], *, epoch:
     parameter = Parameter(torch.tensor([weight]))
     optimizer = method.optimizer([parameter])
     assert optimizer is not None
-    method.anneal(Progress(epoch, 10))
+    method.anneal(Progress(epoch, 10, 1))
     values = []
     for gradient in gradients:
         parameter.grad = torch.tensor([gradient])
@@ -143,28 +144,82 @@ class TestGoldenSteps:
         [({"step": "exact"}, 0.388889), ({"step": "approximate"}, 0.385), ({"order": "prox_first"}, 0.39)],
     )
     def test_bnew(self, settings: dict[str, Any], expected: float) -> None:
-        method = Bnew(BnewConfig(lambda_rate=0.1, **settings), PLAIN_SGD)
+        """Lambda is .5, eta .1: epoch 5 at a rate of .1, or half of the phase at a rate of 1."""
+        by_epoch = Bnew(BnewConfig(lambda_rate=0.1, time="epoch", **settings), PLAIN_SGD)
+        assert after_steps(by_epoch, 0.4, [0.5], epoch=5) == pytest.approx([expected], abs=1e-6)
+        method = Bnew(BnewConfig(lambda_rate=1.0, **settings), PLAIN_SGD)
         assert after_steps(method, 0.4, [0.5], epoch=5) == pytest.approx([expected], abs=1e-6)
 
-    def test_bnew_reference_regulariser(self) -> None:
-        """Lambda is t/E lambda_rate and not multiplied by the learning rate: .4 (1 + 2 * .5 * .2) = .48."""
-        config = BnewConfig(lambda_rate=0.2, time="phase", scaled_by_lr=False)
-        assert after_steps(Bnew(config, PLAIN_SGD), 0.4, [0.0], epoch=5) == pytest.approx([0.48])
+    @pytest.mark.parametrize(("eta", "factor"), [("base", 0.1), ("current", 0.05), ("one", 1.0)])
+    def test_bnew_readings_of_eta(self, eta: Any, factor: float) -> None:
+        """Half of the phase at a rate of .2, the schedule at half of the base rate .1: .4 (1 + 2 * .5 * .2 * eta)."""
+        method = Bnew(BnewConfig(lambda_rate=0.2, eta=eta), PLAIN_SGD)
+        parameter = Parameter(torch.tensor([0.4]))
+        optimizer = method.optimizer([parameter])
+        set_lr_factor(optimizer, 0.5)
+        method.anneal(Progress(5, 10))
+        parameter.grad = torch.zeros(1)
+        optimizer.step()
+        assert parameter.item() == pytest.approx(0.4 * (1 + 0.2 * factor), abs=1e-7)
+        assert method.state() == {"lambda": 0.1}
 
     def test_bnew_exact_step_beyond_its_pole(self) -> None:
         assert growth(0.25, exact=True) == 2
         assert growth(0.5, exact=True) == growth(3, exact=True) == LARGEST_GROWTH
-        method = Bnew(BnewConfig(lambda_rate=10, step="exact"), PLAIN_SGD)
+        method = Bnew(BnewConfig(lambda_rate=100, step="exact"), PLAIN_SGD)
         assert after_steps(method, -0.01, [0.0], epoch=5) == [-1.0]
 
-    def test_bnew_growth_of_the_reference_code_over_980_epochs(self) -> None:
-        """33.8 nats in 352 steps an epoch, as the regulariser 1e-4 (e + 1)/1000 has it."""
-        method = Bnew(BnewConfig(lambda_rate=1e-4, time="phase", scaled_by_lr=False), PLAIN_SGD)
+    def test_bnew_defaults_grow_weights_as_the_reference_code(self) -> None:
+        """33.8 nats in 980 epochs of 352 steps, as the regulariser 1e-4 (e + 1)/1000 has it, at Adam's 0.01."""
+        method = Bnew(BnewConfig(), AdamConfig(lr=0.01))
         nats = 0.0
         for epoch in range(980):
-            method.anneal(Progress(epoch + 1, 1000))
-            nats += 352 * math.log(growth(method._regulariser, exact=False))
+            method.anneal(Progress(epoch + 1, 1000, 352))
+            nats += 352 * math.log(method._factor(lr=1e-9))
         assert nats == pytest.approx(33.8, abs=0.05)
+
+    @pytest.mark.parametrize("epochs", [1, 20, 140])
+    def test_bnew_growth_is_reached_at_any_budget(self, epochs: int) -> None:
+        method, factor = Bnew(BnewConfig(growth=3.0), PLAIN_SGD), 1.0
+        for step in range(7 * epochs):
+            method.anneal(Progress(step / 7, epochs, 7))
+            factor *= method._factor(lr=0.0)
+        assert math.log(factor) == pytest.approx(3.0)
+        assert method.state()["lambda"] * 2 * 0.1 == pytest.approx(
+            math.expm1(3.0 * (14 * epochs - 1) / (7 * epochs) ** 2)
+        )
+
+    def test_mirror_descent_ends_at_its_final_beta(self) -> None:
+        method = Dual(BmdConfig(final_beta=100.0), AdamConfig())
+        for fraction, beta in [(0.0, 1.0), (0.5, 10.0), (1.0, 100.0)]:
+            method.anneal(Progress(8 * fraction, 8))
+            assert method.state()["beta"] == pytest.approx(beta)
+
+    def test_proxquant_pulls_by_its_total(self) -> None:
+        """Shares 1/16, 3/16, 5/16, 7/16 of .4 in four steps, whatever the learning rate is."""
+        method = Proxquant(ProxquantConfig(pull=0.4), PLAIN_SGD)
+        parameter = Parameter(torch.tensor([0.1]))
+        optimizer = method.optimizer([parameter])
+        values = []
+        for step in range(4):
+            method.anneal(Progress(step / 2, 2, 2))
+            parameter.grad = torch.zeros(1)
+            optimizer.step()
+            values.append(parameter.item())
+        assert values == pytest.approx([0.125, 0.2, 0.325, 0.5])
+
+    @pytest.mark.parametrize(
+        ("method", "said"),
+        [
+            ({"name": "bnew", "growth": 30, "lambda_rate": 0.1}, "growth takes the place of lambda_rate"),
+            ({"name": "bnew", "growth": 30, "time": "epoch"}, "so that time epoch has no effect"),
+            ({"name": "bmd", "final_beta": 1e3, "rate": 1.1}, "final_beta takes the place of rate"),
+            ({"name": "proxquant", "pull": 7, "reg_rate": 1e-3}, "pull takes the place of reg_rate"),
+        ],
+    )
+    def test_one_strength_at_a_time(self, method: dict[str, Any], said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            trial({"pretrain_epochs": 0, "finetune_epochs": 0, **method})
 
     def test_relaxed_clips_and_frozen_projects(self) -> None:
         assert after_steps(Relaxed(PLAIN_SGD), 0.95, [-1.0]) == [1.0]
@@ -238,13 +293,17 @@ CASES = {
     "ste-signum": Case({"name": "ste"}, {"optimizer": {"name": "signum", "lr": 0.01}}),
     "ste-precision": Case({"name": "ste"}, {"precision": {"cycles": 3}}),
     "bmd": Case({"name": "bmd", "rate": 2.0, "finetune_epochs": 1}, {}),
+    "bmd-final-beta": Case({"name": "bmd", "final_beta": 50.0, **PHASES}, {}),
     "bmd-primal": Case({"name": "bmd", "form": "primal", "finetune_epochs": 1}, {}),
     "bop": Case({"name": "bop", "gamma": 1e-3, "threshold": 1e-6, "pretrain_epochs": 1}, {}),
     "bop2": Case({"name": "bop2", "gamma": 1e-3, "threshold": 1e-2, "pretrain_epochs": 1}, {}),
     "proxquant-l1": Case({"name": "proxquant", "reg_rate": 0.5, **PHASES}, {}),
     "proxquant-l2": Case({"name": "proxquant", "penalty": "l2", "reg_rate": 5.0, **PHASES}, {}),
-    "bnew": Case({"name": "bnew", "lambda_rate": 2.0, **PHASES}, {}),
-    "bnew-precision": Case({"name": "bnew", "lambda_rate": 2.0, **PHASES}, {"precision": {"cycles": 3}}),
+    "proxquant-pull": Case({"name": "proxquant", "pull": 3.0, **PHASES}, {}),
+    "bnew": Case({"name": "bnew", "lambda_rate": 6.0, **PHASES}, {}),
+    "bnew-growth": Case({"name": "bnew", "growth": 6.0, **PHASES}, {}),
+    "bnew-last": Case({"name": "bnew", "growth": 6.0, "pretrained": "last", **PHASES}, {"plan": {"restart": True}}),
+    "bnew-precision": Case({"name": "bnew", "lambda_rate": 6.0, **PHASES}, {"precision": {"cycles": 3}}),
 }
 TOY_ACCURACY = 0.9
 
@@ -307,3 +366,43 @@ class TestContract:
     def test_same_seed_same_metrics(self, case: str) -> None:
         torch.manual_seed(77)  # what stands in the global generator must not matter
         assert repeatable(islice(new_trainer(case).fit(), 2)) == repeatable(finished(case)[1][:2])
+
+
+class TestGrowthAtAnyBudget:
+    """BNEW's weights become binary along the same curve over the phase, whether it has 20, 140 or 980 epochs."""
+
+    GROWTH, TENTHS = 12.0, [tenth / 10 for tenth in range(1, 11)]
+
+    def trained(self, epochs: int) -> tuple[Tensor, list[float]]:
+        """The pretrained weights, and the binary fraction after every tenth of a quantisation phase of `epochs`."""
+        method = {"name": "bnew", "growth": self.GROWTH, "pretrain_epochs": 2, "finetune_epochs": 0}
+        optimizer = {"name": "adam", "lr": 1e-4, "real_lr": 0.01}
+        run = trainer(
+            trial(method, epochs=epochs + 2, optimizer=optimizer, data={"name": "digits", "train_limit": 400})
+        )
+        list(islice(run.fit(), 2))
+        kept = run.state_dict()["handed_on"]["network"]
+        start = torch.cat([kept[f"{name}.weight"].flatten() for name in run._layers])
+        fractions = [epoch.values["binary_fraction"] for epoch in run.fit()]
+        return start, [fractions[round(tenth * epochs) - 1] for tenth in self.TENTHS]
+
+    def simulated(self, start: Tensor, epochs: int) -> list[float]:
+        """The same of the update alone: no gradient moves the weights."""
+        parameter = Parameter(start.clone())
+        method = Bnew(BnewConfig(growth=self.GROWTH), AdamConfig(lr=1e-4))
+        optimizer, fractions = method.optimizer([parameter]), []
+        for step in range(3 * epochs):
+            method.anneal(Progress(step / 3, epochs, 3))
+            parameter.grad = torch.zeros_like(start)
+            optimizer.step()
+            fractions.append(float((parameter.abs() >= 1 - BINARY_TOLERANCE).float().mean()))
+        return [fractions[round(tenth * 3 * epochs) - 1] for tenth in self.TENTHS]
+
+    def test_curves_are_the_same(self) -> None:
+        start, short = self.trained(20)
+        _, longer = self.trained(140)
+        longest = self.simulated(start, 980)
+        assert longest[0] < 0.1, "the curve spans the phase"
+        assert longest[-1] > 0.9
+        assert longer == pytest.approx(longest, abs=0.02)
+        assert short == pytest.approx(longest, abs=0.02)

@@ -121,7 +121,7 @@ class TestGradients:
 class TestRun:
     def test_bits_are_reported_and_cycle(self) -> None:
         run = trainer(trial({"name": "ste"}, epochs=4, precision={"bits": [3, 8], "cycles": 2}))
-        assert [epoch.values["bits"] for epoch in run.fit()] == [5, 8, 5, 8]
+        assert [epoch.values["bits_weights"] for epoch in run.fit()] == [5, 8, 5, 8]
 
     def test_each_kind_can_be_left_alone(self) -> None:
         network = small_network()

@@ -49,7 +49,7 @@ def make_epochs(number, epochs=4, accuracy=0.9):
             epoch,
             4,
             "pretrain" if epoch < 3 else "quantise",
-            {"val_acc": accuracy * epoch / 4, "lr": 0.1 / epoch, "bits": 3 + epoch % 2},
+            {"val_acc": accuracy * epoch / 4, "lr": 0.1 / epoch, "bits_weights": 3 + epoch % 2},
             {"flip_rate": {"stem": 0.1 / epoch, f"<b>{number}</b>": 0.2 / epoch}},
             [0.0] * 5 + [epoch / 8] + [0.0] * 9 + [1 - epoch / 4] + [0.0] * 9 + [epoch / 8] + [0.0] * 5,
         )

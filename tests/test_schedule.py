@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from training_fixtures import trainer, trial
 
 from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig, WarmRestartsConfig
-from bnnsearch.core.schedule import lr_factor, warmup_factor
+from bnnsearch.core.schedule import lr_factor, stretch, warmup_factor
 
 SCHEDULES: tuple[ScheduleConfig, ...] = (LinearConfig(), CosineConfig(), WarmRestartsConfig(), ConstantConfig())
 
@@ -46,15 +48,29 @@ def test_warmup_rises_linearly_and_stays() -> None:
     assert warmup_factor(0, 0) == 1
 
 
-def test_a_run_restarts_its_schedule_with_each_phase() -> None:
+@pytest.mark.parametrize(
+    ("restart", "rates"),
+    [
+        (True, [1 / 20, 1 / 20, 1 / 20]),
+        (["train", "quantise"], [1 / 20, (1 + 1 / 20) / 2, 1 / 20 / 2]),
+        (["finetune"], [(1 + 1 / 20) / 2, 1 / 20 / 2, 1 / 20]),
+        (False, [(2 + 1 / 20) / 3, (1 + 1 / 20) / 3, 1 / 20 / 3]),
+    ],
+)
+def test_a_run_restarts_its_schedule_with_the_phases_named(restart: Any, rates: list[float]) -> None:
     """The rate at the last of 20 steps of an epoch: 19/20 of the epoch has passed."""
     method = {"name": "bnew", "pretrain_epochs": 1, "finetune_epochs": 1}
     optimizer = {"name": "adam", "lr": 1.0, "real_lr": 0.01}
-    plan = {"schedule": {"name": "linear"}}
-    steps = 20
-    restarting = trainer(trial(method, epochs=3, optimizer=optimizer, plan=plan))
-    rates = [epoch.values["lr"] for epoch in restarting.fit()]
-    assert rates == pytest.approx([1 / steps] * 3)
-    spanning = trainer(trial(method, epochs=3, optimizer=optimizer, plan={**plan, "restart": False}))
-    rates = [epoch.values["lr"] for epoch in spanning.fit()]
-    assert rates == pytest.approx([(2 + 1 / steps) / 3, (1 + 1 / steps) / 3, 1 / steps / 3])
+    run = trainer(
+        trial(method, epochs=3, optimizer=optimizer, plan={"schedule": {"name": "linear"}, "restart": restart})
+    )
+    epochs = list(run.fit())
+    assert [epoch.values["real_lr"] for epoch in epochs] == pytest.approx([0.01 * rate for rate in rates])
+    assert [epoch.values["lr"] for epoch in epochs[:2]] == pytest.approx(rates[:2])
+    assert "lr" not in epochs[2].values, "no optimizer holds frozen weights"
+
+
+def test_a_phase_that_ends_early_leaves_the_schedule_as_planned() -> None:
+    lengths, restarts = [2, 5, 3], [False, True, False]
+    assert [stretch(lengths, restarts, phase) for phase in range(3)] == [(0, 2), (0, 8), (5, 8)]
+    assert [stretch(lengths, [False] * 3, phase) for phase in range(3)] == [(0, 10), (2, 10), (7, 10)]

@@ -13,7 +13,7 @@ from rich.console import Console
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, quantisation_notes, read_results
 from bnnsearch.terminal.ending import front_table, print_lines
 from bnnsearch.terminal.progress import StudyProgress
 from bnnsearch.terminal.views import view_for, write_event
@@ -56,6 +56,7 @@ def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, cons
         write_event("study_finished", study=str(folder.path), stopped=outcome.stopped, front=sorted(front.numbers))
     if front.results:
         console.print(front_table(front))
+    print_lines(console, quantisation_notes(front.results))
     print_lines(console, _failure_lines(outcome.results))
     resuming = f"bnnsearch resume {shlex.quote(str(folder.path))}"
     match outcome.stopped:
@@ -121,4 +122,5 @@ def tell_status(
     print_lines(console, [f"{folder.path}: {place}{len(results)}/{study.budget.trials} trials ({counts})"])
     if front.results:
         console.print(front_table(front))
+    print_lines(console, quantisation_notes(front.results))
     print_lines(console, _failure_lines(results))

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from bnnsearch.commands.following import OK
 from bnnsearch.config.study import TrackingConfig
+from bnnsearch.core.trainer import quantisation_note
 from bnnsearch.errors import InputError
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text, spread_text
@@ -103,6 +104,7 @@ def _trained_lines(trained: Sequence[Trained], provenance: Provenance | None) ->
         f"{trained[0].epochs} epochs{seeds}: val_acc {validation}{_expected_text(provenance)}",
         "test set, read once: " + ", ".join(f"{name} {text}" for name, text in test.items()),
         "costs: " + ", ".join(f"{name} {metric_text(name, value)}" for name, value in trained[0].costs.items()),
+        *filter(None, dict.fromkeys(quantisation_note(each.metrics) for each in trained)),
     ]
 
 

@@ -3,13 +3,16 @@
 A run is a sequence of phases: `pretrain` (binary activations, real weights in [-1, 1]), the method itself, and, for
 methods that approach +-1 gradually, `finetune` (weights frozen at their signs). The method has the epochs that the
 other two leave of `plan.epochs`.
+
+What grows with time can be given as a rate, which reaches further the longer the phase is, or by where it gets to over
+the whole phase (`final_beta`, `pull`, `growth`), which means the same at any budget.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Fraction, PositiveFloat, Settings
 from bnnsearch.config.evolution import EvolutionMethod
@@ -17,59 +20,86 @@ from bnnsearch.config.evolution import EvolutionMethod
 Epochs = Annotated[int, Field(ge=0)]
 
 
-class SteConfig(Settings):
+class _Pretrained(Settings):
+    """What every method has.
+
+    Attributes:
+        pretrain_epochs: epochs with real weights in [-1, 1] before; BOP starts from their signs.
+        pretrained: which pretrained network the method starts from: the `best` by validation with its real weights (the
+            authors of BNEW), or the `last`.
+    """
+
+    own_phase: ClassVar[Literal["train", "quantise"]] = "train"
+    """What the method's own phase is called."""
+
+    pretrain_epochs: Epochs = 0
+    pretrained: Literal["best", "last"] = "best"
+
+
+class _Gradual(_Pretrained):
+    """What methods have that approach +-1 gradually.
+
+    Attributes:
+        finetune_epochs: last epochs, with the weights frozen at their signs.
+    """
+
+    own_phase: ClassVar[Literal["train", "quantise"]] = "quantise"
+
+    finetune_epochs: Epochs = 20
+
+
+class SteConfig(_Pretrained):
     """Straight-through estimator: latent weights, sign in the forward pass (BNEW paper, eq. 4).
 
     Attributes:
-        pretrain_epochs: epochs with real weights before.
         gradient: derivative of sign for weights; `identity` is the paper's, `ste` masks |w| > 1 as Bi-Real net does.
         clip: clip the latent weights to [-1, 1] after each step; ReCU's reference code does not.
     """
 
     name: Literal["ste"] = "ste"
-    pretrain_epochs: Epochs = 0
     gradient: Literal["identity", "ste", "polynomial"] = "identity"
     clip: bool = True
 
 
-class BmdConfig(Settings):
+class BmdConfig(_Gradual):
     """Mirror descent: weights tanh(beta w) with beta = rate^epoch (Ajanthan et al., 2021; BNEW paper, eq. 6).
 
     Attributes:
-        pretrain_epochs: epochs with real weights before.
-        finetune_epochs: last epochs, with the weights frozen at their signs.
-        rate: growth of beta per epoch.
+        rate: growth of beta per epoch; None is 1.01, the paper's, unless `final_beta` is given. Over the paper's 1,000
+            epochs beta ends near 2e4; over 100 epochs the same rate ends at 2.7, far from sign.
+        final_beta: beta at the end of the phase, to which it grows by the same factor every step, in place of `rate`.
         form: `dual` keeps latent weights (the BNEW paper); `primal` keeps tanh itself and steps to
             tanh(atanh(w) - beta step) (the mirror-descent reference code).
     """
 
     name: Literal["bmd"] = "bmd"
-    pretrain_epochs: Epochs = 0
-    finetune_epochs: Epochs = 20
-    rate: Annotated[float, Field(gt=1, le=100)] = 1.01
+    rate: Annotated[float, Field(gt=1, le=100)] | None = None
+    final_beta: Annotated[float, Field(gt=1, le=1e35)] | None = None
     form: Literal["dual", "primal"] = "dual"
 
+    @model_validator(mode="after")
+    def _one_speed(self) -> Self:
+        _only_one(self, "final_beta", "rate")
+        return self
 
-class BopConfig(Settings):
+
+class BopConfig(_Pretrained):
     """Binary optimizer: flips weights whose mean gradient shares their sign and passes a threshold (Helwegen, 2019).
 
     Attributes:
-        pretrain_epochs: epochs with real weights before; BOP then starts from their signs.
         gamma: rate of the moving average; follows the plan's schedule.
         threshold: magnitude of the mean gradient that flips.
     """
 
     name: Literal["bop"] = "bop"
-    pretrain_epochs: Epochs = 0
     gamma: Annotated[float, Field(gt=0, le=1)] = 1e-4
     threshold: Annotated[float, Field(ge=0)] = 1e-8
 
 
-class Bop2Config(Settings):
+class Bop2Config(_Pretrained):
     """Second-order BOP: the mean gradient is divided by its root mean square (Suarez-Ramirez et al., 2021).
 
     Attributes:
-        pretrain_epochs: epochs with real weights before; BOP then starts from their signs.
         gamma: rate of the first moment; follows the plan's schedule.
         sigma: rate of the second moment.
         threshold: normalised mean gradient that flips.
@@ -77,57 +107,80 @@ class Bop2Config(Settings):
     """
 
     name: Literal["bop2"] = "bop2"
-    pretrain_epochs: Epochs = 0
     gamma: Annotated[float, Field(gt=0, le=1)] = 1e-6
     sigma: Annotated[float, Field(gt=0, le=1)] = 1e-2
     threshold: Annotated[float, Field(ge=0)] = 1e-6
     bias_correction: bool = False
 
 
-class ProxquantConfig(Settings):
+class ProxquantConfig(_Gradual):
     """ProxQuant: after each step a proximal step towards the nearer of +-1 (Bai et al., 2019).
 
     Attributes:
-        pretrain_epochs: epochs with real weights before.
-        finetune_epochs: last epochs, with the weights frozen at their signs.
         penalty: distance to +-1 that is penalised.
-        reg_rate: the proximal step's strength is lr * reg_rate * epoch.
+        reg_rate: the proximal step's strength is lr * reg_rate * epoch; None is 1e-4, the paper's, unless `pull` is
+            given. What it amounts to grows with the square of the phase's length and with the steps of an epoch.
+        pull: sum of the strengths of all steps of the phase, in place of `reg_rate`: how far the l1 step alone moves a
+            weight that has not arrived. The paper's settings come to 7 over 200 epochs of 351 steps at lr 0.01.
         l1_step: what the l1 step moves: the `full` strength (both reference codes) or `half` of it, which follows from
             BNEW paper, eq. 9, where the factor 1/2 is missing.
     """
 
     name: Literal["proxquant"] = "proxquant"
-    pretrain_epochs: Epochs = 0
     finetune_epochs: Epochs = 100
     penalty: Literal["l1", "l2"] = "l1"
-    reg_rate: PositiveFloat = 1e-4
+    reg_rate: PositiveFloat | None = None
+    pull: PositiveFloat | None = None
     l1_step: Literal["full", "half"] = "full"
 
+    @model_validator(mode="after")
+    def _one_strength(self) -> Self:
+        _only_one(self, "pull", "reg_rate")
+        return self
 
-class BnewConfig(Settings):
+
+class BnewConfig(_Gradual):
     """BNEW: pretrain with real weights, push them to +-1 by a concave regulariser, freeze and fine-tune.
 
+    The paper says lambda_t = t lambda_rate and leaves the unit of t open. The defaults are those of the authors' code:
+    t is the fraction of the quantisation phase, and lambda_t is multiplied by the base learning rate. With t in epochs
+    and the rate of 1,000 epochs every weight is binary, and no sign moves any more, after a tenth of the phase.
+
     Attributes:
-        pretrain_epochs: epochs with binary activations and real weights in [-1, 1].
-        finetune_epochs: last epochs, with the weights frozen at their signs.
-        lambda_rate: slope of lambda_t = t * lambda_rate.
-        time: unit of t: `epoch` counts epochs of the quantisation phase; `phase` is the fraction of it that has passed
-            (the reference code), for which `lambda_rate` must grow as the phase gets shorter.
+        lambda_rate: slope of lambda_t = t * lambda_rate; None is 0.01, the paper's, unless `growth` is given. It has to
+            grow as the phase gets shorter.
+        growth: nats by which the regulariser alone grows a weight over the whole phase, in place of `lambda_rate`: step
+            i of n multiplies by e^(growth (2 i + 1) / n^2), whatever n is. The authors' settings come to 34 nats.
+        time: unit of t: `phase` is the fraction of the phase that has passed; `epoch` counts its epochs.
+        eta: what lambda is multiplied by: `base`, the optimizer's lr, constant (the authors' code, whose one number is
+            lr * lambda_rate); `current`, the scheduled learning rate (eq. 12 as printed); `one`, nothing.
         step: `approximate` is (1 + 2 lambda eta)(w - eta g), eq. 12; `exact` divides by (1 - 2 lambda eta) instead.
-        order: `prox_last` regularises after the gradient step (the paper); `prox_first` before it (the reference code).
-        scaled_by_lr: multiply lambda by the current learning rate eta (the paper); the reference code does not.
+        order: `prox_last` regularises after the gradient step (the paper); `prox_first` before it (the authors' code on
+            CIFAR).
         until_binary: end the quantisation phase once this share of the weights is binary; the run is then shorter.
     """
 
     name: Literal["bnew"] = "bnew"
     pretrain_epochs: Epochs = 200
-    finetune_epochs: Epochs = 20
-    lambda_rate: PositiveFloat = 1e-2
-    time: Literal["epoch", "phase"] = "epoch"
+    lambda_rate: PositiveFloat | None = None
+    growth: PositiveFloat | None = None
+    time: Literal["phase", "epoch"] = "phase"
+    eta: Literal["base", "current", "one"] = "base"
     step: Literal["approximate", "exact"] = "approximate"
     order: Literal["prox_last", "prox_first"] = "prox_last"
-    scaled_by_lr: bool = True
     until_binary: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _one_strength(self) -> Self:
+        if self.growth is not None:
+            for name in ("time", "eta", "step"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"growth says by how much weights grow in all, so that {name} {getattr(self, name)} has no "
+                        f"effect: give either growth or lambda_rate with {name}"
+                    )
+        _only_one(self, "growth", "lambda_rate")
+        return self
 
 
 GradientMethod = SteConfig | BmdConfig | BopConfig | Bop2Config | ProxquantConfig | BnewConfig
@@ -141,10 +194,20 @@ def method_epochs(method: GradientMethod, epochs: int) -> int:
         ValueError: none are left.
     """
     pretrain = method.pretrain_epochs
-    finetune = 0 if isinstance(method, SteConfig | BopConfig | Bop2Config) else method.finetune_epochs
+    finetune = method.finetune_epochs if isinstance(method, _Gradual) else 0
     if pretrain + finetune >= epochs:
         raise ValueError(
             "method.pretrain_epochs + method.finetune_epochs < plan.epochs must hold, "
             f"but got {pretrain} + {finetune} >= {epochs}"
         )
     return epochs - pretrain - finetune
+
+
+def _only_one(settings: Settings, whole: str, rate: str) -> None:
+    """Refuse two ways to say the same."""
+    reached, speed = getattr(settings, whole), getattr(settings, rate)
+    if reached is not None and speed is not None:
+        raise ValueError(
+            f"{whole} takes the place of {rate}, so that only one can be given, "
+            f"but got {whole} {reached:g} and {rate} {speed:g}"
+        )

@@ -63,9 +63,9 @@ TRAINING = frozenset(
     {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
     | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "bn_batches")}
     | {"plan.compile", "plan.deterministic", "plan.keep"}
-    | {f"method.{name}" for name in ("gradient", "clip", "rate", "gamma", "sigma", "threshold", "bias_correction")}
-    | {f"method.{name}" for name in ("penalty", "reg_rate", "l1_step", "lambda_rate", "step", "order", "scaled_by_lr")}
-    | {"method.time"}
+    | {f"method.{name}" for name in ("gradient", "clip", "gamma", "sigma", "threshold", "bias_correction")}
+    | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
+    | {f"method.{name}" for name in ("lambda_rate", "growth", "time", "eta", "step", "order", "pretrained")}
 )
 """What leaves the products of a gradient training as they are, while no phase ends by what it came to."""
 

@@ -51,7 +51,10 @@ class PlanConfig(Settings):
     Attributes:
         epochs: epochs of the whole run, all phases together.
         schedule: shape of the learning rate.
-        restart: whether the schedule starts again with every phase; otherwise it spans the run.
+        restart: the phases with which the schedule starts again; it spans them and those that follow. `train` and
+            `quantise` are a method's own phase, after pretraining; `finetune` is the one after it. The default is that
+            of BNEW's authors on CIFAR, where fine-tuning goes on with the end of the decay; on ImageNet they restart
+            before it too. true is every phase, false none.
         warmup_epochs: epochs over which the learning rate rises linearly at the very start.
         label_smoothing: share of the target spread over all classes.
         bn_batches: training batches from which batch-norm statistics are re-estimated before every evaluation.
@@ -64,7 +67,7 @@ class PlanConfig(Settings):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
     schedule: ScheduleConfig = LinearConfig()
-    restart: bool = True
+    restart: bool | tuple[Literal["train", "quantise", "finetune"], ...] = ("train", "quantise")
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bn_batches: Annotated[int, Field(ge=1)] = 20
@@ -72,3 +75,7 @@ class PlanConfig(Settings):
     compile: bool = False
     deterministic: bool = True
     keep: Literal["last", "best"] = "last"
+
+    def restarts(self, phase: str) -> bool:
+        """Whether the schedule starts again with the phase of this name."""
+        return self.restart if isinstance(self.restart, bool) else phase in self.restart

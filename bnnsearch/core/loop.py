@@ -43,14 +43,17 @@ from bnnsearch.core.metrics import (
     weight_signs,
 )
 from bnnsearch.core.optimizers import real_optimizer, set_lr_factor
-from bnnsearch.core.precision import FULL, CyclicPrecision
+from bnnsearch.core.precision import CyclicPrecision
 from bnnsearch.core.recu import Recu
 from bnnsearch.core.reproducible import derived_seed, reproducible
-from bnnsearch.core.schedule import lr_factor, warmup_factor
+from bnnsearch.core.schedule import lr_factor, stretch, warmup_factor
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import TrainingCost
 
 EVAL_BATCH = 512
+
+MOSTLY_BINARY = 0.9
+"""The share of binary weights whose time is noted: from then on few signs can still change."""
 
 
 @dataclass(slots=True)
@@ -113,8 +116,10 @@ class GradientTrainer:
         self._distillation = self._learn_from(teacher)
         self._spent_before = Counter(spent)
         self._spent = Counter(spent)
+        self._quantisation: dict[str, float] = {}
         self._position = _Position()
         self._kept = Kept(config.plan.keep)
+        self._handed_on = Kept(self._phase.hands_on)
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
 
@@ -161,7 +166,7 @@ class GradientTrainer:
         return self._sign_network
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimizers, position and the network that is kept."""
+        """Network, optimizers, position and the networks that are kept."""
         position = self._position
         return {
             "model": self.network.state_dict(),
@@ -169,6 +174,8 @@ class GradientTrainer:
             "position": [position.epoch, position.phase, position.phase_epoch],
             "spent": dict(self._spent),
             "kept": self._kept.state_dict(),
+            "handed_on": self._handed_on.state_dict(),
+            "quantisation": dict(self._quantisation),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -176,6 +183,8 @@ class GradientTrainer:
         self._position = _Position(*state["position"])
         self._spent = Counter(state["spent"])
         self._kept.load_state_dict(state["kept"])
+        self._handed_on.load_state_dict(state["handed_on"])
+        self._quantisation = dict(state["quantisation"])
         self.network.load_state_dict(state["model"])
         self._optimizers = self._enter_phase()
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
@@ -242,6 +251,9 @@ class GradientTrainer:
         if position.phase + 1 == len(self._phases):
             return False
         self._position = _Position(position.epoch, position.phase + 1, 0)
+        if self._handed_on.network is not None:
+            self.network.load_state_dict(self._handed_on.network)
+        self._handed_on = Kept(self._phase.hands_on)
         self._phase.method.start(self._weights)
         self._optimizers = self._enter_phase()
         return True
@@ -255,10 +267,12 @@ class GradientTrainer:
         seed = derived_seed(self._seed, self._position.epoch)
         with reproducible(seed, device=self._device, deterministic=self._config.plan.deterministic):
             before = weight_signs(self._layers)
-            values = self._train_steps(torch.Generator().manual_seed(seed))
+            values = self._train_steps(torch.Generator().manual_seed(seed)) | self._schedules()
             flips = flip_rates(before, weight_signs(self._layers))
             network = self._present_sign_network()
             accuracy, loss = evaluate(network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
+            if self._phase.hands_on == "best":
+                values["relaxed_val_acc"] = self._keep_relaxed()
         self._spent.update(self._charge(self._phase, self._position.epoch, 1))
         self._position.epoch += 1
         self._position.phase_epoch += 1
@@ -268,12 +282,14 @@ class GradientTrainer:
             )
         binary = binary_fractions(self._layers)
         measured = {"val_acc": accuracy, "val_loss": loss}
+        binary_fraction = mean_over_weights(binary, self._layers, empty=1.0)
+        self._note_quantisation(binary_fraction)
         summary = {
             **self._kept.weigh(self._position.epoch, measured, lambda: deepcopy(network.state_dict())),
             "flip_rate": mean_over_weights(flips, self._layers, empty=0.0),
-            "binary_fraction": mean_over_weights(binary, self._layers, empty=1.0),
+            "binary_fraction": binary_fraction,
             **self._spent,
-            "bits": float(self._precision.bits["weights"]) if self._precision else FULL,
+            **self._quantisation,
         }
         return EpochMetrics(
             self._position.epoch,
@@ -284,6 +300,36 @@ class GradientTrainer:
             weights=weight_histogram(self._layers),
         )
 
+    def _schedules(self) -> dict[str, float]:
+        """What changes with time, as the last step of the epoch had it: each by who changes it."""
+        *binary, real = self._optimizers
+        values = {"real_lr": real.param_groups[0]["lr"]}
+        if binary:
+            values[self._phase.method.rate_name] = binary[0].param_groups[0]["lr"]
+        for changing in (self._phase.method, self._recu, self._precision):
+            values |= changing.state() if changing else {}
+        return values
+
+    def _keep_relaxed(self) -> float:
+        """The validation accuracy of the network as this phase trains it; keeps the network if none was better.
+
+        It decides what the next phase begins from and nothing else: what a run reports is the sign network's.
+        """
+        if self._precision:
+            self._precision.lift()  # until the next step: at the bit-width of the moment, accuracy follows the cycle
+        accuracy, _ = evaluate(self.network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
+        epoch = self._position.phase_epoch + 1
+        self._handed_on.weigh(epoch, {"val_acc": accuracy}, lambda: deepcopy(self.network.state_dict()))
+        return accuracy
+
+    def _note_quantisation(self, binary_fraction: float) -> None:
+        """How far and how soon the quantisation phase made the weights binary; kept for the epochs that follow."""
+        if self._phase.name != "quantise":
+            return
+        self._quantisation["quantised_fraction"] = binary_fraction
+        if binary_fraction >= MOSTLY_BINARY:
+            self._quantisation.setdefault("mostly_binary_at", self._position.phase_epoch / self._phase.epochs)
+
     def _planned_epochs(self) -> int:
         """Epochs of the whole run as things stand: a phase that has ended early shortens it."""
         position = self._position
@@ -291,7 +337,7 @@ class GradientTrainer:
         return position.epoch - position.phase_epoch + later
 
     def _train_steps(self, generator: torch.Generator) -> dict[str, float]:
-        """One pass over the training split; its loss, accuracy, learning rate and speed."""
+        """One pass over the training split; its loss, accuracy and speed."""
         config = self._config.data
         total, hits = torch.zeros(2, device=self._device).unbind()
         self.network.train()
@@ -306,7 +352,7 @@ class GradientTrainer:
         )
         seen = 0
         for step, (images, labels) in enumerate(batches):
-            factor = self._anneal(step)
+            self._anneal(step)
             loss, logits = self._forward(images, labels)
             loss.backward()  # type: ignore[no-untyped-call]
             average_gradients(self.network.parameters())
@@ -321,25 +367,25 @@ class GradientTrainer:
         return {
             "train_loss": total_loss / images_seen,
             "train_acc": all_hits / images_seen,
-            "lr": factor * self._config.optimizer.lr,
             "images_per_s": images_seen / (time.perf_counter() - start),
         }
 
-    def _anneal(self, step: int) -> float:
-        """Set everything that changes with time for `step` of this epoch; the learning rate's factor."""
+    def _anneal(self, step: int) -> None:
+        """Set everything that changes with time for `step` of this epoch."""
         plan, phase, position = self._config.plan, self._phase, self._position
         in_run = position.epoch + step / self._steps
         in_phase = position.phase_epoch + step / self._steps
-        phase.method.anneal(Progress(in_phase, phase.epochs))
+        phase.method.anneal(Progress(in_phase, phase.epochs, self._steps))
         if self._recu:
             self._recu.anneal(in_run / plan.epochs)
         if self._precision:
             self._precision.anneal(position.epoch * self._steps + step, plan.epochs * self._steps)
-        stretch = (in_phase, phase.epochs) if plan.restart else (in_run, plan.epochs)
-        factor = lr_factor(plan.schedule, *stretch) * warmup_factor(in_run, plan.warmup_epochs)
+        before, length = stretch(
+            [each.epochs for each in self._phases], [plan.restarts(each.name) for each in self._phases], position.phase
+        )
+        factor = lr_factor(plan.schedule, before + in_phase, length) * warmup_factor(in_run, plan.warmup_epochs)
         for optimizer in self._optimizers:
             set_lr_factor(optimizer, factor)
-        return factor
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         low = self._config.plan.dtype == "bfloat16"

@@ -100,6 +100,15 @@ class CyclicPrecision:
         for kind, bits in self._ranges.items():
             self.bits[kind].fill_(cyclic_bits(bits, step=step, steps=steps, cycles=self._config.cycles))
 
+    def lift(self) -> None:
+        """Quantise no longer, until the next `anneal`."""
+        for bits in self.bits.values():
+            bits.fill_(FULL)
+
+    def state(self) -> dict[str, float]:
+        """The bit-widths as they stand."""
+        return {f"bits_{kind}": float(bits) for kind, bits in self.bits.items()}
+
     def step_bits(self, step: int, steps: int) -> tuple[int, int]:
         """Bit-widths of weights and of gradients at `step` of `steps`; those of activations lie below signs."""
         cycles = self._config.cycles

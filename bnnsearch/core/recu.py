@@ -30,3 +30,7 @@ class Recu:
     def anneal(self, fraction: float) -> None:
         """Set tau for `fraction` of the run having passed."""
         self.tau.fill_(tau_at(self._config.tau, fraction))
+
+    def state(self) -> dict[str, float]:
+        """Tau as it stands."""
+        return {"tau": float(self.tau)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import assert_never
 
 from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig, WarmRestartsConfig
@@ -27,6 +28,23 @@ def lr_factor(schedule: ScheduleConfig, epoch: float, epochs: int) -> float:
             return 1.0
         case _:
             assert_never(schedule)
+
+
+def stretch(lengths: Sequence[int], restarts: Sequence[bool], phase: int) -> tuple[int, int]:
+    """The stretch of the schedule that a phase belongs to.
+
+    Args:
+        lengths: planned epochs of every phase of a run.
+        restarts: whether the schedule starts again with each.
+        phase: index of the phase.
+
+    Returns:
+        Epochs of the stretch before the phase, and of the whole stretch. A phase that ends early counts in full: the
+        next goes on where the schedule was planned to be.
+    """
+    first = max((number for number in range(phase + 1) if restarts[number]), default=0)
+    last = next((number for number in range(phase + 1, len(lengths)) if restarts[number]), len(lengths))
+    return sum(lengths[first:phase]), sum(lengths[first:last])
 
 
 def warmup_factor(epoch: float, warmup_epochs: float) -> float:

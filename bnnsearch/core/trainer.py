@@ -19,8 +19,9 @@ class EpochMetrics:
         epochs: epochs of the whole run.
         phase: name of the method's phase this epoch belonged to, such as `pretrain`.
         values: scalars by name: `val_acc` and, of gradients, `val_loss` (always of the network that would be exported
-            now: see `bnnsearch.core.kept`), `train_loss`, `train_acc`, `flip_rate`, `binary_fraction`, `bits`, `lr`,
-            `images_per_s`, `train_bitops` and, of gradients, `train_cost_thesis` (spent so far).
+            now: see `bnnsearch.core.kept`), `train_loss`, `train_acc`, `flip_rate`, `binary_fraction`,
+            `images_per_s`, `train_bitops` and, of gradients, `train_cost_thesis` (spent so far); and whatever changes
+            with time: `lr` of the binary and `real_lr` of the other weights, `lambda`, `beta`, `tau`, `bits_weights`...
         layers: per-layer scalars: metric name to layer name to value, such as `{"flip_rate": {"stage1.0.conv": 0.01}}`.
         weights: share of the latent binary weights in each bin of `WEIGHT_BINS`; empty where there are none.
         node: what the machine did meanwhile, by name; empty where nobody asked.
@@ -33,6 +34,27 @@ class EpochMetrics:
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     weights: Sequence[float] = field(default_factory=list)
     node: Mapping[str, float] = field(default_factory=dict)
+
+
+def quantisation_note(values: Mapping[str, float]) -> str | None:
+    """What is to be said of a run whose weights became binary too soon, or did not; None of any other.
+
+    Args:
+        values: its last metrics, with `mostly_binary_at`, the share of the quantisation phase after which 90 % of the
+            weights were binary, and `quantised_fraction`, the share that was binary at its end.
+    """
+    early, reached = values.get("mostly_binary_at", 1.0), values.get("quantised_fraction", 1.0)
+    if early <= 0.5:
+        return (
+            f"90 % of the weights were binary after {early:.0%} of the quantisation phase: "
+            "few signs could change from then on; let the weights grow by less"
+        )
+    if reached < 0.99:
+        return (
+            f"{reached:.1%} of the weights were binary at the end of the quantisation phase, "
+            "the others were rounded: let the weights grow by more"
+        )
+    return None
 
 
 class Trainer(Protocol):

@@ -44,9 +44,12 @@ def pretraining_of(config: Mapping[str, Any]) -> TrialConfig | None:
     if not epochs:
         return None
     trial = TrialConfig.model_validate(config)
-    spans_run = trial.precision is not None or trial.recu is not None or not trial.plan.restart
-    plan = trial.plan if spans_run else trial.plan.model_copy(update={"epochs": epochs + 1})
-    method = BnewConfig(pretrain_epochs=epochs, finetune_epochs=0)
+    assert not isinstance(trial.method, EvolutionMethod), "evolution pretrains nothing"
+    restarts = trial.plan.restarts(trial.method.own_phase)
+    spans_run = trial.precision is not None or trial.recu is not None or not restarts
+    own_plan = trial.plan.model_copy(update={"epochs": epochs + 1, "restart": True})
+    plan = trial.plan if spans_run else own_plan
+    method = BnewConfig(pretrain_epochs=epochs, finetune_epochs=0, pretrained=trial.method.pretrained)
     return trial.model_copy(update={"name": None, "method": method, "plan": plan})
 
 

@@ -144,7 +144,7 @@ def _rebuild(path: Path, flaw: str) -> str:
         except OSError:
             shutil.copy2(path, aside)
         made.replace(path)
-    return f"{path}: {flaw}; it was made anew, {runs} runs were taken over, the old file is {aside.name}"
+    return f"{path}: {flaw}; it was made anew with the {runs} runs that could be read, the old file is {aside.name}"
 
 
 def _migrated(path: Path, home: Path) -> Path | None:

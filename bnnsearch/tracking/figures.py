@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
 from bnnsearch.tracking.page import escape
-from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
+from bnnsearch.tracking.view import BIT_WIDTHS, MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 PRUNED, BAD = "#d4a017", "#dc2626"
@@ -272,14 +272,14 @@ def _heat(number: int, epochs: Sequence[int], rows: Sequence[Any], values: Array
 
 
 def schedules_figure(view: StudyView) -> go.Figure | None:
-    """What changed over the epochs of the knee: bit width, tau, learning rate, flips; phases are shaded."""
+    """What changed over the epochs of the knee: lambda, tau, bit-widths, learning rates, flips; phases are shaded."""
     shown = view.of_shown(view.schedules)
     if not shown:
         return None
     number, schedules = next(iter(shown.items()))
     figure = make_subplots(rows=len(schedules), cols=1, shared_xaxes=True, vertical_spacing=0.05)
     for row, (name, (epochs, values)) in enumerate(schedules.items(), start=1):
-        line = {"color": FRONT, "width": 2, "shape": "hv" if name == "bits" else "linear"}
+        line = {"color": FRONT, "width": 2, "shape": "hv" if name in BIT_WIDTHS else "linear"}
         hover = f"epoch %{{x}}: %{{y:.4g}}<extra>{escape(label(name))}</extra>"
         figure.add_trace(go.Scatter(x=epochs, y=values, mode="lines", line=line, hovertemplate=hover), row=row, col=1)
         figure.update_yaxes(title=label(name), exponentformat="power", row=row, col=1)

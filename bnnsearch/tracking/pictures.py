@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.view import MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
+from bnnsearch.tracking.view import BIT_WIDTHS, MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
 
 FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
 OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
@@ -211,7 +211,7 @@ def schedules_picture(view: StudyView) -> Figure | None:
     number, schedules = next(iter(shown.items()))
     figure, rows = _axes(len(schedules), size=(7.5, 1.2 + 1.3 * len(schedules)))
     for axes, (name, (epochs, values)) in zip(rows, schedules.items(), strict=True):
-        axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name == "bits" else "default")
+        axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name in BIT_WIDTHS else "default")
         axes.set_ylabel(label(name))
         axes.sharex(rows[-1])
         for place, (phase, first, last) in enumerate(view.phases(number)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from bnnsearch.config.metrics import tabled
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialState, read_results
+from bnnsearch.results import TrialState, quantisation_notes, read_results
 from bnnsearch.tracking.front import write_front
 from bnnsearch.tracking.history import read_history
 from bnnsearch.tracking.page import facts, page, paragraph, picture, section, table
@@ -87,7 +87,9 @@ def _front_table(view: StudyView) -> str:
         ]
         for result in front.results
     ]
-    return section("Trials on the front", _CAPTIONS["front"], table(["trial", *map(label, metrics), *names], rows))
+    said = "".join(paragraph(f"{note}.", "note") for note in quantisation_notes(front.results))
+    shown = table(["trial", *map(label, metrics), *names], rows) + said
+    return section("Trials on the front", _CAPTIONS["front"], shown)
 
 
 def _param(value: object) -> str:

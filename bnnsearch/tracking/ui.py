@@ -25,10 +25,10 @@ from urllib.error import URLError
 import click
 
 from bnnsearch.errors import EnvironmentProblem, printable
-from bnnsearch.tracking.store import Store, check_store, mend_store, open_client
+from bnnsearch.tracking.store import Store, check_store, open_client
 
 START_SECONDS = 120.0
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_DATABASES = ("sqlite:", "postgresql", "mysql", "mssql")
 
 ALLOWED_HOSTS, PASSWORD = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
@@ -62,8 +62,6 @@ def serve(store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: 
     if store.database is not None and not store.database.exists():
         raise EnvironmentProblem(f"{store.shown}: there is no tracking store yet; a search makes it")
     check_store(store)
-    if (notice := mend_store(store)) is not None:
-        announce(notice)
     _check_port(host, port)
     link = _link(f"http://{_in_url(host)}:{port}", store)
     with _terminated_as_interrupted(), TemporaryFile("w+") as log:

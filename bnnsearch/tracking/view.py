@@ -27,10 +27,19 @@ LABELS = {
     **{name: metric.title for name, metric in METRICS.items()},
     "flip_rate": "flip rate",
     "lr": "learning rate",
-    "bits": "bit width",
+    "real_lr": "learning rate, real part",
+    "gamma": "gamma of BOP",
+    "lambda": "lambda",
+    "beta": "beta",
+    "reg": "proximal strength",
+    "tau": "tau of ReCU",
+    "bits_weights": "bits of weights",
+    "bits_activations": "bits of activations",
+    "bits_gradients": "bits of gradients",
     "binary_fraction": "binary share",
     "epoch_val_acc": "validation accuracy of the epoch's own network",
     "kept_epoch": "epoch whose network is exported",
+    "relaxed_val_acc": "accuracy with real weights",
 }
 
 WIDE = 20.0
@@ -42,7 +51,9 @@ MAX_AXES, MAX_POINTS = 9, 60
 SHARE_SHOWN = 0.2
 """Share of the weights in one bin from which a histogram has its darkest colour."""
 
-SCHEDULES = ("bits", "tau", "tau_min", "tau_max", "lambda", "lr", "binary_fraction", "flip_rate")
+BIT_WIDTHS = ("bits_weights", "bits_activations", "bits_gradients")
+
+SCHEDULES = ("lambda", "beta", "reg", "tau", *BIT_WIDTHS, "lr", "gamma", "real_lr", "binary_fraction", "flip_rate")
 """What is shown by epoch for one trial, where it was recorded and changes."""
 
 
@@ -263,14 +274,17 @@ class StudyView:
         return sorted(stopped)
 
     def schedules(self, number: int) -> dict[str, tuple[list[int], list[float]]]:
-        """What changed over the epochs of one trial, by name: epochs and values."""
+        """What changed over the epochs of one trial, by name: epochs and values.
+
+        What another one shows too is left out, such as the bits of gradients where they are those of weights.
+        """
         epochs = self.history.get(number, ())
-        found = {}
+        found: dict[str, dict[int, float]] = {}
         for name in SCHEDULES:
-            points = [(each.epoch, each.values[name]) for each in epochs if name in each.values]
-            if len({value for _, value in points}) > 1:
-                found[name] = ([epoch for epoch, _ in points], [value for _, value in points])
-        return found
+            points = {each.epoch: each.values[name] for each in epochs if name in each.values}
+            if len(set(points.values())) > 1 and not any(points.items() <= other.items() for other in found.values()):
+                found[name] = points
+        return {name: (list(points), list(points.values())) for name, points in found.items()}
 
     def phases(self, number: int) -> list[tuple[str, int, int]]:
         """Phases of one trial: name, first and last epoch."""

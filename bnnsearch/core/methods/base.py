@@ -23,15 +23,30 @@ class Progress:
     Attributes:
         epoch: epochs since the phase began, in [0, epochs], a step being a fraction of one.
         epochs: epochs of the phase at most.
+        epoch_steps: steps of an epoch.
     """
 
     epoch: float
     epochs: int
+    epoch_steps: int = 1
 
     @property
     def fraction(self) -> float:
         """Share of the phase that has passed, in [0, 1]."""
         return self.epoch / self.epochs
+
+    @property
+    def steps(self) -> int:
+        """Steps of the phase at most."""
+        return self.epochs * self.epoch_steps
+
+    @property
+    def step_share(self) -> float:
+        """What the step at hand has of a total that is spread over the phase in proportion to the time; their sum is 1.
+
+        2 (i + 1/2) / n^2 for step i of n.
+        """
+        return 2 * (self.fraction + 0.5 / self.steps) / self.steps
 
 
 class Method(Protocol):
@@ -39,9 +54,11 @@ class Method(Protocol):
 
     Attributes:
         seen: what `view` shows of them; it decides what a step costs.
+        rate_name: what the `lr` of the weights' optimizer is called where it is recorded.
     """
 
     seen: Seen
+    rate_name: str
 
     def start(self, weights: Sequence[Parameter]) -> None:
         """Change the weights in place as the phase begins; not called again when a run is resumed within it."""
@@ -59,6 +76,10 @@ class Method(Protocol):
         """Set what changes with time, before every step; depends on `progress` alone: resuming needs no state."""
         ...
 
+    def state(self) -> dict[str, float]:
+        """What changes with time, by name, as it stands: recorded after every epoch."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -69,12 +90,15 @@ class Phase:
         epochs: length at most.
         method: how the binary weights are treated.
         until_binary: end as soon as this share of the weights is binary.
+        hands_on: the state that the next phase begins from: the `best` by the validation accuracy of the network as
+            this phase trains it, or the `last`.
     """
 
     name: str
     epochs: int
     method: Method
     until_binary: float | None = None
+    hands_on: Literal["best", "last"] = "last"
 
 
 @torch.no_grad()

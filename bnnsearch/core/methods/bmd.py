@@ -3,7 +3,8 @@
     dual     w = tanh(beta w~),   w~ <- clip(w~ - eta dl/dw, -1, 1)     no factor tanh' in the gradient
     primal   w <- tanh(atanh(w) - beta eta dl/dw)
 
-with beta = min(rate^epoch, 1e35) and the direction of the optimizer in place of dl/dw.
+with beta = min(rate^epoch, 1e35), or final_beta^fraction of the phase, and the direction of the optimizer in place of
+dl/dw.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from bnnsearch.config.optimizer import OptimizerConfig
 from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
+DEFAULT_RATE = 1.01
+
 LARGEST_BETA = 1e35
 """Still a finite float32."""
 
@@ -30,6 +33,13 @@ LARGEST_BETA = 1e35
 def temperature(rate: float, epoch: float) -> float:
     """Inverse temperature beta = min(rate^epoch, 1e35)."""
     return rate**epoch if epoch * math.log(rate) < math.log(LARGEST_BETA) else LARGEST_BETA
+
+
+def annealed(config: BmdConfig, progress: Progress) -> float:
+    """Beta at a moment of the phase."""
+    if config.final_beta is not None:
+        return temperature(config.final_beta, progress.fraction)
+    return temperature(DEFAULT_RATE if config.rate is None else config.rate, progress.epoch)
 
 
 def mirror_step(weight: Tensor, step: Tensor, beta: float) -> Tensor:
@@ -42,6 +52,7 @@ class Dual:
     """Latent weights seen through tanh(beta w~)."""
 
     seen: Seen = "mapped"
+    rate_name = "lr"
 
     def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
@@ -58,13 +69,17 @@ class Dual:
         return after_step(binary_optimizer(self._optimizer, weights), lambda: clip_(weights))
 
     def anneal(self, progress: Progress) -> None:
-        self.beta.fill_(temperature(self._config.rate, progress.epoch))
+        self.beta.fill_(annealed(self._config, progress))
+
+    def state(self) -> dict[str, float]:
+        return {"beta": float(self.beta)}
 
 
 class Primal:
     """Weights in [-1, 1], moved in the dual space of tanh."""
 
     seen: Seen = "relaxed"
+    rate_name = "lr"
 
     def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
@@ -91,7 +106,10 @@ class Primal:
         return after_step(before_step(binary_optimizer(self._optimizer, weights), remember), reflect)
 
     def anneal(self, progress: Progress) -> None:
-        self.beta = temperature(self._config.rate, progress.epoch)
+        self.beta = annealed(self._config, progress)
+
+    def state(self) -> dict[str, float]:
+        return {"beta": self.beta}
 
 
 def build_bmd(config: BmdConfig, optimizer: OptimizerConfig) -> Dual | Primal:

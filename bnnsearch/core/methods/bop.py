@@ -74,6 +74,7 @@ class Bop:
     """Binary weights moved by flips alone, of either order."""
 
     seen: Seen = "signs"
+    rate_name = "gamma"
 
     def __init__(self, config: BopConfig | Bop2Config) -> None:
         self._config = config
@@ -100,3 +101,6 @@ class Bop:
 
     def anneal(self, progress: Progress) -> None:
         pass
+
+    def state(self) -> dict[str, float]:
+        return {}

@@ -32,7 +32,7 @@ def build_phases(method: GradientMethod, optimizer: OptimizerConfig, *, epochs: 
     """
     own = method_epochs(method, epochs)
     phases = (
-        Phase("pretrain", method.pretrain_epochs, Relaxed(optimizer)),
+        Phase("pretrain", method.pretrain_epochs, Relaxed(optimizer), hands_on=method.pretrained),
         *_own_phases(method, optimizer, own),
     )
     return tuple(phase for phase in phases if phase.epochs > 0)
@@ -41,15 +41,15 @@ def build_phases(method: GradientMethod, optimizer: OptimizerConfig, *, epochs: 
 def _own_phases(method: GradientMethod, optimizer: OptimizerConfig, epochs: int) -> tuple[Phase, ...]:
     match method:
         case SteConfig():
-            return (Phase("train", epochs, Ste(method, optimizer)),)
+            return (Phase(method.own_phase, epochs, Ste(method, optimizer)),)
         case BopConfig() | Bop2Config():
-            return (Phase("train", epochs, Bop(method)),)
+            return (Phase(method.own_phase, epochs, Bop(method)),)
         case BmdConfig():
-            own = Phase("quantise", epochs, build_bmd(method, optimizer))
+            own = Phase(method.own_phase, epochs, build_bmd(method, optimizer))
         case ProxquantConfig():
-            own = Phase("quantise", epochs, Proxquant(method, optimizer))
+            own = Phase(method.own_phase, epochs, Proxquant(method, optimizer))
         case BnewConfig():
-            own = Phase("quantise", epochs, Bnew(method, optimizer), until_binary=method.until_binary)
+            own = Phase(method.own_phase, epochs, Bnew(method, optimizer), until_binary=method.until_binary)
         case _:
             assert_never(method)
     return (own, Phase("finetune", method.finetune_epochs, Frozen()))

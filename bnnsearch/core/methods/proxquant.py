@@ -1,10 +1,10 @@
 """ProxQuant: relaxed weights, pulled towards the nearer of +-1 after each step (Bai et al., 2019).
 
-    w <- clip(prox(w - eta dl/dw), -1, 1),   strength s = eta reg_rate epoch
+    w <- clip(prox(w - eta dl/dw), -1, 1),   strength s = eta reg_rate epoch, or a share of pull
     l1   prox(w) = sign(w) (1 + sgn(|w| - 1) max(||w| - 1| - s, 0)) = sign(w) (|w| + clip(1 - |w|, -s, s))
     l2   prox(w) = (w + s sign(w)) / (1 + s)
 
-with the direction of the optimizer in place of dl/dw.
+with the direction of the optimizer in place of dl/dw. The shares of `pull` are in proportion to the time and sum to it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from bnnsearch.config.optimizer import OptimizerConfig
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
+
+DEFAULT_REG_RATE = 1e-4
 
 
 def prox_l1(weight: Tensor, strength: float) -> Tensor:
@@ -41,10 +43,12 @@ class Proxquant:
     """Relaxed weights under a growing W-shaped penalty."""
 
     seen: Seen = "relaxed"
+    rate_name = "lr"
 
     def __init__(self, config: ProxquantConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
         self._optimizer = optimizer
+        self._reg_rate = DEFAULT_REG_RATE if config.reg_rate is None else config.reg_rate
         self._reg = 0.0
 
     def start(self, weights: Sequence[Parameter]) -> None:
@@ -60,11 +64,16 @@ class Proxquant:
 
         @torch.no_grad()
         def pull() -> None:
-            strength = share * self._reg * optimizer.param_groups[0]["lr"]
+            eta = optimizer.param_groups[0]["lr"] if self._config.pull is None else 1.0
+            strength = share * self._reg * eta
             for weight in weights:
                 weight.copy_(prox(weight, strength).clamp_(-1, 1))
 
         return after_step(optimizer, pull)
 
     def anneal(self, progress: Progress) -> None:
-        self._reg = self._config.reg_rate * progress.epoch
+        pull = self._config.pull
+        self._reg = self._reg_rate * progress.epoch if pull is None else pull * progress.step_share
+
+    def state(self) -> dict[str, float]:
+        return {"reg": self._reg}

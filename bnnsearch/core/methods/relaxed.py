@@ -23,6 +23,7 @@ class Relaxed:
     """Real weights, clipped to [-1, 1] after each step."""
 
     seen: Seen = "relaxed"
+    rate_name = "lr"
 
     def __init__(self, optimizer: OptimizerConfig) -> None:
         self._optimizer = optimizer
@@ -39,11 +40,15 @@ class Relaxed:
     def anneal(self, progress: Progress) -> None:
         pass
 
+    def state(self) -> dict[str, float]:
+        return {}
+
 
 class Frozen:
     """Weights projected onto {-1, +1}; no optimizer holds them, for Adam's momentum would go on moving them."""
 
     seen: Seen = "frozen"
+    rate_name = "lr"
 
     @torch.no_grad()
     def start(self, weights: Sequence[Parameter]) -> None:
@@ -58,3 +63,6 @@ class Frozen:
 
     def anneal(self, progress: Progress) -> None:
         pass
+
+    def state(self) -> dict[str, float]:
+        return {}

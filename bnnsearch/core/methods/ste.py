@@ -24,6 +24,7 @@ class Ste:
     """The straight-through estimator."""
 
     seen: Seen = "signs"
+    rate_name = "lr"
 
     def __init__(self, config: SteConfig, optimizer: OptimizerConfig) -> None:
         self._config = config
@@ -42,3 +43,6 @@ class Ste:
 
     def anneal(self, progress: Progress) -> None:
         pass
+
+    def state(self) -> dict[str, float]:
+        return {}
