@@ -21,6 +21,7 @@ from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by
 from bnnsearch import cli
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
+from bnnsearch.results import TrialResult, TrialState, append_result
 from bnnsearch.tracking.database import database_uri, has_runs, make_ready
 from bnnsearch.tracking.ids import FILE, study_store, trial_run_id
 from bnnsearch.tracking.store import Store, check_access, check_store, connect, mend_store, store_of
@@ -417,6 +418,17 @@ def test_report_says_with_its_exit_code_that_nothing_was_delivered(folder, monke
     monkeypatch.undo()
     done = CliRunner().invoke(cli.main, ["report", str(folder.path)])
     assert done.exit_code == 0, done.output
+
+
+def test_a_reason_with_the_name_of_a_file_that_is_not_utf_8_is_delivered(folder):
+    with Tracker(make_study(), folder) as tracker:
+        tracker.trial_started(0, {"seed": 0, "data": {"name": "caf\udce9"}}, {"data.name": "caf\udce9"})
+        result = TrialResult(0, TrialState.FAILED, {"seed": 0}, {}, {}, reason="caf\udce9: no such file")
+        append_result(folder.results, result)
+        tracker.trial_finished(result)
+    assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
+    run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "caf\\udce9: no such file")
 
 
 def test_runs_are_looked_up_without_mlflow(folder):

@@ -75,7 +75,10 @@ def load_cluster(path: Path) -> ClusterFile:
         InputError: it cannot be read, is of no known kind, or is refused; one line for each problem.
     """
     path = _found(path)
-    data = read_regular(path, most=MAX_BYTES)
+    try:
+        data = read_regular(path, most=MAX_BYTES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if data.startswith(b"#!"):
         return _slurm(path, data)
     if not data.strip():

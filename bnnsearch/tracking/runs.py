@@ -96,7 +96,7 @@ class StudyRuns:
     def _deliver(self, update: Update) -> None:
         run_id = self._ids.get(update.run) or self._found(update) or self._made(update)
         metrics = [Metric(name, value, at, step) for name, value, step, at in update.metrics]
-        tags = [RunTag(key, value[:MAX_TAG]) for key, value in update.tags.items()]
+        tags = [RunTag(key, _storable(value)[:MAX_TAG]) for key, value in update.tags.items()]
         for some in _batches(metrics, METRICS) or [[]]:
             self._client.log_batch(run_id, metrics=some, tags=tags)
             tags = []
@@ -123,11 +123,12 @@ class StudyRuns:
 
     def _complete(self, run_id: str, update: Update) -> str:
         """Add what a run is made with, and only then take note of it."""
-        params = [Param(key, value[:MAX_PARAM]) for key, value in update.params.items()]
+        params = [Param(key, _storable(value)[:MAX_PARAM]) for key, value in update.params.items()]
         for some in _batches(params, PARAMS):
             self._client.log_batch(run_id, params=some)
         if update.dataset:
-            self._client.log_inputs(run_id, [DatasetInput(Dataset(**update.dataset))])
+            dataset = {name: _storable(value) for name, value in update.dataset.items()}
+            self._client.log_inputs(run_id, [DatasetInput(Dataset(**dataset))])
         self._ids.remember(update.run, run_id)
         return run_id
 
@@ -137,6 +138,11 @@ class StudyRuns:
 
 def _name(run: Run) -> str:
     return str(run.data.tags[RUN_TAG].rpartition("/")[2])
+
+
+def _storable(text: str) -> str:
+    """`text` as a database takes it: a name of a file that is not UTF-8 may stand in a reason."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _batches(items: list[Item], size: int) -> list[list[Item]]:
