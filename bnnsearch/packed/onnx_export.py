@@ -47,21 +47,34 @@ QONNX_DOMAIN = "qonnx.custom_op.general"
 OPSET = 17
 
 
-def export_onnx(model: PackedModel, path: Path | str, *, dialect: Dialect = "plain") -> None:
+Batch = int | Literal["any"]
+"""Images per call; `any` leaves it open, as the symbolic dimension `N`."""
+
+
+def export_onnx(
+    model: PackedModel, path: Path | str, *, dialect: Dialect = "plain", batch: Batch | None = None
+) -> None:
     """Write `model` as ONNX: `images`, uint8 (N, C, H, W), to `logits`, float32 (N, classes).
+
+    Args:
+        model: what to write.
+        path: the file.
+        dialect: see the module.
+        batch: images per call. None is `any` for `plain` and 1 for `qonnx`: the tools of QONNX run and count a graph
+            of fixed shapes, and make one of an open one by `qonnx-cleanup --override-inpsize 1`.
 
     Raises:
         EnvironmentProblem: the package onnx is missing, or the file cannot be written.
     """
-    content = to_onnx(model, dialect=dialect).SerializeToString()
+    content = to_onnx(model, dialect=dialect, batch=batch).SerializeToString()
     try:
         Path(path).write_bytes(content)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def to_onnx(model: PackedModel, *, dialect: Dialect = "plain") -> onnx.ModelProto:
-    """`model` as an ONNX model, checked.
+def to_onnx(model: PackedModel, *, dialect: Dialect = "plain", batch: Batch | None = None) -> onnx.ModelProto:
+    """`model` as an ONNX model, checked, with the shape of every value; see `export_onnx`.
 
     Raises:
         EnvironmentProblem: the package onnx is missing.
@@ -72,15 +85,21 @@ def to_onnx(model: PackedModel, *, dialect: Dialect = "plain") -> onnx.ModelProt
         raise EnvironmentProblem("ONNX export needs the package onnx: pip install 'bnnsearch[onnx]'") from error
     builder = _Builder(model, dialect)
     builder.add_images()
+    users = model.graph.users()
     for operation in model.graph.operations:
         builder.add(operation)
+        if len(users[operation.name]) > 1 and not isinstance(operation, Threshold):
+            builder.share(operation.name)
     builder.node("Flatten", [model.graph.output], "logits", axis=1)
     classes = builder.shapes[model.graph.output].channels
+    if batch is None:
+        batch = 1 if dialect == "qonnx" else "any"
+    images = "N" if batch == "any" else batch
     graph = onnx.helper.make_graph(
         builder.nodes,
         "packed",
-        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["N", *model.shape])],
-        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", classes])],
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, [images, *model.shape])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [images, classes])],
         builder.initializers,
     )
     opsets = [onnx.helper.make_opsetid("", OPSET)]
@@ -88,7 +107,25 @@ def to_onnx(model: PackedModel, *, dialect: Dialect = "plain") -> onnx.ModelProt
         opsets.append(onnx.helper.make_opsetid(QONNX_DOMAIN, 1))
     exported = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="bnnsearch")
     onnx.checker.check_model(exported)
+    _add_shapes(exported)
     return exported
+
+
+def _add_shapes(exported: onnx.ModelProto) -> None:
+    """Note the shape of every value, which qonnx wants to be told; ONNX infers them where it knows the operator.
+
+    It knows no BipolarQuant, whose result has the shape of its first input: an Identity stands in for it.
+    """
+    import onnx
+
+    known = onnx.ModelProto()
+    known.CopyFrom(exported)
+    for node in known.graph.node:
+        if node.domain == QONNX_DOMAIN:
+            node.op_type, node.domain = "Identity", ""
+            del node.input[1:]
+    inferred = onnx.shape_inference.infer_shapes(known, check_type=True, strict_mode=True, data_prop=True)
+    exported.graph.value_info.extend(inferred.graph.value_info)
 
 
 class _Builder:
@@ -96,15 +133,36 @@ class _Builder:
         self.model = model
         self.dialect = dialect
         self.shapes = model.graph.shapes()
+        self.shared: dict[str, str] = {}
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
 
     def node(self, kind: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> str:
-        """Append a node with one output, and return its name."""
+        """Append a node with one output, and return its name.
+
+        An input that it takes twice gets a second name: qonnx renames values one use at a time.
+        """
         import onnx
 
-        self.nodes.append(onnx.helper.make_node(kind, list(inputs), [output], domain=domain, **attributes))
+        names: list[str] = []
+        for name in (self.shared.get(name, name) for name in inputs):
+            again = name in names and name != ""
+            names.append(self.node("Identity", [name], f"{output}.again{len(names)}") if again else name)
+        self.nodes.append(onnx.helper.make_node(kind, names, [output], domain=domain, **attributes))
         return output
+
+    def share(self, name: str) -> None:
+        """Let what reads the value `name` from now on read it behind a cast that changes nothing.
+
+        qonnx's channels-last step moves a transposition downstream past one of several readers, and the others then
+        read the wrong layout. It moves none past a cast.
+        """
+        self.shared[name] = self._cast(name, f"{name}.shared")
+
+    def _cast(self, source: str, name: str) -> str:
+        import onnx
+
+        return self.node("Cast", [source], name, to=onnx.TensorProto.FLOAT)
 
     def constant(self, name: str, values: Array) -> str:
         """Append an initializer."""
@@ -119,12 +177,10 @@ class _Builder:
 
     def add_images(self) -> None:
         """From octets to the normalised image."""
-        import onnx
-
         images = self.model.graph.images
         mean = np.array(images.mean, np.float32) * np.float32(255)
         scale = np.float32(1) / (np.array(images.std, np.float32) * np.float32(255))
-        self.node("Cast", ["images"], "images.real", to=onnx.TensorProto.FLOAT)
+        self._cast("images", "images.real")
         self.node("Sub", ["images.real", self.per_channel("images.mean", mean)], "images.centred")
         self.node("Mul", ["images.centred", self.per_channel("images.scale", scale)], INPUT)
 
@@ -147,11 +203,7 @@ class _Builder:
                 slope = np.broadcast_to(tensors[name], (self.shapes[name].channels,))
                 self.node("PRelu", [operation.input, self.constant(f"{name}.values", slope[:, None, None])], name)
             case Clamp():
-                bounds = [
-                    "" if bound is None else self.constant(f"{name}.{side}", np.array(bound, np.float32))
-                    for side, bound in (("low", operation.low), ("high", operation.high))
-                ]
-                self.node("Clip", [operation.input, *bounds], name)
+                self._clamp(operation)
             case Sigmoid():
                 self.node("Sigmoid", [operation.input], name)
             case Threshold():
@@ -159,7 +211,8 @@ class _Builder:
             case Pool():
                 self._pool(operation)
             case Flatten():
-                self.node("Reshape", [operation.input, self.constant(f"{name}.shape", np.array([0, -1, 1, 1]))], name)
+                shape = np.array([0, self.shapes[name].channels, 1, 1])  # 0 is the batch, as it comes
+                self.node("Reshape", [operation.input, self.constant(f"{name}.shape", shape)], name)
             case Combine():
                 self.node("Add" if operation.op == "add" else "Mul", operation.inputs, name)
             case Concatenate():
@@ -174,6 +227,8 @@ class _Builder:
             kernel_shape=list(operation.kernel),
             strides=list(operation.stride),
             pads=[top, left, top, left],
+            dilations=[1, 1],  # the defaults, which qonnx's channels-last step wants to be told
+            group=1,
         )
 
     def _real_weight(self, operation: Convolution) -> str:
@@ -181,14 +236,13 @@ class _Builder:
         return self.constant(f"{operation.name}.weight", weight)
 
     def _binary_weight(self, operation: Convolution) -> str:
-        import onnx
 
         name = operation.name
         bits = filter_bits(operation, self.model.tensors[name], self.shapes[operation.input].channels)
         signs = np.where(bits, 1, -1).astype(np.int8).transpose(0, 3, 1, 2)
         if self.dialect == "plain":
             stored = self.constant(f"{name}.signs", signs)
-            return self.node("Cast", [stored], f"{name}.weight", to=onnx.TensorProto.FLOAT)
+            return self._cast(stored, f"{name}.weight")
         return self._bipolar(self.constant(f"{name}.signs", signs.astype(np.float32)), f"{name}.weight")
 
     def _bipolar(self, source: str, name: str) -> str:
@@ -204,9 +258,8 @@ class _Builder:
         if operation.reverses:
             falling = tensors[operation.reversed_name].astype(np.bool_)
         if self.dialect == "plain":
-            above = self.node(
-                "GreaterOrEqual", [operation.input, self.per_channel(f"{name}.level", levels)], f"{name}.above"
-            )
+            value = self._cast(operation.input, f"{name}.value")  # or else qonnx's transpositions pass what gives bools
+            above = self.node("GreaterOrEqual", [value, self.per_channel(f"{name}.level", levels)], f"{name}.above")
             high = self.per_channel(f"{name}.high", np.where(falling, -1, 1))
             low = self.per_channel(f"{name}.low", np.where(falling, 1, -1))
             self.node("Where", [above, high, low], name)
@@ -216,6 +269,17 @@ class _Builder:
         direction = self.per_channel(f"{name}.direction", np.where(falling, -1, 1))
         distance = self.node("Sub", [operation.input, reached], f"{name}.distance")
         self._bipolar(self.node("Mul", [distance, direction], f"{name}.turned"), name)
+
+    def _clamp(self, operation: Clamp) -> None:
+        """Max and Min instead of Clip, whose bounds must be scalars: qonnx's channels-last step makes maps of them."""
+        name, source = operation.name, operation.input
+        if operation.low is not None:
+            below = f"{name}.raised" if operation.high is not None else name
+            source = self.node("Max", [source, self.per_channel(f"{name}.low", np.array(operation.low))], below)
+        if operation.high is not None:
+            source = self.node("Min", [source, self.per_channel(f"{name}.high", np.array(operation.high))], name)
+        if source == operation.input:
+            self.node("Identity", [source], name)
 
     def _pool(self, operation: Pool) -> None:
         (top, left), shape = operation.padding, self.shapes[operation.input]
