@@ -220,6 +220,10 @@ class _Builder:
 
     def _convolution(self, operation: Convolution) -> None:
         (top, left), name = operation.padding, operation.name
+        if self._repeats(operation):  # costs nothing in a search, so it must cost nothing here
+            ones = self.per_channel(f"{name}.ones", np.ones(operation.channels))
+            self.node("Mul", [self._cast(operation.input, f"{name}.single"), ones], name)  # the cast: see `share`
+            return
         self.node(
             "Conv",
             [operation.input, self._binary_weight(operation) if operation.binary else self._real_weight(operation)],
@@ -230,6 +234,11 @@ class _Builder:
             dilations=[1, 1],  # the defaults, which qonnx's channels-last step wants to be told
             group=1,
         )
+
+    def _repeats(self, operation: Convolution) -> bool:
+        """Whether it gives its one input channel again and again, as where one factor scales every channel."""
+        one = self.shapes[operation.input].channels == 1 and (operation.kernel, operation.stride) == ((1, 1), (1, 1))
+        return one and not operation.binary and bool((real_weight(operation, self.model.tensors) == 1).all())
 
     def _real_weight(self, operation: Convolution) -> str:
         weight = real_weight(operation, self.model.tensors).transpose(0, 3, 1, 2)
