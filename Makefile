@@ -14,7 +14,7 @@ test:
 	uv run pytest
 
 test-attacks:
-	BNN_ATTACKS=full uv run pytest -m attack
+	BNN_ATTACKS=full uv run pytest -m attack --timeout 7200
 
 test-system:
 	uv run pytest -m system

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,8 +25,8 @@ from figures import Target, show_targets, write_figures
 
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, append_result
-from bnnsearch.tracking.history import EpochLog
+from bnnsearch.record import Record, held
+from bnnsearch.results import TrialResult, TrialState
 
 TARGETS = {"report": 10.0, "status": 2.0}
 EPOCHS, LAYERS = 30, 12
@@ -43,10 +44,14 @@ trial:
 
 def make_study(path: Path, trials: int) -> None:
     """A study's folder as a search leaves it."""
-    folder = StudyFolder(path)
-    path.mkdir(parents=True)
-    folder.space.write_text(SPACE)
-    generator, log = np.random.default_rng(0), EpochLog(folder.epochs)
+    with held(StudyFolder(path)) as record:
+        record.begin_session(name="large", seed=0, space=SPACE)
+        fill(record, trials)
+
+
+def fill(record: Record, trials: int) -> None:
+    """Every event of the study that is read."""
+    generator = np.random.default_rng(0)
     for number in range(trials):
         pruned = number % 5 == 4
         epochs = 6 if pruned else EPOCHS
@@ -56,14 +61,16 @@ def make_study(path: Path, trials: int) -> None:
             values = {"val_acc": accuracy, "train_loss": 1 / epoch, "lr": 0.1 / epoch, "flip_rate": 0.1 / epoch}
             layers = {"flip_rate": {f"layer{layer}": 0.1 / epoch for layer in range(LAYERS)}}
             weights = [round(float(share), 5) for share in generator.dirichlet(np.ones(len(WEIGHT_BINS)))]
-            log.append(number, EpochMetrics(epoch, EPOCHS, "train", values, layers, weights))
+            metrics = EpochMetrics(epoch, EPOCHS, "train", values, layers, weights)
+            record.append("epoch", number=number, **asdict(metrics))
         params: dict[str, Any] = {f"size{place}": int(generator.integers(1, 10)) for place in range(4)}
         params |= {"method": "bnew" if number % 2 else "ste"}
         if number % 2:
             params |= {f"method.bnew.rate{place}": float(10 ** generator.uniform(-4, 0)) for place in range(3)}
         metrics = {"val_acc": accuracy, "memory_bytes": memory, "train_bitops": memory * generator.random()}
         state = TrialState.PRUNED if pruned else TrialState.COMPLETE
-        append_result(folder.results, TrialResult(number, state, {"seed": number}, params, metrics, epochs=epochs))
+        result = TrialResult(number, state, {"seed": number}, params, metrics, epochs=epochs)
+        record.append("ended", **asdict(result))
 
 
 def seconds(command: str, study: Path) -> float:

@@ -22,7 +22,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,10 +41,12 @@ from ray.cluster_utils import Cluster
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
+from bnnsearch.past import begin_session
+from bnnsearch.record import held
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.search.coordinator import Coordinator
+from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.ray import REPORT, RayExecutor
-from bnnsearch.search.storage import open_ledger
 from bnnsearch.search.study import run_study
 from bnnsearch.search.worker import Assignment, Costs, Job
 from bnnsearch.space import Space, load_space
@@ -165,11 +167,13 @@ def measure_ceiling(*, slots: int, trials: int) -> Row:
 def measure_decisions(sampler: str, *, trials: int, at_once: int) -> list[Row]:
     """Rows for each eighth of the trials: processor time per trial and memory of the driver."""
     chance = random.Random(0)
-    with tempfile.TemporaryDirectory() as temp:
+    with tempfile.TemporaryDirectory() as temp, ExitStack() as session:
         folder = StudyFolder(Path(temp))
         space = space_of(folder.path, trials=trials + at_once, sampler=sampler)
         job = Job(build_trainer=refuse, checkpoints=folder.checkpoints)
-        coordinator = Coordinator(space.study, open_ledger(folder, space), job=job, results=folder.results)
+        record = session.enter_context(held(folder))
+        begin_session(record, space)
+        coordinator = Coordinator(space.study, Ledger(record, study=space.study, space=space.trial), job=job)
         running: list[tuple[Assignment, int]] = []
         asked, reported = [], []
         rows, ended, block = [], 0, trials // BLOCKS

@@ -18,6 +18,10 @@ class EnvironmentProblem(RuntimeError):  # noqa: N818  # it is not an error of o
     """The machine, a service or a file outside our control is not as needed; the message says what to do."""
 
 
+class StudyInUse(InputError):  # noqa: N818  # as the others
+    """Another process works on the study."""
+
+
 class DataError(EnvironmentProblem):
     """A data set is missing, short or corrupt; the message names the file and what is expected of it."""
 

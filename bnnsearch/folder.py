@@ -17,24 +17,24 @@ class StudyFolder:
     path: Path
 
     @property
+    def record(self) -> Path:
+        """Everything that happened; the other files can be made from it."""
+        return self.path / "study.record"
+
+    @property
     def space(self) -> Path:
-        """The space as it was resolved."""
+        """The space as it was resolved; its budget may be edited."""
         return self.path / "space.yaml"
 
     @property
     def journal(self) -> Path:
-        """Optuna's journal: the ledger of the study, which optuna-dashboard opens."""
+        """A copy for Optuna, which optuna-dashboard opens."""
         return self.path / "study.journal"
 
     @property
     def results(self) -> Path:
-        """One line of JSON per ended trial."""
+        """A copy for other programs: one line of JSON per ended trial."""
         return self.path / "results.jsonl"
-
-    @property
-    def epochs(self) -> Path:
-        """One line of JSON per trial and epoch."""
-        return self.path / "epochs.jsonl"
 
     @property
     def log(self) -> Path:
@@ -72,9 +72,9 @@ def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
     """
     if study is not None:
         folder = StudyFolder(study)
-        if not folder.space.exists():
+        if not holds_study(folder):
             raise InputError(
-                f"{study}: holds no study (no {folder.space.name}); a study is a folder such as {runs}/NAME/DATE"
+                f"{study}: holds no study (no {folder.record.name}); a study is a folder such as {runs}/NAME/DATE"
             )
         return folder
     folders = study_folders(runs)
@@ -83,10 +83,36 @@ def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
     return folders[0]
 
 
+def holds_study(folder: StudyFolder) -> bool:
+    """Whether a study began there; one file of it may be lost."""
+    return folder.space.exists() or (folder.record.exists() and folder.record.stat().st_size > 0)
+
+
 def study_folders(runs: Path) -> list[StudyFolder]:
-    """Every study below `runs`, the newest first."""
-    spaces = sorted(runs.glob(f"*/*/{StudyFolder(runs).space.name}"), key=lambda space: space.stat().st_mtime_ns)
-    return [StudyFolder(space.parent) for space in reversed(spaces)]
+    """Every study below `runs`, the one that was taken up last first."""
+    folders = [StudyFolder(path) for path in runs.glob("*/*") if holds_study(StudyFolder(path))]
+    return sorted(folders, key=_taken_up, reverse=True)
+
+
+def _taken_up(folder: StudyFolder) -> int:
+    """When its last session began; the space is written then."""
+    return (folder.space if folder.space.exists() else folder.record).stat().st_mtime_ns
+
+
+def make_way(path: Path) -> None:
+    """Move a folder that lies where a file belongs, or a file where a folder belongs, out of the way."""
+    copies = (path.with_name(f"{path.name}.aside{copy or ''}") for copy in range(1000))
+    path.rename(next(copy for copy in copies if not copy.exists()))
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Make the file anew in one step, whatever is there."""
+    draft = path.with_name(f".{path.name}.draft")
+    for place in (draft, path):
+        if place.is_dir():
+            make_way(place)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 TEACHERS = "teachers"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bnnsearch.core.trainer import EpochMetrics, quantisation_note
 
@@ -79,42 +76,14 @@ class StudyObserver:
         """The search has something to tell whoever watches it, such as that it is stopping; from any thread."""
 
 
-def append_result(path: Path, result: TrialResult) -> None:
-    """Append one line of JSON; a line that a crash cut short is taken off first."""
-    line = json.dumps(asdict(result), allow_nan=False) + "\n"
-    with path.open("a+b") as lines:
-        lines.truncate(_whole_lines(lines))
-        lines.write(line.encode())
-
-
-def _whole_lines(lines: BinaryIO) -> int:
-    """Bytes up to and including the last line break."""
-    end = lines.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - 4096)
-        lines.seek(start)
-        found = lines.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
-
-
-def read_results(path: Path) -> list[TrialResult]:
-    """The results in `path`, the last line of each number winning; a line without its end is left out.
+def result_of(fields: Mapping[str, Any]) -> TrialResult:
+    """The result that `asdict` made the fields of; others beside them are ignored.
 
     Raises:
-        ValueError: a line is not a result.
+        KeyError, TypeError, ValueError: they are none.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    results: dict[int, TrialResult] = {}
-    for place, line in enumerate(lines, start=1):
-        try:
-            fields = json.loads(line)
-            results[fields["number"]] = TrialResult(**{**fields, "state": TrialState(fields["state"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}:{place}: not a trial result ({error})") from error
-    return sorted(results.values(), key=lambda result: result.number)
+    known = {name: fields[name] for name in TrialResult.__slots__ if name in fields}
+    return TrialResult(**{**known, "state": TrialState(fields["state"])})
 
 
 def quantisation_notes(results: Iterable[TrialResult]) -> list[str]:

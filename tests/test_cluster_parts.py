@@ -24,7 +24,9 @@ from bnnsearch.config.study import PerTrial
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
+from bnnsearch.past import read_past
+from bnnsearch.record import held
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.coordinator import StopReason
 
 RESULT = TrialResult(3, TrialState.COMPLETE, {"seed": 1}, {"lr": 0.5}, {"val_acc": 0.75}, epochs=2, seconds=1.5)
@@ -59,14 +61,16 @@ def test_what_is_printed_is_replayed_to_the_letter_and_once(tmp_path: Path, caps
     lines = capsys.readouterr().out.splitlines()
     here, there, folder = Diary(), Diary(), StudyFolder(tmp_path)
     happenings(there)
-    replay = Replay(folder, [here])
-    for line in ["a word of Ray's", *lines[:3], '{"event": "epoch", "num', *lines, *lines]:
-        replay.hear(line)
+    with held(folder) as record:
+        record.begin_session(name="tiny", seed=0, space="")
+        replay = Replay(folder, [here], record=record)
+        for line in ["a word of Ray's", *lines[:3], '{"event": "epoch", "num', *lines, *lines]:
+            replay.hear(line)
     assert [each for each in here.told if each[0] != "started"] == there.told[1:]
     assert here.told[0] == there.told[0]
     assert replay.stopped is StopReason.FINISHED
     assert replay.words == ["a word of Ray's"]
-    assert read_results(folder.results) == [RESULT]
+    assert read_past(folder).results == (RESULT,)
     again = Diary()
     late = Replay(folder, [again])
     for line in lines:

@@ -26,7 +26,8 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
+from bnnsearch.past import read_past
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.study import StudyOutcome, run_study
@@ -131,7 +132,7 @@ def test_a_killed_node_costs_no_trial(cluster: LocalCluster, space: Space, quiet
     outcome = run_on_cluster(space, cluster=addressed(cluster, tmp_path), folder=folder, observers=[killing])
     assert killing.done
     expect_as_if_nothing_had_happened(outcome, quiet, tmp_path / "shared")
-    assert read_results(folder.results) == sorted(outcome.results, key=lambda result: result.number)
+    assert list(read_past(folder).results) == sorted(outcome.results, key=lambda result: result.number)
 
 
 def test_a_killed_head_costs_no_trial_once_the_study_goes_on_on_a_new_cluster(

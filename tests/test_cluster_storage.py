@@ -94,7 +94,7 @@ def test_a_study_goes_on_on_a_new_head(bucket: str, tmp_path: Path) -> None:
     quiet = run_study(tiny(tmp_path), study_dir=tmp_path / "quiet", executor=LocalExecutor(), build_trainer=TinyTrainer)
     assert [result.metrics for result in outcome.results] == [result.metrics for result in quiet.results]
     assert ObjectFolder(mirror.checkpoints).names() == []
-    assert {"results.jsonl", "study.journal", "space.yaml"} <= set(ObjectFolder(uri).names())
+    assert {"study.record", "results.jsonl", "study.journal", "space.yaml"} <= set(ObjectFolder(uri).names())
 
 
 def test_what_changes_is_put_without_being_asked(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +102,8 @@ def test_what_changes_is_put_without_being_asked(bucket: str, tmp_path: Path, mo
     folder = StudyFolder(tmp_path / "study")
     store = ObjectFolder(below(bucket, "pushed"))
     with Mirror(below(bucket, "pushed"), folder) as mirror:
-        folder.results.write_text("{}\n")
-        while "results.jsonl" not in store.names():
+        folder.record.write_text("changed\n")
+        while "study.record" not in store.names():
             mirror._over.wait(0.05)
 
 

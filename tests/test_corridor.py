@@ -14,9 +14,11 @@ import pytest
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
 from bnnsearch.export import load_trial
+from bnnsearch.folder import StudyFolder
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.pareto import nondominated_ranks
-from bnnsearch.results import TrialState, read_results
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialState
 
 SPACES = Path(__file__).parents[1] / "spaces"
 OBJECTIVES = {"val_acc": "max", "memory_bytes": "min", "train_bitops": "min"}
@@ -41,7 +43,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def results_in(folder: Path) -> list:
     (study,) = folder.glob("runs/digits_quickstart/*")
-    return read_results(study / "results.jsonl")
+    return list(read_past(StudyFolder(study)).results)
 
 
 def test_the_quickstart_has_a_front_worth_looking_at(searched: tuple[Path, str]) -> None:

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from bnnsearch.core.data.sources import read_digits
-from bnnsearch.results import TrialState, read_results
+from bnnsearch.folder import StudyFolder
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialState
 
 SPACES = Path(__file__).parents[1] / "spaces"
 
@@ -33,7 +35,7 @@ def test_the_shipped_space_gives_a_network_that_train_pack_and_predict_take(tmp_
     space = str(SPACES / "digits_evolution.yaml")
     bnnsearch("run", space, "--executor", "local", "--set", "budget.trials=10", cwd=tmp_path)
     (study,) = tmp_path.glob("runs/digits_evolution/*")
-    complete = [result for result in read_results(study / "results.jsonl") if result.state is TrialState.COMPLETE]
+    complete = [result for result in read_past(StudyFolder(study)).results if result.state is TrialState.COMPLETE]
     assert len(complete) == 10
     assert len({result.config["method"]["name"] for result in complete}) >= 2
 
@@ -59,7 +61,7 @@ def test_one_search_may_mix_gradients_and_evolution(tmp_path: Path) -> None:
     bnnsearch("run", space, "--executor", "local", "--set", "budget.trials=8", cwd=tmp_path)
     (study,) = tmp_path.glob("runs/digits_mixed/*")
     front = json.loads((study / "report/front.json").read_text())["trials"]
-    results = {result.number: result for result in read_results(study / "results.jsonl")}
+    results = {result.number: result for result in read_past(StudyFolder(study)).results}
     assert {result.state for result in results.values()} == {TrialState.COMPLETE}
     assert not any("kept_epoch" in result.metrics for result in results.values())  # all report their last epoch
     assert {results[row["trial"]].config["name"] for row in front} == {"gradient", "evolution"}

@@ -21,9 +21,10 @@ from search_fixtures import TinyTrainer, ticking_clock, tiny
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
+from bnnsearch.past import read_past
+from bnnsearch.record import Record, held
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.session import sole_driver
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 
 ONE_AT_A_TIME = ("budget.trials=6", "resources.max_concurrent=1", "sampler={name: tpe, startup_trials: 2}")
@@ -86,6 +87,10 @@ def finish(folder: Path, **extra: Any) -> StudyOutcome:
     return resume_study(folder / "study", executor=LocalExecutor(), build_trainer=TinyTrainer, **extra)
 
 
+def past_of(folder: Path) -> Sequence[TrialResult]:
+    return read_past(StudyFolder(folder / "study")).results
+
+
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_killed_driver_loses_nothing(tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str) -> None:
     with driver(tmp_path, runner, "TinyTrainer", *ONE_AT_A_TIME) as process:
@@ -113,7 +118,7 @@ def test_trials_that_waited_when_the_driver_was_killed_are_promoted_as_if_it_had
         process.send_signal(signal.SIGKILL)
         process.wait()
     states = [result.state for result in quiet.results]
-    assert len(read_results(tmp_path / "study/results.jsonl")) < 5  # most of the first six wait
+    assert len(past_of(tmp_path)) < 5  # most of the first six wait
 
     assert same(finish(tmp_path).results) == same(quiet.results)
     assert set(states) == {TrialState.COMPLETE, TrialState.PRUNED}
@@ -124,7 +129,7 @@ class Died(BaseException):
 
 
 @pytest.mark.parametrize("halving", ["promotion", "stopping"])
-def test_a_driver_that_dies_between_any_two_notes_of_a_halved_search_loses_nothing(
+def test_a_driver_that_dies_between_any_two_events_of_a_halved_search_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, halving: str
 ) -> None:
     settings = (
@@ -133,29 +138,29 @@ def test_a_driver_that_dies_between_any_two_notes_of_a_halved_search_loses_nothi
         "budget.trials=8",
     )
     left = sys.maxsize
-    note = optuna.trial.Trial.set_user_attr
+    append = Record.append
 
-    def mortal_note(trial: optuna.trial.Trial, key: str, value: Any) -> None:
+    def mortal_append(record: Record, event: str, **fields: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise Died
-        note(trial, key, value)
+        append(record, event, **fields)
 
     def search(folder: Path) -> StudyOutcome:
         space = tiny(folder, *settings)
         return run_study(space, study_dir=folder / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
 
-    monkeypatch.setattr(optuna.trial.Trial, "set_user_attr", mortal_note)
+    monkeypatch.setattr(Record, "append", mortal_append)
     quiet = same(search(tmp_path / "quiet").results)
-    notes = sys.maxsize - left
+    events = sys.maxsize - left
     assert {state for _, state, *_ in quiet} == {TrialState.COMPLETE, TrialState.PRUNED}
-    for count in range(notes):
+    for count in range(1, events):  # with no event at all no study has begun
         folder, left = tmp_path / str(count), count
         with pytest.raises(Died):
             search(folder)
         left = sys.maxsize
-        assert same(finish(folder).results) == quiet, f"it died after {count} of {notes} notes"
+        assert same(finish(folder).results) == quiet, f"it died after {count} of {events} events"
 
 
 SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
@@ -233,66 +238,14 @@ def test_wall_time_leaves_running_trials_to_resume(tmp_path: Path, monkeypatch: 
     assert len(second.results) > len(first.results)
 
 
-def cut_last_line(journal: Path) -> None:
-    journal.write_bytes(journal.read_bytes()[:-10])
+def cut_last_line(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
 
 
-def lose_half(journal: Path) -> None:
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[: len(lines) // 2]))
-
-
-def garble_the_middle(journal: Path) -> None:
-    content = bytearray(journal.read_bytes())
+def garble_the_middle(file: Path) -> None:
+    content = bytearray(file.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 20] = b"\0" * 20
-    journal.write_bytes(bytes(content))
-
-
-def empty(journal: Path) -> None:
-    journal.write_bytes(b"")
-
-
-@pytest.mark.parametrize("damage", [cut_last_line, lose_half, garble_the_middle, empty, Path.unlink])
-def test_a_damaged_ledger_is_rebuilt_from_the_results(
-    tmp_path: Path, undisturbed: list[tuple[Any, ...]], damage: Callable[[Path], None]
-) -> None:
-    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
-    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
-    damage(tmp_path / "study/study.journal")
-
-    assert same(finish(tmp_path, trials=6).results) == undisturbed
-
-
-def test_a_trial_lost_with_the_journal_is_run_again(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
-    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
-    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
-    results = tmp_path / "study/results.jsonl"
-    lines = results.read_text().splitlines(keepends=True)
-    results.write_text(lines[0] + lines[1] + lines[3])
-    (tmp_path / "study/study.journal").unlink()
-
-    outcome = finish(tmp_path, trials=6)
-    assert [(result.number, result.state) for result in outcome.results] == [(n, TrialState.COMPLETE) for n in range(6)]
-    assert same([outcome.results[n] for n in (0, 1, 3)]) == [undisturbed[n] for n in (0, 1, 3)]
-
-
-def test_a_lock_left_by_a_dead_driver_does_not_hold_up(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
-    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
-    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
-    (tmp_path / "study/study.journal.lock").symlink_to(tmp_path / "study/study.journal")
-
-    assert same(finish(tmp_path, trials=6).results) == undisturbed
-
-
-def test_a_result_that_the_ledger_missed_is_closed_in_it(tmp_path: Path, undisturbed: list[tuple[Any, ...]]) -> None:
-    """The driver died between the two writes: the journal ends before the trial was told."""
-    space = tiny(tmp_path, *ONE_AT_A_TIME, "budget.trials=4")
-    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
-    journal = tmp_path / "study/study.journal"
-    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
-
-    assert same(finish(tmp_path, trials=6).results) == undisturbed
-    assert not journal.with_suffix(".damaged").exists()
+    file.write_bytes(bytes(content))
 
 
 @pytest.mark.parametrize("spoil", [lambda state: state.write_bytes(b""), cut_last_line, garble_the_middle])
@@ -313,7 +266,7 @@ def test_an_edited_space_is_refused_with_the_difference(tmp_path: Path) -> None:
     file = tmp_path / "study/space.yaml"
     file.write_text(file.read_text().replace("epochs: 4", "epochs: 9"))
 
-    with pytest.raises(InputError, match=r"only the budget may: trial\.plan\.epochs: 4 -> 9$"):
+    with pytest.raises(InputError, match=r"only the budget may: trial\.plan\.epochs: 4 -> 9; without the file"):
         finish(tmp_path)
 
 
@@ -321,7 +274,7 @@ def test_a_study_has_one_driver(tmp_path: Path) -> None:
     space = tiny(tmp_path, *ONE_AT_A_TIME)
     run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
     folder = StudyFolder(tmp_path / "study")
-    with sole_driver(folder), pytest.raises(InputError, match="another process is working on this study"):
+    with held(folder), pytest.raises(InputError, match="another process is working on this study"):
         finish(tmp_path)
 
 
@@ -336,7 +289,7 @@ def test_two_studies_at_once_do_not_mix(tmp_path: Path, undisturbed: list[tuple[
         for process in (a, b):
             go_on(process)
             assert read_until(process, "stopped") == "stopped finished 6"
-    results = [same(read_results(tmp_path / name / "study/results.jsonl")) for name in ("a", "b")]
+    results = [same(past_of(tmp_path / name)) for name in ("a", "b")]
     assert results[0] == undisturbed
     assert all(left[2] != right[2] for left, right in zip(*results, strict=True))
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from record_fixtures import record_past
 from rich.console import Console
 
 from bnnsearch.cli import main
 from bnnsearch.errors import InputError, printable
 from bnnsearch.folder import StudyFolder
 from bnnsearch.logs import PrintableFormatter
-from bnnsearch.results import TrialResult, TrialState, append_result
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.search.session import logging_to
 from bnnsearch.search.worker import one_line
 from bnnsearch.space import SpaceError, load_space
@@ -188,7 +189,7 @@ def study(tmp_path):
                 seconds=1.0,
                 reason=None if state is TrialState.COMPLETE else f"{text} failed",
             )
-            append_result(folder.results, result)
+            record_past(folder, [result], space=folder.space.read_text(encoding="utf-8"))
         return folder
 
     return make
@@ -222,9 +223,9 @@ def test_what_a_running_search_shows(text, study, tmp_path):
     loaded = load_space(folder.space).study
     with (tmp_path / "screen").open("w", encoding="utf-8") as file:
         console = Console(file=file, force_terminal=True, color_system=None, width=500)
-        from bnnsearch.results import read_results
+        from bnnsearch.past import read_past
 
-        results = read_results(folder.results)
+        results = list(read_past(folder).results)
         progress = StudyProgress(loaded, results)
         console.print(LiveView(progress, console).render())
         plain = PlainView(progress, console)

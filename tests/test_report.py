@@ -10,15 +10,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from record_fixtures import record_past
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, append_result
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking import figures
 from bnnsearch.tracking.comparison import compare, write_comparison
-from bnnsearch.tracking.history import EpochLog, read_history
 from bnnsearch.tracking.report import report_html, write_report
 from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text
 
@@ -157,12 +158,7 @@ def test_layers_and_schedules_show_the_knee_first(view):
 def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
     folder = StudyFolder(tmp_path / "shown" / "1")
     folder.path.mkdir(parents=True)
-    for result in RESULTS:
-        append_result(folder.results, result)
-    log = EpochLog(folder.epochs)
-    for number, epochs in HISTORY.items():
-        for metrics_of_epoch in epochs:
-            log.append(number, metrics_of_epoch)
+    record_past(folder, RESULTS, HISTORY)
     report = write_report(folder, make_study(*metrics))
     pictures = (
         "pareto",
@@ -185,9 +181,7 @@ def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
 def test_a_study_without_a_finished_trial_has_a_report(tmp_path):
     folder = StudyFolder(tmp_path / "shown" / "1")
     folder.path.mkdir(parents=True)
-    log = EpochLog(folder.epochs)
-    for metrics in make_epochs(0, 2):
-        log.append(0, metrics)
+    record_past(folder, history={0: make_epochs(0, 2)})
     report = write_report(folder, make_study("val_acc", "memory_bytes"))
     text = (report / "report.html").read_text()
     assert "No trial has run to its end yet" in text
@@ -239,24 +233,24 @@ def test_numbers_are_short(value, text):
 def many(tmp_path, trials, epochs):
     folder = StudyFolder(tmp_path / "shown" / "1")
     folder.path.mkdir(parents=True)
-    generator, log = np.random.default_rng(0), EpochLog(folder.epochs)
+    generator = np.random.default_rng(0)
+    results, history = [], {}
     for number in range(trials):
         accuracy, memory = generator.random(), float(generator.integers(1000, 100000))
         for epoch in range(1, epochs + 1):
             values = {"val_acc": accuracy * epoch / epochs, "train_loss": 1 / epoch}
             flips = {"flip_rate": {"a": 0.1, "b": 0.2}}
-            log.append(
-                number, EpochMetrics(epoch, epochs, "train", values, flips, [1 / len(WEIGHT_BINS)] * len(WEIGHT_BINS))
-            )
-        append_result(folder.results, make_result(number, accuracy, memory))
+            weights = [1 / len(WEIGHT_BINS)] * len(WEIGHT_BINS)
+            history.setdefault(number, []).append(EpochMetrics(epoch, epochs, "train", values, flips, weights))
+        results.append(make_result(number, accuracy, memory))
+    record_past(folder, results, history)
     return folder
 
 
 def make_folder(tmp_path, name, results):
     folder = StudyFolder(tmp_path / name / "20260101")
     folder.path.mkdir(parents=True)
-    for result in results:
-        append_result(folder.results, result)
+    record_past(folder, results)
     return folder
 
 
@@ -294,7 +288,7 @@ def test_studies_that_cannot_be_compared_are_refused(tmp_path):
 def test_many_trials_are_all_read_and_drawn(tmp_path):
     folder = many(tmp_path, 300, 3)
     write_report(folder, make_study("val_acc", "memory_bytes"))
-    assert len(read_history(folder.epochs)) == 300
+    assert len(read_past(folder, epochs=True).history) == 300
     assert "300 / " in (folder.report / "report.html").read_text()
 
 

@@ -17,7 +17,9 @@ from search_fixtures import TinyTrainer, ticking_clock, tiny
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, read_results
+from bnnsearch.folder import StudyFolder
+from bnnsearch.past import read_past
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.own_ray import environment, own_ray
@@ -103,7 +105,9 @@ def test_the_budget_is_met_exactly_and_every_trial_is_told(tmp_path: Path, execu
         assert started == ("started", result.params)
         assert epochs == [("epoch", epoch) for epoch in (1, 2, 3, 4)]
         assert finished == ("finished", TrialState.COMPLETE)
-    assert read_results(tmp_path / "study/results.jsonl") == list(outcome.results)
+    assert read_past(StudyFolder(tmp_path / "study")).results == outcome.results
+    copied = [json.loads(line)["number"] for line in (tmp_path / "study/results.jsonl").read_text().splitlines()]
+    assert sorted(copied) == list(range(5))
     assert [trial.values for trial in optuna_trials(tmp_path)] == [
         [result.metrics["val_acc"], result.metrics["memory_bytes"]] for result in outcome.results
     ]
@@ -302,7 +306,7 @@ def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executo
     ]
 
 
-def test_the_ledger_may_lie_in_a_database(tmp_path: Path) -> None:
+def test_optunas_copy_may_lie_in_a_database(tmp_path: Path) -> None:
     database = ("storage.uri=sqlite:///" + str(tmp_path / "optuna.db"), "budget.trials=3")
     for name in ("a", "b"):
         run_study(
@@ -312,8 +316,12 @@ def test_the_ledger_may_lie_in_a_database(tmp_path: Path) -> None:
 
     assert [result.number for result in resumed.results] == [0, 1, 2, 3, 4]
     assert not list(tmp_path.rglob("study.journal"))
-    names = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'optuna.db'}")
-    assert names == ["tiny/a", "tiny/b"]
+    database = f"sqlite:///{tmp_path / 'optuna.db'}"
+    assert sorted(optuna.get_all_study_names(database)) == ["tiny/a", "tiny/b"]
+    copied = optuna.load_study(study_name="tiny/a", storage=database).trials
+    assert [trial.values for trial in copied] == [
+        [result.metrics["val_acc"], result.metrics["memory_bytes"]] for result in resumed.results
+    ]
 
 
 @pytest.mark.parametrize("uri", ["postgresql+nodriver://db/optuna", "sqlite:////no/such/folder/optuna.db", "nonsense"])

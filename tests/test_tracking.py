@@ -7,22 +7,24 @@ import threading
 
 import pytest
 from mlflow import MlflowClient
-from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial  # noqa: F401  # two are fixtures
+from record_fixtures import SPACE, record_past
+from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial, start, train  # noqa: F401  # two are fixtures
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import TrialResult, TrialState, append_result, read_results
+from bnnsearch.past import read_past
+from bnnsearch.record import held
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking import live
 from bnnsearch.tracking.describe import flattened
-from bnnsearch.tracking.history import EpochLog, read_history
 from bnnsearch.tracking.ids import trial_run_id
 from bnnsearch.tracking.readback import read_trials
 from bnnsearch.tracking.report import write_report
-from bnnsearch.tracking.spool import Spool, Update, merged
 from bnnsearch.tracking.store import check_store, store_of
-from bnnsearch.tracking.tracker import SPOOL, Tracker, deliver_spool
+from bnnsearch.tracking.tracker import Tracker, deliver_rest
+from bnnsearch.tracking.updates import Update, merged
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def test_a_client_recomputes_the_same_front(recorded):
     study, folder, client = recorded
     results = read_trials("tiny", "20260101-000000", uri=client.tracking_uri)
     assert ParetoFront.of(results, study.objectives).numbers == FRONT
-    assert ParetoFront.of(read_results(folder.results), study.objectives).numbers == FRONT
-    ours = {result.number: (dict(result.metrics), dict(result.violations)) for result in read_results(folder.results)}
+    assert ParetoFront.of(read_past(folder).results, study.objectives).numbers == FRONT
+    ours = {result.number: (dict(result.metrics), dict(result.violations)) for result in read_past(folder).results}
     assert {result.number: (dict(result.metrics), dict(result.violations)) for result in results} == ours
 
 
@@ -102,7 +104,7 @@ def test_the_report_run_has_the_front_and_its_series(recorded):
         (1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 3),
     ]  # fmt: skip
     assert run.data.metrics["best_val_acc"] == 0.95
-    volume = ParetoFront.of(read_results(folder.results), study.objectives).hypervolume
+    volume = ParetoFront.of(read_past(folder).results, study.objectives).hypervolume
     assert run.data.metrics["hypervolume"] == pytest.approx(volume)
     front = json.loads((folder.report / "front.json").read_text())
     assert {trial["trial"] for trial in front["trials"]} == FRONT
@@ -112,13 +114,15 @@ def test_a_resumed_study_goes_on_in_the_same_runs(folder):
     study = make_study()
     with Tracker(study, folder) as tracker:
         play(tracker, folder, range(2))
-        tracker.trial_started(2, {"seed": 2}, {})
-        tracker.epoch_finished(2, EpochMetrics(1, 3, "train", {"val_acc": 0.33, "train_loss": 1.0}))
+        start(tracker, folder, 2, {"seed": 2}, {})
+        train(tracker, folder, 2, EpochMetrics(1, 3, "train", {"val_acc": 0.33, "train_loss": 1.0}))
     client = MlflowClient(tracker.store.uri)
     before = runs_by_trial(client)
     assert (before["2"].info.status, before["2"].data.tags["state"]) == ("KILLED", "interrupted")
 
     with Tracker(make_study(budget={"trials": 9}), folder) as tracker:
+        with held(folder) as record:
+            record.begin_session(name="tiny", seed=0, space=SPACE)
         play(tracker, folder, [2, 3])
     after = runs_by_trial(client)
     assert {number: after[number].info.run_id for number in before} == {
@@ -136,12 +140,12 @@ def test_a_driver_that_died_leaves_no_run_running(folder):
     dead = Tracker(study, folder)
     dead.__enter__()
     play(dead, folder, [0])
-    dead.trial_started(1, {"seed": 1}, {})
-    dead.trial_started(3, {"seed": 3}, {})
-    append_result(folder.results, TrialResult(3, TrialState.COMPLETE, {}, {}, {"val_acc": 0.95, "memory_bytes": 150.0}))
+    start(dead, folder, 1, {"seed": 1}, {})
+    start(dead, folder, 3, {"seed": 3}, {})
+    record_past(folder, [TrialResult(3, TrialState.COMPLETE, {}, {}, {"val_acc": 0.95, "memory_bytes": 150.0})])
     dead._writer.close(30)  # all is delivered, nothing is ended
 
-    assert deliver_spool(study, folder).settled
+    assert deliver_rest(study, folder).settled
     runs = runs_by_trial(MlflowClient(dead.store.uri))
     assert {number: run.info.status for number, run in runs.items()} == {
         "report": "FINISHED", "0": "FINISHED", "1": "KILLED", "3": "FINISHED",
@@ -161,11 +165,10 @@ def test_two_studies_in_one_store_do_not_mix(tmp_path, folder):
 
 def test_what_is_not_finite_is_left_out(folder):
     with Tracker(make_study(), folder) as tracker:
-        tracker.trial_started(0, {"seed": 0}, {})
-        tracker.epoch_finished(0, EpochMetrics(1, 3, "train", {"val_acc": 0.1, "train_loss": float("inf")}))
+        start(tracker, folder, 0, {"seed": 0}, {})
+        train(tracker, folder, 0, EpochMetrics(1, 3, "train", {"val_acc": 0.1, "train_loss": float("inf")}))
     run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]
     assert run.data.metrics == {"val_acc": 0.1}
-    assert read_history(folder.epochs)[0][0].values == {"val_acc": 0.1}
 
 
 def test_nothing_is_written_to_the_terminal(folder, capfd):
@@ -244,34 +247,6 @@ def test_updates_merge_as_if_delivered_one_after_the_other():
         Update("2"),
     ]
     assert merged([first, second, again])[0].ended is None
-    assert Update.from_json(second.to_json()) == second
-
-
-def test_a_spool_survives_a_crash_and_a_line_cut_short(tmp_path):
-    path = tmp_path / SPOOL
-    spool = Spool(path)
-    spool.append(Update("1", started=5))
-    spool.append(Update("2", started=6))
-    with path.open("a") as lines:
-        lines.write('{"run": "3", "sta')
-    again = Spool(path)
-    again.append(Update("4", started=7))
-    assert [update.run for update in Spool(path).pending()] == ["1", "2", "4"]
-    again.drop(2)
-    assert [update.run for update in Spool(path).pending()] == ["4"]
-    again.drop(1)
-    assert not path.exists()
-
-
-def test_history_is_read_past_a_line_cut_short(tmp_path):
-    path = tmp_path / "epochs.jsonl"
-    log = EpochLog(path)
-    log.append(0, EpochMetrics(1, 2, "a", {"val_acc": 0.1}, {"flip_rate": {"layer": 0.2}}))
-    log.append(0, EpochMetrics(1, 2, "a", {"val_acc": 0.3}))
-    log.append(0, EpochMetrics(2, 2, "a", {"val_acc": 0.4}))
-    with path.open("a") as lines:
-        lines.write('{"number": 0, "epo')
-    assert [(each.epoch, each.values["val_acc"]) for each in read_history(path)[0]] == [(1, 0.3), (2, 0.4)]
 
 
 def test_parameters_are_flattened_as_in_the_yaml():

@@ -21,10 +21,10 @@ from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import read_results
+from bnnsearch.past import read_past
 from bnnsearch.tracking.readback import read_trials
 from bnnsearch.tracking.store import store_of
-from bnnsearch.tracking.tracker import SPOOL, Tracker, deliver_spool
+from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
 from bnnsearch.tracking.ui import serve
 
 
@@ -79,20 +79,20 @@ def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, fold
     study = make_study(tracking={"uri": server.uri})
     with Tracker(study, folder) as tracker:
         play(tracker, folder, [0, 1])
-        delivered = threading.Event()
-        while not delivered.wait(0.2) and (folder.path / SPOOL).exists():
-            pass  # until the first trials are on the server
+        pause = threading.Event()
+        while len(tracker._feed):
+            pause.wait(0.2)  # until the first trials are on the server
         server.kill()
         play(tracker, folder, [2, 3, 4])
-        assert (folder.path / SPOOL).exists()
+        assert len(tracker._feed)
         server.start()
         play(tracker, folder, [5, 6])
     if tracker.undelivered:  # the server was too slow for the end of the search
-        assert deliver_spool(study, folder).settled
-    assert not (folder.path / SPOOL).exists()
+        assert deliver_rest(study, folder).settled
+    assert is_settled(folder, tracker.store)
 
     results = read_trials("tiny", folder.search_id, uri=server.uri)
-    ours = read_results(folder.results)
+    ours = read_past(folder).results
     assert [dict(result.metrics) for result in results] == [dict(result.metrics) for result in ours]
     assert ParetoFront.of(results, study.objectives).numbers == FRONT
     client = MlflowClient(server.uri)
@@ -113,9 +113,9 @@ def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
         play(tracker, folder, [1, 3])
     assert tracker.undelivered > 0
     with pytest.raises(EnvironmentProblem, match="no tracking server answers there"):
-        deliver_spool(study, folder)
+        deliver_rest(study, folder)
     server.start()
-    assert deliver_spool(study, folder).settled
+    assert deliver_rest(study, folder).settled
     runs = runs_by_trial(MlflowClient(server.uri))
     assert {number: run.info.status for number, run in runs.items()} == dict.fromkeys(
         ["report", "0", "1", "3"], "FINISHED"

@@ -16,16 +16,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial  # noqa: F401  # two are fixtures
+from record_fixtures import record_past
+from tracking_study import (  # noqa: F401  # two are fixtures
+    FRONT,
+    blank_store,
+    folder,
+    make_study,
+    play,
+    runs_by_trial,
+    start,
+)
 
 from bnnsearch import cli
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, append_result
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking.database import database_uri, has_runs, make_ready
-from bnnsearch.tracking.ids import FILE, study_store, trial_run_id
+from bnnsearch.tracking.ids import CHECK, FILE, study_store, trial_run_id
 from bnnsearch.tracking.store import Store, check_access, check_store, connect, mend_store, store_of
-from bnnsearch.tracking.tracker import Tracker, deliver_spool, is_settled
+from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
 
 TESTS = Path(__file__).parent
 FULL = os.environ.get("BNN_ATTACKS") == "full"
@@ -165,7 +174,7 @@ def test_a_report_delivers_what_a_lost_store_had(folder):
     assert is_settled(folder, tracker.store)
     tracker.store.database.unlink()
     assert not is_settled(folder, tracker.store)
-    sent = deliver_spool(make_study(), folder)
+    sent = deliver_rest(make_study(), folder)
     assert (sent.settled, sent.undelivered, sent.refused) == (True, 0, 0)
     assert statuses(sent.store) == {name: ENDED[name] for name in ("report", "0", "1", "2")}
 
@@ -321,6 +330,8 @@ def test_a_run_deleted_while_the_search_runs_does_not_stop_the_others(folder):
         while trial_run_id(folder, tracker.store, 0) is None:
             time.sleep(0.1)
         client = MlflowClient(tracker.store.uri)
+        while "0" not in runs_by_trial(client):  # its tags come after its id
+            time.sleep(0.1)
         client.delete_run(runs_by_trial(client)["0"].info.run_id)
         play(tracker, folder, [1, 3])
     assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
@@ -399,10 +410,9 @@ def test_report_says_with_its_exit_code_that_nothing_was_delivered(folder, monke
     with Tracker(make_study(), folder) as tracker:
         play(tracker, folder, [0])
     folder.space.write_text(SPACE)
-    (folder.path / "mlflow-unsettled").touch()
-    known = json.loads((folder.path / FILE).read_text())
-    known["begun"] = {"uri": "http://127.0.0.1:1", "path": None}
-    (folder.path / FILE).write_text(json.dumps(known))
+    known = {**json.loads((folder.path / FILE).read_text()), "marks": {}}
+    del known[CHECK]
+    (folder.path / FILE).write_text(json.dumps({**known, "begun": {"uri": "http://127.0.0.1:1", "path": None}}))
     done = CliRunner().invoke(cli.main, ["report", str(folder.path)])
     assert done.exit_code == 3
     assert "http://127.0.0.1:1: no tracking server answers there" in done.output
@@ -420,9 +430,9 @@ def test_report_says_with_its_exit_code_that_nothing_was_delivered(folder, monke
 
 def test_a_reason_with_the_name_of_a_file_that_is_not_utf_8_is_delivered(folder):
     with Tracker(make_study(), folder) as tracker:
-        tracker.trial_started(0, {"seed": 0, "data": {"name": "caf\udce9"}}, {"data.name": "caf\udce9"})
+        start(tracker, folder, 0, {"seed": 0, "data": {"name": "caf\udce9"}}, {"data.name": "caf\udce9"})
         result = TrialResult(0, TrialState.FAILED, {"seed": 0}, {}, {}, reason="caf\udce9: no such file")
-        append_result(folder.results, result)
+        record_past(folder, [result])
         tracker.trial_finished(result)
     assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
     run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]

@@ -3,11 +3,14 @@
 import shutil
 
 import pytest
+from record_fixtures import SPACE, record_past
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialResult, TrialState, append_result
+from bnnsearch.past import read_past
+from bnnsearch.record import held
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking.store import import_mlflow
 
 import_mlflow()
@@ -33,14 +36,14 @@ def make_study(**settings):
 
 
 def play(tracker, folder, numbers, epochs=3):
-    """Run through trials as the search does, without training."""
+    """Run through trials as the search does, without training: each is recorded, then the tracker is told."""
     for number in numbers:
         accuracy, memory, state = OUTCOMES[number]
         config = {"data": {"name": "digits"}, "model": {"name": "mlp", "hidden": [64, number + 1]}, "seed": number}
-        tracker.trial_started(number, config, {"model.hidden": number + 1})
+        start(tracker, folder, number, config, {"model.hidden": number + 1})
         for epoch in range(1, epochs + 1):
             values = {"val_acc": accuracy / (1 + epochs - epoch), "train_loss": 1.0 / epoch}
-            tracker.epoch_finished(number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.5}}))
+            train(tracker, folder, number, EpochMetrics(epoch, epochs, "train", values, {"flip_rate": {"a": 0.5}}))
         result = TrialResult(
             number=number,
             state=state,
@@ -51,8 +54,25 @@ def play(tracker, folder, numbers, epochs=3):
             epochs=epochs,
             reason=None if state is TrialState.COMPLETE else "because",
         )
-        append_result(folder.results, result)
+        record_past(folder, [result])
         tracker.trial_finished(result)
+
+
+def start(tracker, folder, number, config, params):
+    """A trial begins, or goes on."""
+    with held(folder) as record:
+        if record.empty:
+            record.begin_session(name="tiny", seed=0, space=SPACE)
+        record.append("asked", number=number, config=config, params=params)
+    tracker.trial_started(number, config, params)
+
+
+def train(tracker, folder, number, metrics):
+    """A trial has trained an epoch; one that it repeats is not recorded again."""
+    known = read_past(folder, epochs=True).history.get(number, ())
+    if all(each.epoch < metrics.epoch for each in known):
+        record_past(folder, history={number: [metrics]})
+    tracker.epoch_finished(number, metrics)
 
 
 @pytest.fixture(scope="session")

@@ -9,24 +9,22 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import resources
 from pathlib import Path
 
-from bnnsearch.cluster.events import EpochRecorder, EventWriter, write_event, write_past
+from bnnsearch.cluster.events import EventWriter, write_event, write_past
 from bnnsearch.cluster.mirror import Mirror
 from bnnsearch.cluster.nodes import await_nodes, check_shared, connected
 from bnnsearch.cluster.package import SPACE_FILE, SPACE_PACKAGE
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder, cache_folder
+from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver
 from bnnsearch.search.coordinator import StopReason
 from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.session import sole_driver
-from bnnsearch.search.study import StudyOutcome, resume_study, run_study
+from bnnsearch.search.study import HeldStudy, StudyOutcome, earlier_study, new_study
 from bnnsearch.space import Space, load_space
 
 FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
@@ -71,35 +69,28 @@ def _search(orders: argparse.Namespace) -> StudyOutcome:
         session.enter_context(connected(orders.address))
         await_nodes(orders.nodes)
         observers: list[StudyObserver] = [EventWriter()]
-        if "://" in orders.study:
+        remote = "://" in orders.study
+        if remote:
             folder = StudyFolder(cache_folder() / "studies" / re.split(r"://|\?", orders.study)[1])
-            mirror = session.enter_context(Mirror(orders.study, folder))
-            observers.append(mirror)
-            executor = RayExecutor(slots=orders.slots, store=mirror.checkpoints)
         else:
             folder = StudyFolder(Path(orders.study))
             check_shared(folder.path)
-            executor = RayExecutor(slots=orders.slots)
-        new = not folder.space.exists()
-        if not new:
-            _await_predecessor(folder)
-            write_past(folder)
-        space = _space_that_came(orders.space) if new else load_space(folder.space)
-        observers.append(session.enter_context(_recorder(space, folder, track=orders.track)))
-        if new:
-            return run_study(space, study_dir=folder.path, executor=executor, observers=observers)
-        return resume_study(folder.path, executor=executor, trials=orders.trials, observers=observers)
+        record = session.enter_context(held(folder, wait=LEASE))
+        executor = RayExecutor(slots=orders.slots)
+        if remote:
+            mirror = session.enter_context(Mirror(orders.study, folder))
+            observers.append(mirror)
+            executor.store = mirror.checkpoints
+        study = session.enter_context(_study(orders, folder, record))
+        observers.append(session.enter_context(_recorder(study, track=orders.track)))
+        return study.search(executor, observers)
 
 
-def _await_predecessor(folder: StudyFolder) -> None:
-    """Wait until the lock of a driver that has died is free: file servers notice a death late."""
-    deadline, pause = time.monotonic() + LEASE, threading.Event()
-    while time.monotonic() < deadline:
-        try:
-            with sole_driver(folder):
-                return
-        except InputError:
-            pause.wait(2.0)
+def _study(orders: argparse.Namespace, folder: StudyFolder, record: Record) -> AbstractContextManager[HeldStudy]:
+    if record.empty and not folder.space.exists():
+        return new_study(_space_that_came(orders.space), folder.path, record=record)
+    write_past(folder)
+    return earlier_study(folder.path, trials=orders.trials, record=record)
 
 
 def _space_that_came(path: Path | None) -> Space:
@@ -110,14 +101,13 @@ def _space_that_came(path: Path | None) -> Space:
 
 
 @contextmanager
-def _recorder(space: Space, folder: StudyFolder, *, track: bool) -> Iterator[StudyObserver]:
-    folder.path.mkdir(parents=True, exist_ok=True)
+def _recorder(study: HeldStudy, *, track: bool) -> Iterator[StudyObserver]:
     if not track:
-        yield EpochRecorder(folder)
+        yield StudyObserver()
         return
     from bnnsearch.tracking.tracker import Tracker
 
-    with Tracker(space.study, folder) as tracker:
+    with Tracker(study.space.study, study.folder, study.record) as tracker:
         yield tracker
 
 

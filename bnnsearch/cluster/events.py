@@ -13,9 +13,10 @@ from typing import Any
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, append_result, by_number, read_results
+from bnnsearch.past import read_past
+from bnnsearch.record import Record
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, by_number
 from bnnsearch.search.coordinator import StopReason
-from bnnsearch.tracking.history import EpochLog, read_history
 
 _HEAD = '{"event": '
 
@@ -39,16 +40,6 @@ class EventWriter(StudyObserver):
         write_event("said", line=line)
 
 
-class EpochRecorder(StudyObserver):
-    """An observer that keeps the epochs in the study's folder, where no `Tracker` does."""
-
-    def __init__(self, folder: StudyFolder) -> None:
-        self._log = EpochLog(folder.epochs)
-
-    def epoch_finished(self, number: int, metrics: EpochMetrics) -> None:
-        self._log.append(number, metrics)
-
-
 def write_event(event: str, **fields: Any) -> None:
     """One line of JSON on standard output, written at once."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
@@ -62,15 +53,21 @@ def is_event(line: str) -> bool:
 
 def write_past(folder: StudyFolder) -> None:
     """Print what earlier drivers of the study came to, for those who were not attached then."""
-    for number, epochs in read_history(folder.epochs).items():
+    past = read_past(folder, epochs=True)
+    for number, epochs in past.history.items():
         for metrics in epochs:
             write_event("epoch", number=number, **asdict(metrics))
-    for result in read_results(folder.results):
+    for result in past.results:
         write_event("trial_finished", **asdict(result))
 
 
 class Replay:
-    """Events of one study, each told to the observers once however often it is heard.
+    """Events of one study, each recorded and told to the observers once however often it is heard.
+
+    Args:
+        folder: the study's on this machine, with what was heard before.
+        observers: told what is new.
+        record: of the study on this machine; None records nothing.
 
     Attributes:
         results: ended trials by number, those in the folder at the start included.
@@ -79,15 +76,17 @@ class Replay:
         words: what the job printed besides events, the last lines of it.
     """
 
-    def __init__(self, folder: StudyFolder, observers: Sequence[StudyObserver] = (), *, record: bool = True) -> None:
-        self.results = by_number(read_results(folder.results))
+    def __init__(
+        self, folder: StudyFolder, observers: Sequence[StudyObserver] = (), *, record: Record | None = None
+    ) -> None:
+        past = read_past(folder, epochs=True)
+        self.results = by_number(past.results)
         self.stopped: StopReason | None = None
         self.problem: tuple[int, str] | None = None
         self.words: list[str] = []
-        self._folder = folder
         self._observers = observers
         self._record = record
-        self._epochs = {number: epochs[-1].epoch for number, epochs in read_history(folder.epochs).items()}
+        self._epochs = {number: epochs[-1].epoch for number, epochs in past.history.items()}
 
     def by_number(self) -> tuple[TrialResult, ...]:
         """The ended trials, in order."""
@@ -121,17 +120,20 @@ class Replay:
 
     def _started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         if number not in self.results:
+            self._note("asked", number=number, config=config, params=params, retry_of=None, attributes={}, study={})
             for observer in self._observers:
                 observer.trial_started(number, config, params)
 
     def _epoch(self, number: int, metrics: EpochMetrics) -> None:
         if metrics.epoch > self._epochs.get(number, 0):
             self._epochs[number] = metrics.epoch
+            self._note("epoch", number=number, **asdict(metrics))
             for observer in self._observers:
                 observer.epoch_finished(number, metrics)
 
     def _waits(self, number: int) -> None:
         if number not in self.results:
+            self._note("paused", number=number)
             for observer in self._observers:
                 observer.trial_waits(number)
 
@@ -139,7 +141,10 @@ class Replay:
         if result.number in self.results:
             return
         self.results[result.number] = result
-        if self._record:
-            append_result(self._folder.results, result)
+        self._note("ended", **asdict(result))
         for observer in self._observers:
             observer.trial_finished(result)
+
+    def _note(self, event: str, **fields: Any) -> None:
+        if self._record is not None:
+            self._record.append(event, **fields)

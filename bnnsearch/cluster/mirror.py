@@ -22,6 +22,8 @@ PUSH_SECONDS = 5.0
 class Mirror(StudyObserver):
     """Brings the study here when made, and puts what changes back every few seconds while entered, and when left.
 
+    Make it only while the study here is held.
+
     Also an observer: drops the states of trials that have ended.
 
     Args:
@@ -36,19 +38,30 @@ class Mirror(StudyObserver):
     def __init__(self, uri: str, folder: StudyFolder) -> None:
         self.checkpoints = below(uri, "checkpoints")
         self._path = folder.path
+        self._record = folder.record
         self._pushed: dict[str, tuple[int, int]] = {}
+        self._ended: list[int] = []
         self._over = threading.Event()
         self._pushing = threading.Thread(target=self._keep_pushing, name="mirror", daemon=True)
         try:
             self._study, self._states = ObjectFolder(uri), ObjectFolder(self.checkpoints)
             self._path.mkdir(parents=True, exist_ok=True)
             for name in self._study.names():
-                self._study.fetch(self._path / name)
+                self._fetch(self._path / name)
             self._study.put(MARKER, b"")  # now, and not when the first results are to be kept
         except ValueError as error:  # what is wrong with the URI
             raise InputError(f"storage: {error}") from error
         except OSError as error:
             raise EnvironmentProblem(f"{uri}: the study's storage cannot be used ({error})") from error
+
+    def _fetch(self, path: Path) -> None:
+        if path != self._record:
+            self._study.fetch(path)
+        elif (content := self._study.get(path.name)) is not None:
+            path.touch()
+            with path.open("r+b") as file:  # not another file in its place: this one is locked
+                file.truncate(0)
+                file.write(content)
 
     def __enter__(self) -> Self:
         self._pushing.start()
@@ -65,10 +78,7 @@ class Mirror(StudyObserver):
             ) from problem
 
     def trial_finished(self, result: TrialResult) -> None:
-        try:
-            self._states.drop(f"{result.number}.pt")
-        except OSError as error:  # it takes room there, and harms nothing
-            logger.warning("the state of trial %d stays in the store: %s", result.number, error)
+        self._ended.append(result.number)
 
     def _keep_pushing(self) -> None:
         while not self._over.wait(PUSH_SECONDS):
@@ -78,21 +88,16 @@ class Mirror(StudyObserver):
                 logger.warning("the study is not mirrored for now: %s", error)
 
     def _push(self) -> None:
-        """Put the files that have changed.
-
-        The store must never hold a ledger that knows of a result and no such result: the ledger, which is written after
-        the results, is read before them, and put after them.
-        """
-        changed: dict[str, bytes] = {}
-        for path in sorted(self._path.iterdir(), key=_ledger_first):
+        """Put the files that have changed, then drop the states of trials that the store now knows to have ended."""
+        ended, self._ended = self._ended, []
+        for path in sorted(self._path.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 version = (path.stat().st_mtime_ns, path.stat().st_size)
                 if self._pushed.get(path.name) != version:
-                    changed[path.name] = path.read_bytes()
+                    self._study.put(path.name, path.read_bytes())
                     self._pushed[path.name] = version
-        for name in reversed(changed):
-            self._study.put(name, changed[name])
-
-
-def _ledger_first(path: Path) -> tuple[bool, str]:
-    return path.suffix != ".journal", path.name
+        for number in ended:
+            try:
+                self._states.drop(f"{number}.pt")
+            except OSError as error:  # it takes room there, and harms nothing
+                logger.warning("the state of trial %d stays in the store: %s", number, error)

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from bnnsearch.cluster.files import ClusterFile, load_cluster
-from bnnsearch.errors import InputError
-from bnnsearch.folder import StudyFolder
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.folder import StudyFolder, replace_file
 
 PLACEMENT = "cluster.json"
 
@@ -49,8 +49,15 @@ class Placement:
         path = folder.path / PLACEMENT
         if not path.exists():
             raise InputError(f"{folder.path}: this study runs on this machine; it was not started with --cluster")
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return cls(folder, fields["cluster"], fields["study"], fields["job"])
+        try:
+            fields = json.loads(path.read_bytes())
+            job = None if fields["job"] is None else str(fields["job"])
+            return cls(folder, str(fields["cluster"]), str(fields["study"]), job)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EnvironmentProblem(
+                f"{path}: cannot be read ({type(error).__name__}); it says on which cluster the study runs, as "
+                '{"cluster": FILE, "study": PLACE, "job": null}'
+            ) from error
 
     def file(self) -> ClusterFile:
         """The cluster."""
@@ -72,9 +79,7 @@ class Placement:
 
     def _write(self) -> None:
         fields = {key: value for key, value in asdict(self).items() if key != "folder"}
-        draft = self.folder.path / f"{PLACEMENT}.draft"
-        draft.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        draft.replace(self.folder.path / PLACEMENT)
+        replace_file(self.folder.path / PLACEMENT, json.dumps(fields, indent=2) + "\n")
 
 
 def is_remote(folder: StudyFolder) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from bnnsearch.cluster.backend import Backend, JobState, Order
@@ -13,10 +13,12 @@ from bnnsearch.cluster.kinds import driver_options, reached, study_place
 from bnnsearch.cluster.placement import Placement
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import StudyFolder
+from bnnsearch.folder import StudyFolder, replace_file
+from bnnsearch.past import Past, begin_session, read_past
+from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import StopReason
-from bnnsearch.space import Space, load_space
+from bnnsearch.space import Space, space_of
 
 if TYPE_CHECKING:
     from bnnsearch.search.study import StudyOutcome
@@ -38,23 +40,36 @@ class RemoteStatus:
 
 
 def run_on_cluster(
-    space: Space, *, cluster: ClusterFile, folder: StudyFolder, observers: Sequence[StudyObserver] = ()
+    space: Space,
+    *,
+    cluster: ClusterFile,
+    folder: StudyFolder,
+    observers: Sequence[StudyObserver] = (),
+    record: Record | None = None,
 ) -> StudyOutcome:
     """Search `space` on a cluster and follow it to its end; results come back to `folder`.
 
     Interrupted, this ends and the search does not: the outcome then says `detached`.
+
+    Args:
+        space: what to search.
+        cluster: where.
+        folder: the study's on this machine.
+        observers: told about trials as they go.
+        record: the folder's, where it is held already.
 
     Raises:
         InputError: the cluster cannot run the search.
         EnvironmentProblem: the cluster does not start, does not answer, or refuses us.
     """
     options = driver_options(cluster, space.study)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    folder.space.write_text(space.text, encoding="utf-8")
-    placement = Placement.new(folder, cluster, study=study_place(cluster, space.study, folder))
-    with reached(cluster, folder, start=True) as jobs:
-        placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
-        return _follow(jobs, placement, space.study, observers)
+    with held(folder, record) as own:
+        begin_session(own, space)
+        replace_file(folder.space, space.text)
+        placement = Placement.new(folder, cluster, study=study_place(cluster, space.study, folder))
+        with reached(cluster, folder, start=True) as jobs:
+            placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
+            return _follow(jobs, placement, space.study, observers, own)
 
 
 def resume_on_cluster(
@@ -63,6 +78,7 @@ def resume_on_cluster(
     trials: int | None = None,
     cluster: ClusterFile | None = None,
     observers: Sequence[StudyObserver] = (),
+    record: Record | None = None,
 ) -> StudyOutcome:
     """Watch a search that runs, or go on with one that has stopped.
 
@@ -71,25 +87,44 @@ def resume_on_cluster(
         trials: a new `budget.trials`, for one that has stopped.
         cluster: another cluster to go on with, which sees the same storage; None is the one it ran on.
         observers: told what they have not been told before.
+        record: the folder's, where it is held already.
 
     Raises:
         InputError: the study does not run on a cluster, or it runs and was given new trials.
         EnvironmentProblem: the cluster does not start, does not answer, or refuses us.
     """
-    placement = Placement.of(folder) if cluster is None else Placement.of(folder).moved(cluster)
-    cluster = placement.file()
-    space = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",))
-    with reached(cluster, folder, start=True) as jobs:
-        if _runs(jobs, placement):
-            if trials is not None:
-                raise InputError(f"{folder.path}: the budget grows when a search has ended or was stopped, but it runs")
-        else:
-            folder.space.write_text(space.text, encoding="utf-8")
-            options = driver_options(cluster, space.study)
-            if trials is not None:
-                options += ["--trials", str(trials)]
-            placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
-        return _follow(jobs, placement, space.study, observers)
+    with held(folder, record) as own:
+        placement = Placement.of(folder) if cluster is None else Placement.of(folder).moved(cluster)
+        cluster = placement.file()
+        overrides = () if trials is None else (f"budget.trials={trials}",)
+        before = read_past(folder, epochs=True)
+        space = space_of(before.space.text.encode(), folder.space, overrides=overrides)
+        with reached(cluster, folder, start=True) as jobs:
+            if _runs(jobs, placement):
+                if trials is not None:
+                    raise InputError(
+                        f"{folder.path}: the budget grows when a search has ended or was stopped, but it runs"
+                    )
+            else:
+                options = driver_options(cluster, space.study)
+                if trials is not None:
+                    options += ["--trials", str(trials)]
+                placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
+            _begin(own, before, space)
+            return _follow(jobs, placement, space.study, observers, own)
+
+
+def _begin(record: Record, before: Past, space: Space) -> None:
+    """Note the session, and what an earlier version kept in other files."""
+    earlier = record.empty
+    begin_session(record, space)
+    replace_file(before.folder.space, space.text)
+    if earlier:
+        for number, epochs in before.history.items():
+            for metrics in epochs:
+                record.append("epoch", number=number, **asdict(metrics))
+        for result in before.results:
+            record.append("ended", **asdict(result))
 
 
 def status_on_cluster(folder: StudyFolder) -> RemoteStatus:
@@ -99,7 +134,7 @@ def status_on_cluster(folder: StudyFolder) -> RemoteStatus:
         EnvironmentProblem: the cluster does not answer; `folder` has what came back before.
     """
     placement = Placement.of(folder)
-    replay = Replay(folder, record=False)
+    replay = Replay(folder)
     with reached(placement.file(), folder) as jobs:
         state = _state(jobs, placement)
         if placement.job is not None and state is not JobState.GONE:
@@ -136,10 +171,10 @@ def _runs(jobs: Backend, placement: Placement) -> bool:
 
 
 def _follow(
-    jobs: Backend, placement: Placement, study: StudyConfig, observers: Sequence[StudyObserver]
+    jobs: Backend, placement: Placement, study: StudyConfig, observers: Sequence[StudyObserver], record: Record
 ) -> StudyOutcome:
     assert placement.job is not None
-    replay = Replay(placement.folder, observers)
+    replay = Replay(placement.folder, observers, record=record)
     try:
         jobs.follow(placement.job, replay.hear)
         stopped = replay.stopped

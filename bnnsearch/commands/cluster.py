@@ -24,6 +24,8 @@ from bnnsearch.cluster.remote import (
 from bnnsearch.commands.following import OK, follow_search, tell_status
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
+from bnnsearch.past import read_past
+from bnnsearch.record import held
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
 
@@ -37,9 +39,10 @@ def run(space_path: Path, overrides: Sequence[str], *, cluster_path: Path, runs:
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     print_lines(console, plan_lines(cluster, space.study))
     folder = new_study_folder(runs, space.study.name)
-    search = partial(run_on_cluster, space, cluster=cluster, folder=folder)
     study = recorded_here(cluster, space.study)
-    code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
+    with held(folder) as record:
+        search = partial(run_on_cluster, space, cluster=cluster, folder=folder, record=record)
+        code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
     print_lines(console, cost_lines(cluster, folder))
     return code
 
@@ -47,18 +50,21 @@ def run(space_path: Path, overrides: Sequence[str], *, cluster_path: Path, runs:
 def resume(folder: StudyFolder, *, trials: int | None, cluster_path: Path | None, as_json: bool) -> int:
     """Watch a search on a cluster again, or go on with it there, or on another one."""
     cluster = Placement.of(folder).file() if cluster_path is None else load_cluster(cluster_path)
-    study = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",)).study
     elsewhere = None if cluster_path is None else cluster
-    search = partial(resume_on_cluster, folder, trials=trials, cluster=elsewhere)
-    study = recorded_here(cluster, study)
-    code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
+    with held(folder) as record:
+        study = read_past(folder).space.study
+        if trials is not None:
+            study = study.model_copy(update={"budget": study.budget.model_copy(update={"trials": trials})})
+        study = recorded_here(cluster, study)
+        search = partial(resume_on_cluster, folder, trials=trials, cluster=elsewhere, record=record)
+        code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
     print_lines(Console(stderr=as_json), cost_lines(cluster, folder))
     return code
 
 
 def status(folder: StudyFolder, *, as_json: bool) -> int:
     """Say where a search on a cluster stands, and what costs money."""
-    study, found = load_space(folder.space).study, status_on_cluster(folder)
+    study, found = read_past(folder).space.study, status_on_cluster(folder)
     tell_status(folder, study, found.results, as_json=as_json, job=found.job)
     if not as_json:
         costs = cost_lines(Placement.of(folder).file(), folder)

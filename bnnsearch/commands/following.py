@@ -13,7 +13,9 @@ from rich.console import Console
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, quantisation_notes, read_results
+from bnnsearch.past import Past, read_past
+from bnnsearch.record import Record
+from bnnsearch.results import StudyObserver, TrialResult, TrialState, quantisation_notes
 from bnnsearch.terminal.ending import front_table, print_lines
 from bnnsearch.terminal.progress import StudyProgress
 from bnnsearch.terminal.views import view_for, write_event
@@ -29,16 +31,31 @@ Search = Callable[[Sequence[StudyObserver]], "StudyOutcome"]
 
 
 def follow_search(
-    study: StudyConfig, folder: StudyFolder, search: Search, *, as_json: bool, interrupting: str = STOPPED
+    study: StudyConfig,
+    folder: StudyFolder,
+    search: Search,
+    *,
+    as_json: bool,
+    interrupting: str = STOPPED,
+    record: Record | None = None,
 ) -> int:
-    """Carry out a search, recorded and shown, to its exit code; `interrupting` says what Ctrl-C does to it."""
+    """Carry out a search, recorded and shown, to its exit code.
+
+    Args:
+        study: its settings.
+        folder: its folder, which this process holds.
+        search: carries it out.
+        as_json: show it as lines of JSON.
+        interrupting: what Ctrl-C does to it.
+        record: the study's, where the search is this process's own.
+    """
     from bnnsearch.tracking.tracker import Tracker
 
     console = Console(stderr=as_json)
     print_lines(console, [f"searching {study.name} in {folder.path}; {interrupting}"])
-    progress = StudyProgress(study, read_results(folder.results))
+    progress = StudyProgress(study, list(read_past(folder).results))
     with ExitStack() as watching:
-        tracker = watching.enter_context(Tracker(study, folder))
+        tracker = watching.enter_context(Tracker(study, folder, record))
         print_lines(console, [tracker.notice] if tracker.notice else [])
         view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
         outcome = search([progress, tracker, view])
@@ -104,6 +121,12 @@ def _next_steps(folder: StudyFolder) -> list[str]:
         f"  bnnsearch export {where} --knee -o best.yaml",
         "  bnnsearch train best.yaml",
     ]
+
+
+def tell_damage(past: Past) -> None:
+    """Say what is wrong with a study's record, if anything, and is not among its results."""
+    if past.damage:
+        print_lines(Console(stderr=True), [past.damage])
 
 
 def tell_status(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
-from bnnsearch.commands.following import OK
+from bnnsearch.commands.following import OK, tell_damage
 from bnnsearch.errors import InputError, printable
 from bnnsearch.folder import find_study_folder, study_folders
-from bnnsearch.results import TrialResult, read_results
-from bnnsearch.space import load_space
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialResult
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text, spread_text
 from bnnsearch.terminal.training import epochs_shown
@@ -53,7 +53,9 @@ def export(  # noqa: D417  # the rest is what the command line says
         selection: None is what the study's settings say.
     """
     folder = find_study_folder(study, runs)
-    config, results = load_space(folder.space).study, read_results(folder.results)
+    past = read_past(folder)
+    tell_damage(past)
+    config, results = past.space.study, past.results
     from bnnsearch.export import Provenance, Selection, export_best, select_trial
     from bnnsearch.tracking.ids import study_store, trial_run_id
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bnnsearch.cluster.placement import is_remote
-from bnnsearch.commands.following import OK, follow_search, tell_status
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.commands.following import OK, follow_search, tell_damage, tell_status
+from bnnsearch.errors import EnvironmentProblem, StudyInUse
 from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
-from bnnsearch.results import read_results
+from bnnsearch.past import read_past
+from bnnsearch.record import held
 from bnnsearch.space import load_space
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text
@@ -33,14 +34,15 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.data import check_data
     from bnnsearch.core.teacher import check_sources
-    from bnnsearch.search.study import run_study
+    from bnnsearch.search.study import new_study
 
     trial = TrialConfig.model_validate(space.trial.defaults())
     check_data(trial.data)
     check_sources(trial)
     folder = new_study_folder(runs, space.study.name)
-    search = partial(run_study, space, study_dir=folder.path, executor=_executor(executor))
-    return follow_search(space.study, folder, lambda observers: search(observers=observers), as_json=as_json)
+    with new_study(space, folder.path) as study:
+        search = partial(study.search, _executor(executor))
+        return follow_search(space.study, folder, search, as_json=as_json, record=study.record)
 
 
 def resume(
@@ -52,11 +54,13 @@ def resume(
         from bnnsearch.commands import cluster as on_cluster
 
         return on_cluster.resume(folder, trials=trials, cluster_path=cluster, as_json=as_json)
-    config = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",)).study
-    from bnnsearch.search.study import resume_study
+    from bnnsearch.search.study import earlier_study
 
-    search = partial(resume_study, folder.path, executor=_executor(executor), trials=trials)
-    return follow_search(config, folder, lambda observers: search(observers=observers), as_json=as_json)
+    with earlier_study(folder.path, trials=trials) as held_study:
+        print_lines(Console(stderr=True), list(held_study.notes))
+        search = partial(held_study.search, _executor(executor))
+        study_now, record = held_study.space.study, held_study.record
+        return follow_search(study_now, folder, search, as_json=as_json, record=record)
 
 
 def _executor(name: str) -> Executor:
@@ -102,7 +106,9 @@ def status(study: Path | None, *, runs: Path, as_json: bool) -> int:
         from bnnsearch.commands import cluster
 
         return cluster.status(folder, as_json=as_json)
-    tell_status(folder, load_space(folder.space).study, read_results(folder.results), as_json=as_json)
+    past = read_past(folder)
+    tell_damage(past)
+    tell_status(folder, past.space.study, past.results, as_json=as_json)
     return OK
 
 
@@ -111,17 +117,17 @@ def report(study: Path | None, *, runs: Path) -> int:
     folder = find_study_folder(study, runs)
     from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.report import write_report
-    from bnnsearch.tracking.tracker import deliver_spool, is_settled
+    from bnnsearch.tracking.tracker import deliver_rest, is_settled
 
-    config, console = load_space(folder.space).study, Console()
+    past, console = read_past(folder), Console()
+    tell_damage(past)
+    config = past.space.study
     write_report(folder, config)
     print_lines(console, [str(folder.report / "report.html")])
     store = study_store(config, folder)
     if not is_settled(folder, store):
-        from bnnsearch.search.session import sole_driver
-
-        with suppress(InputError), sole_driver(folder):  # a search that runs delivers by itself
-            _tell_delivered(console, folder, deliver_spool(config, folder))
+        with suppress(StudyInUse), held(folder):  # a search that runs delivers by itself
+            _tell_delivered(console, folder, deliver_rest(config, folder))
     return OK
 
 
@@ -147,7 +153,7 @@ def compare(studies: Sequence[Path], *, out: Path) -> int:
     folders = [find_study_folder(study, study.parent) for study in studies]
     from bnnsearch.tracking.comparison import write_comparison
 
-    for each in write_comparison([(folder, load_space(folder.space).study) for folder in folders], out):
+    for each in write_comparison([(folder, read_past(folder).space.study) for folder in folders], out):
         front = f"{len(each.front.results)} of {len(each.front.candidates)} finished trials on the front"
         print_lines(Console(), [f"{each.name}: hypervolume {each.hypervolume:.4f}, {front}"])
     print_lines(Console(), [str(out)])
@@ -160,5 +166,5 @@ def ui(study: Path | None, *, runs: Path, host: str, port: int) -> int:
     from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.ui import serve
 
-    serve(study_store(load_space(folder.space).study, folder), host=host, port=port)
+    serve(study_store(read_past(folder).space.study, folder), host=host, port=port)
     return OK

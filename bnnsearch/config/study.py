@@ -260,7 +260,7 @@ class CheckpointConfig(Settings):
 
 
 class StorageConfig(Settings):
-    """Where the ledger lies: None is `study.journal` in the study's folder, else the URI of a database for Optuna."""
+    """Where Optuna's copy of the study lies: None is `study.journal` in its folder, else the URI of a database."""
 
     uri: str | None = None
 

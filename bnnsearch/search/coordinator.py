@@ -9,14 +9,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, assert_never
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, append_result, by_number, read_results
+from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.pretraining import pretrain_epochs
 from bnnsearch.search.promotion import Promotion
@@ -93,18 +93,17 @@ class Coordinator:
     """
 
     def __init__(
-        self, study: StudyConfig, ledger: Ledger, *, job: Job, results: Path, observers: Sequence[StudyObserver] = ()
+        self, study: StudyConfig, ledger: Ledger, *, job: Job, observers: Sequence[StudyObserver] = ()
     ) -> None:
         self._study = study
         self._ledger = ledger
         self._job = job
-        self._results_path = results
         self._observers = observers
         self._modes = [objective.mode for objective in study.objectives]
         self._running: dict[int, _Trial] = {}
         self._waiting: dict[int, _Trial] = {}
         self._began = time.monotonic()
-        self.results = by_number(read_results(results))
+        self.results = dict(ledger.results)
         self._let_go_at = {
             number: each.epochs - pretrain_epochs(each.config)
             for number, each in self.results.items()
@@ -116,17 +115,10 @@ class Coordinator:
         self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
         self._seconds = sum(each.seconds for each in self.results.values())
         self.stopped: StopReason | None = None
-        self._unfinished = deque(each for each in ledger.unfinished() if self._is_open(each.number))
+        self._unfinished = deque(ledger.unfinished())
         for assignment, standing in ledger.waiting():
-            if self._is_open(assignment.number):
-                self._let_wait(_Trial.of(assignment, ledger.params(assignment.number), **standing))
+            self._let_wait(_Trial.of(assignment, ledger.params(assignment.number), **standing))
         self._let_go()
-
-    def _is_open(self, number: int) -> bool:
-        """Whether a trial has no result; where the driver died just after writing one, the ledger is told now."""
-        if number in self.results:
-            self._ledger.tell(self.results[number])
-        return number not in self.results
 
     @property
     def stopping(self) -> bool:
@@ -174,6 +166,7 @@ class Coordinator:
     def _fresh(self) -> _Trial | None:
         if self._unfinished:
             assignment = self._unfinished.popleft()
+            self._ledger.restart(assignment.number)
         elif not self._budget_spent() or self._ledger.retries_waiting:
             assignment = self._ledger.ask()
         else:
@@ -188,15 +181,15 @@ class Coordinator:
         match report:
             case Costs():
                 trial.costs = report.values
+                self._ledger.costs(number, report.values)
                 if (reason := reason_to_skip(self._study, trial.costs, self.results.values())) is not None:
                     self._end(trial, TrialState.PRUNED, reason)
             case EpochMetrics():
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
                     self._epoch_finished(trial, report)
             case Failure():
-                self._end(trial, TrialState.FAILED, report.reason)
-                if report.out_of_memory and trial.assignment.retry_of is None:
-                    self._ledger.enqueue_half_batch(trial.assignment)
+                repeated = report.out_of_memory and trial.assignment.retry_of is None
+                self._end(trial, TrialState.FAILED, report.reason, with_half_batch=repeated)
             case _:
                 assert_never(report)
         if number not in self._running:
@@ -206,10 +199,10 @@ class Coordinator:
     def _epoch_finished(self, trial: _Trial, metrics: EpochMetrics) -> None:
         number = trial.assignment.number
         trial.epoch, trial.values = metrics.epoch, metrics.values
+        values = self._projected(trial)
+        self._ledger.report(number, metrics, values[0])
         for observer in self._observers:
             observer.epoch_finished(number, metrics)
-        values = self._projected(trial)
-        self._ledger.report(number, metrics.epoch, values[0])
         if metrics.epoch >= metrics.epochs:
             self._end(trial, TrialState.COMPLETE)
             return
@@ -226,7 +219,7 @@ class Coordinator:
             return
         if self._promotion is None:
             if survives(self._study.scheduler, self._ledger.rungs[epoch], number, self._modes):
-                self._ledger.go_on(number, epoch)
+                self._ledger.promote(number, epoch)
             else:
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
             return
@@ -234,6 +227,7 @@ class Coordinator:
         if self._next_to_go_on() == number:
             self._running[number] = self._go_on(number)
         else:
+            self._ledger.pause(number)
             for observer in self._observers:
                 observer.trial_waits(number)
 
@@ -246,7 +240,7 @@ class Coordinator:
     def _go_on(self, number: int) -> _Trial:
         trial = self._waiting.pop(number)
         trial.started = time.monotonic()
-        self._ledger.go_on(number, trial.own_epoch)
+        self._ledger.promote(number, trial.own_epoch)
         return trial
 
     def _next_to_go_on(self) -> int | None:
@@ -275,7 +269,9 @@ class Coordinator:
         known = {**trial.values, **trial.costs}
         return [known[objective.metric] for objective in self._study.objectives]
 
-    def _end(self, trial: _Trial, state: TrialState, reason: str | None = None) -> None:
+    def _end(
+        self, trial: _Trial, state: TrialState, reason: str | None = None, *, with_half_batch: bool = False
+    ) -> None:
         number = trial.assignment.number
         metrics = trial.metrics
         result = TrialResult(
@@ -291,10 +287,10 @@ class Coordinator:
             retry_of=trial.assignment.retry_of,
         )
         self._running.pop(number, None)
-        append_result(self._results_path, result)  # first: a result without its entry in the ledger is closed on resume
-        self._ledger.tell(result)
+        self._ledger.tell(result, with_half_batch=with_half_batch)
         self.results[number] = result
-        self._job.checkpoint(number).unlink(missing_ok=True)
+        with suppress(OSError):  # it takes room, and harms nothing
+            self._job.checkpoint(number).unlink()
         for observer in self._observers:
             observer.trial_finished(result)
         self._failed += state is TrialState.FAILED

@@ -1,8 +1,23 @@
-"""The ledger of a study: an Optuna study on disk, the one truth about its trials. Knows no executor.
+"""The ledger of a study: its record as trials that can be asked for and told, in an Optuna study in memory.
 
-A trial is asked for, reports at rungs, and is told as what it came to: complete, pruned or failed. A trial that was
-running when the driver died is still RUNNING in the ledger; whoever opens it next continues the same trial under the
-same number, so that nothing is repeated or counted twice.
+A trial is asked for, reports at rungs, and is told as what it came to: complete, pruned or failed. Each of these is an
+event of the record first; the Optuna study that the sampler looks at is made from the events alone, so that a ledger
+that is opened anew suggests what the old one would have. A trial that was running when the driver died has no `ended`
+in the record; whoever opens it next continues the same trial under the same number, so that nothing is repeated or
+counted twice. Knows no executor.
+
+| event | what it says |
+|---|---|
+| `queued` | trial `number` will have these `params`; perhaps it repeats `retry_of` with `batch_size` |
+| `asked` | all that was drawn at once: `params`, `config`, what the sampler noted of the trial and of the `study` |
+| `restarted` | a trial that an earlier driver left is taken up again |
+| `costs`, `epoch` | what the trial reported |
+| `rung` | the `values` it reached the rung at its own `epoch` with; with a `standing` it waits there |
+| `promoted` | it goes on from the rung at `epoch` |
+| `paused` | it has left its worker and waits |
+| `ended` | a `TrialResult`; with a `retry`, another trial was queued that repeats it with half the batch |
+| `session` | the `first` trials of a new study are queued |
+| `stopped` | the driver ended, and why |
 """
 
 from __future__ import annotations
@@ -10,33 +25,37 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, TPESampler
-from optuna.storages import BaseStorage
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from bnnsearch.config.study import GridConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.reproducible import derived_seed
-from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.record import Event, Record
+from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.search.advised import AdvisedSampler, with_rungs
+from bnnsearch.search.copies import OptunaCopy
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
 from bnnsearch.search.schedulers import Rung
 from bnnsearch.search.worker import Assignment
-from bnnsearch.space import SearchSpace
+from bnnsearch.space import SearchSpace, Space
 
-RUNG, WENT_ON, STANDING, RETRY_OF, BATCH_SIZE = "rung:", "went_on", "standing", "retry_of", "batch_size"
-"""Keys of a trial's attributes in the ledger."""
+RETRY_OF = "retry_of"
+"""An attribute of a trial in Optuna's study."""
 
+_FIXED = "fixed_params"  # under which Optuna looks for the parameters of a trial that was enqueued
 _OPTUNA_STATES = {
     TrialState.COMPLETE: OptunaState.COMPLETE,
     TrialState.PRUNED: OptunaState.PRUNED,
@@ -44,53 +63,174 @@ _OPTUNA_STATES = {
 }
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the record says of one trial."""
+
+    queued: Event | None = None
+    asked: Event | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    epoch: int = 0
+    reports: dict[int, float] = field(default_factory=dict)
+    highest_rung: float = -math.inf
+    promoted: float = -math.inf
+    standing: dict[str, Any] | None = None
+    result: TrialResult | None = None
+
+    @property
+    def params(self) -> Mapping[str, Any] | None:
+        """What was drawn; None where the record does not tell."""
+        if self.result is not None:
+            return self.result.params
+        return None if self.asked is None else self.asked["params"]
+
+    @property
+    def is_waiting_for_worker(self) -> bool:
+        return self.queued is not None and self.asked is None and self.result is None
+
+    @property
+    def retry_of(self) -> int | None:
+        if self.result is not None:
+            return self.result.retry_of
+        event = self.asked or self.queued
+        return None if event is None else event.get("retry_of")
+
+    @property
+    def waits_at_rung(self) -> bool:
+        return self.result is None and self.standing is not None and self.highest_rung > self.promoted
+
+
 @dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A trial that nobody has asked for yet, and whether it repeats another."""
+class _Queued:
+    """A trial that nobody has asked for yet, and whether it repeats another, and with what batch."""
 
     number: int
-    repeats: bool
+    retry_of: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A trial that was asked for and has not ended; `epoch` is the last in the record."""
+
+    params: Mapping[str, Any]
+    epoch: int = 0
+    promoted: float = -math.inf
 
 
 class Ledger:
     """Trials of one study, numbered from 0.
 
     Args:
-        storage: where Optuna keeps them.
-        name: the study's name there.
+        record: of the study; its events are what has happened so far.
         study: objectives and sampler.
         space: what is searched.
+
+    Attributes:
+        results: ended trials by number.
+        copy: follows Optuna's view of the trials, where there is one.
+        trials: Optuna's view of all trials, in order.
+
+    Raises:
+        EnvironmentProblem: a trial of the record does not lie in the space.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, *, study: StudyConfig, space: SearchSpace) -> None:
+    def __init__(self, record: Record, *, study: StudyConfig, space: SearchSpace) -> None:
+        self._record = record
         self._config = study
         self._space = space
+        self._storage = InMemoryStorage()
         self._study = optuna.create_study(
-            storage=storage,
-            study_name=name,
+            storage=self._storage,
+            study_name=study.name,
             directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
             sampler=make_sampler(study.sampler, seed=study.seed),
-            load_if_exists=True,
         )
         self._grid: list[dict[str, Any]] | None = None
         if isinstance(study.sampler, GridConfig):
             self._grid = grid_points(space, points=study.sampler.points, seed=study.seed)
-        self._open: dict[int, Trial] = {}
-        self._survey()
+        self.results: dict[int, TrialResult] = {}
+        self.copy: OptunaCopy | None = None
+        self._open: dict[int, _Open] = {}
+        self._rungs: dict[int, dict[int, tuple[float, ...]]] = {}
+        self._asked_for: set[str] = set()
+        self._waiting: deque[_Queued] = deque()
+        self._asked = 0
+        self._left: list[tuple[int, _Seen]] = []
+        self._fold()
 
-    def _survey(self) -> None:
-        """Count what the ledger holds, once: a decision must not take longer the more trials there are."""
-        trials = self._trials()
-        self._next = len(trials)
-        self._waiting = deque(
-            _Waiting(trial.number, repeats=RETRY_OF in trial.user_attrs)
-            for trial in trials
-            if trial.state is OptunaState.WAITING
-        )
-        repeating = sum(RETRY_OF in trial.user_attrs for trial in trials if trial.state is not OptunaState.WAITING)
-        self._asked = len(trials) - len(self._waiting) - repeating
-        self._rungs = _recorded_rungs(trials)
-        self._asked_for = {_text(self._space.sample(_Distributions(trial.params))) for trial in trials if trial.params}
+    def _fold(self) -> None:
+        """Count what the record holds, once: a decision must not take longer the more trials there are."""
+        seen: dict[int, _Seen] = {}
+        for event in self._record.events():
+            for queued in _queued_by(event):
+                seen.setdefault(queued["number"], _Seen()).queued = queued
+            if (number := event.get("number")) is not None:
+                self._note(seen.setdefault(number, _Seen()), number, event)
+        for number in range(max(seen, default=-1) + 1):
+            self._take_in(number, seen.get(number, _Seen()))
+        self._next = len(self._trials())
+
+    def _note(self, trial: _Seen, number: int, event: Event) -> None:
+        match event["event"]:
+            case "queued":
+                trial.queued = event
+            case "asked":
+                if self._record.damaged:  # what samplers noted may name trials that are lost: they begin anew
+                    event = {**event, "attributes": {}, "study": {}}
+                trial.asked = event
+                self._remember(event["study"])
+            case "costs":
+                trial.costs = event["values"]
+            case "epoch":
+                trial.epoch = event["epoch"]
+                known = {**event["values"], **trial.costs}
+                if len(self._config.objectives) == 1 and (metric := self._config.objectives[0].metric) in known:
+                    trial.reports[event["epoch"]] = known[metric]
+            case "rung":
+                trial.highest_rung = max(trial.highest_rung, event["epoch"])
+                trial.standing = event["standing"]
+                self._rungs.setdefault(event["epoch"], {})[number] = tuple(event["values"])
+            case "promoted":
+                trial.promoted = max(trial.promoted, event["epoch"])
+            case "ended":
+                trial.result = result_of(event)
+
+    def _remember(self, attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            self._storage.set_study_system_attr(self._study._study_id, key, value)
+
+    def _take_in(self, number: int, trial: _Seen) -> None:
+        """Make a trial of the record one of Optuna's study."""
+        self._asked += not trial.is_waiting_for_worker and trial.retry_of is None
+        try:
+            found = _Distributions(trial.params or {})
+            if trial.params is not None:
+                self._asked_for.add(_text(self._space.sample(found)))
+            self._storage.create_new_trial(self._study._study_id, _frozen(trial, found.found, self._values(trial)))
+        except (KeyError, ValueError, TypeError) as error:
+            raise EnvironmentProblem(
+                f"{self._record.path}: trial {number} does not lie in the study's space ({error})"
+            ) from error
+        if trial.result is not None:
+            self.results[number] = trial.result
+        elif trial.is_waiting_for_worker:
+            assert trial.queued is not None
+            self._waiting.append(_Queued(number, trial.queued["retry_of"], trial.queued["batch_size"]))
+        else:
+            self._left.append((number, trial))
+
+    def _values(self, trial: _Seen) -> list[float] | None:
+        if trial.result is None:
+            return None
+        if trial.result.state is TrialState.PRUNED and trial.reports:  # as Optuna does when it is told
+            return [trial.reports[max(trial.reports)]]
+        return self._objectives(trial.result)
+
+    def _objectives(self, result: TrialResult) -> list[float] | None:
+        if result.state is not TrialState.COMPLETE:
+            return None
+        return [result.metrics[objective.metric] for objective in self._config.objectives]
 
     def __len__(self) -> int:
         """Trials asked for so far, in whatever state; one that repeats another is not counted."""
@@ -101,26 +241,31 @@ class Ledger:
         """How many trials there can be at all: a grid has an end."""
         return math.inf if self._grid is None else len(self._grid)
 
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's view of all trials, in order."""
+        return self._trials()
+
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Let these parameters, dotted name to value, be those of the next trial that has none yet."""
-        self._enqueue(params, {})
+        self._record.append("queued", number=self._next, params=dict(params), retry_of=None, batch_size=None)
+        self._enqueue(params)
 
-    def _enqueue(self, params: Mapping[str, Any], attributes: dict[str, Any]) -> None:
-        self._study.enqueue_trial(dict(params), user_attrs=attributes)
-        self._waiting.append(_Waiting(self._next, repeats=RETRY_OF in attributes))
+    def _enqueue(self, params: Mapping[str, Any], retry_of: int | None = None, batch_size: int | None = None) -> None:
+        queued = _Queued(self._next, retry_of, batch_size)
+        self._study.enqueue_trial(dict(params), user_attrs={} if retry_of is None else {RETRY_OF: retry_of})
+        self._waiting.append(queued)
+        self._follow(queued.number)
         self._next += 1
 
-    def enqueue_half_batch(self, failed: Assignment) -> None:
-        """Let the next trial repeat a failed one with half its batch, if that can be halved."""
-        half = TrialConfig.model_validate(failed.config).data.batch_size // 2
-        if half:
-            params = self._study.get_trials(deepcopy=False)[failed.number].params
-            self._enqueue(params, {RETRY_OF: failed.number, BATCH_SIZE: half})
+    def _follow(self, number: int) -> None:
+        if self.copy is not None:
+            self.copy.follow(self._storage.get_trial(self._id(number)))
 
     @property
     def retries_waiting(self) -> bool:
         """Whether a trial is to be repeated."""
-        return any(trial.repeats for trial in self._waiting)
+        return any(trial.retry_of is not None for trial in self._waiting)
 
     def ask(self) -> Assignment:
         """A new trial: what was enqueued, else what the sampler suggests."""
@@ -129,67 +274,65 @@ class Ledger:
         if self._waiting:
             trial = self._waiting.popleft()  # as Optuna does
         else:
-            trial = _Waiting(self._next, repeats=False)
+            trial = _Queued(self._next)
             self._next += 1
-        self._asked += not trial.repeats
+        self._asked += trial.retry_of is None
+        noted = self._study_attributes()
         self._seed_sampler(trial.number)
-        return self._resolve(self._study.ask())
+        return self._resolve(self._study.ask(), trial, noted)
+
+    def _study_attributes(self) -> dict[str, Any]:
+        return self._storage.get_study_system_attrs(self._study._study_id)
 
     def unfinished(self) -> list[Assignment]:
         """The trials that were running when the last driver ended, in order; they are this driver's now."""
-        return [self._taken_over(trial) for trial in self._trials(OptunaState.RUNNING) if not _waits(trial)]
+        return [self._taken_over(number, trial) for number, trial in self._left if not trial.waits_at_rung]
 
     def waiting(self) -> list[tuple[Assignment, dict[str, Any]]]:
         """The trials that waited when the last driver ended, and their standings; this driver's now."""
-        trials = [trial for trial in self._trials(OptunaState.RUNNING) if _waits(trial)]
-        return [(self._taken_over(trial), trial.user_attrs[STANDING]) for trial in trials]
+        return [
+            (self._taken_over(number, trial), trial.standing)
+            for number, trial in self._left
+            if trial.waits_at_rung and trial.standing is not None
+        ]
 
-    def _taken_over(self, frozen: FrozenTrial) -> Assignment:
-        self._seed_sampler(frozen.number)
-        return self._resolve(Trial(self._study, frozen._trial_id))
+    def _taken_over(self, number: int, trial: _Seen) -> Assignment:
+        if trial.asked is None:  # the record lost what was drawn for it
+            self._seed_sampler(number)
+            drawn = Trial(self._study, self._id(number))
+            return self._resolve(drawn, _Queued(number), self._study_attributes())
+        self._open[number] = _Open(trial.asked["params"], trial.epoch, trial.promoted)
+        return Assignment(number, trial.asked["config"], trial.asked["retry_of"])
 
-    def knows(self, number: int) -> bool:
-        """Whether there is a trial of that number that has ended, or runs and can be ended."""
-        return any(trial.number == number and trial.state is not OptunaState.WAITING for trial in self._trials())
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
-    def remembered(self, key: str, value: Any) -> Any:
-        """What the study remembers under `key`; `value`, from now on, where it remembers nothing yet."""
-        if key not in self._study.user_attrs:
-            self._study.set_user_attr(key, value)
-        return self._study.user_attrs[key]
+    def restart(self, number: int) -> None:
+        """Record that a trial that an earlier driver left runs again."""
+        self._record.append("restarted", number=number)
 
-    def restore(self, results: Sequence[TrialResult]) -> None:
-        """Fill an empty ledger with ended trials; numbers that are missing among them become unfinished trials."""
-        ended = by_number(results)
-        for number in range(max(ended, default=-1) + 1):
-            self._study.add_trial(self._recorded(ended[number]) if number in ended else _unfinished_trial())
-        self._survey()
-
-    def _recorded(self, result: TrialResult) -> FrozenTrial:
-        distributions = _Distributions(result.params)
-        self._space.sample(distributions)
-        return create_trial(
-            state=_OPTUNA_STATES[result.state],
-            values=self._values(result),
-            params=dict(result.params),
-            distributions=distributions.found,
-            user_attrs={} if result.retry_of is None else {RETRY_OF: result.retry_of},
-            constraints=dict(result.violations),
-        )
-
-    def _values(self, result: TrialResult) -> list[float] | None:
-        if result.state is not TrialState.COMPLETE:
-            return None
-        return [result.metrics[objective.metric] for objective in self._config.objectives]
-
-    def params(self, number: int) -> dict[str, Any]:
+    def params(self, number: int) -> Mapping[str, Any]:
         """What was sampled for a running trial."""
         return self._open[number].params
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Record the objective of a running trial after `epoch`; does nothing where there are several objectives."""
+    def costs(self, number: int, values: Mapping[str, float]) -> None:
+        """Record what a running trial costs."""
+        self._record.append("costs", number=number, values=dict(values))
+
+    def report(self, number: int, metrics: EpochMetrics, value: float) -> None:
+        """Record an epoch of a running trial, and the first objective after it for a sampler that can use it.
+
+        What was recorded before, and is repeated from a checkpoint, is left as it is.
+        """
+        trial = self._open[number]
+        if metrics.epoch <= trial.epoch:
+            return
+        self._record.append("epoch", number=number, **asdict(metrics))
+        trial.epoch = metrics.epoch
         if len(self._config.objectives) == 1:
-            self._open[number].report(value, epoch)
+            self._storage.set_trial_intermediate_value(self._id(number), metrics.epoch, value)
+            if self.copy is not None:
+                self.copy.report(number, metrics.epoch, value)
 
     @property
     def rungs(self) -> Mapping[int, Rung]:
@@ -201,30 +344,49 @@ class Ledger:
     ) -> bool:
         """Record the values a running trial reached the rung at `epoch` with; where it has a `standing`, it waits.
 
-        The standing is what a driver to come is to know of it, until `go_on`.
+        The standing is what a driver to come is to know of it, until it is promoted.
 
         Returns:
             Whether it is still to be decided if it goes on; a trial taken up again may have gone on from here before.
         """
-        trial = self._open[number]
-        if trial.user_attrs.get(WENT_ON, -math.inf) >= epoch:
+        if self._open[number].promoted >= epoch:
             return False
-        if standing is not None:
-            trial.set_user_attr(STANDING, standing)
-        trial.set_user_attr(f"{RUNG}{epoch}", list(values))  # last: from here on it waits
+        if self._rungs.get(epoch, {}).get(number) != tuple(values):  # else it is decided again after a resume
+            self._record.append("rung", number=number, epoch=epoch, values=list(values), standing=standing)
         self._rungs.setdefault(epoch, {})[number] = tuple(values)
         return True
 
-    def go_on(self, number: int, epoch: int) -> None:
+    def promote(self, number: int, epoch: int) -> None:
         """Record that a trial goes on from the rung at `epoch`."""
-        self._open[number].set_user_attr(WENT_ON, epoch)
+        self._record.append("promoted", number=number, epoch=epoch)
+        self._open[number].promoted = epoch
 
-    def tell(self, result: TrialResult) -> None:
-        """Close a running trial with what it came to."""
-        trial = self._open.pop(result.number)
-        for name, violation in result.violations.items():
-            trial.set_constraint(name, violation)
-        self._study.tell(trial, self._values(result), state=_OPTUNA_STATES[result.state])
+    def pause(self, number: int) -> None:
+        """Record that a trial has left its worker and waits at its rung."""
+        self._record.append("paused", number=number)
+
+    def tell(self, result: TrialResult, *, with_half_batch: bool = False) -> None:
+        """Close a running trial with what it came to; if so, the next trial repeats it with half its batch.
+
+        Where the batch cannot be halved, none does.
+        """
+        half = TrialConfig.model_validate(result.config).data.batch_size // 2 if with_half_batch else 0
+        retry = {"retry": {"number": self._next, "batch_size": half}} if half else {}
+        self._record.append("ended", **asdict(result), **retry)
+        self._record.sync()
+        del self._open[result.number]
+        self.results[result.number] = result
+        for key, violation in _constraint_attributes(result).items():
+            self._storage.set_trial_system_attr(self._id(result.number), key, violation)
+        self._study.tell(result.number, self._objectives(result), state=_OPTUNA_STATES[result.state])
+        self._follow(result.number)
+        if half:
+            self._enqueue(result.params, result.number, half)
+
+    def stop(self, reason: str) -> None:
+        """Record that the driver ends."""
+        self._record.append("stopped", reason=reason)
+        self._record.sync()
 
     def _trials(self, *states: OptunaState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
@@ -256,17 +418,54 @@ class Ledger:
             return True
         return self._config.share_pretraining and pretraining_key(config) is not None
 
-    def _resolve(self, trial: Trial) -> Assignment:
+    def _resolve(self, trial: Trial, queued: _Queued, noted: Mapping[str, Any]) -> Assignment:
+        """Draw the trial's parameters and record them in one event, with what the sampler noted meanwhile."""
         config = self._space.sample(trial)
-        self._asked_for.add(_text(config))
-        retry_of = trial.user_attrs.get(RETRY_OF)
-        if retry_of is not None:
-            config = {**config, "data": {**config["data"], "batch_size": trial.user_attrs[BATCH_SIZE]}}
-        if config.get("seed") is None:
-            shared = pretraining_key(config) if self._config.share_pretraining else None
-            config = {**config, "seed": _seed(self._config.seed, shared or trial.number, "trial")}
-        self._open[trial.number] = trial
-        return Assignment(trial.number, config, retry_of)
+        text = _text(config)
+        config = _completed(config, self._config, trial.number, queued.batch_size)
+        attributes = {key: value for key, value in self._study_attributes().items() if noted.get(key) != value}
+        self._record.append(
+            "asked",
+            number=trial.number,
+            params=trial.params,
+            config=config,
+            retry_of=queued.retry_of,
+            attributes=self._storage.get_trial_system_attrs(trial._trial_id),
+            study=attributes,
+        )
+        self._asked_for.add(text)
+        self._open[trial.number] = _Open(trial.params)
+        self._follow(trial.number)
+        return Assignment(trial.number, config, queued.retry_of)
+
+
+def _queued_by(event: Event) -> Iterator[Event]:
+    """The trials that an event of another kind queues."""
+    if event["event"] == "session":
+        for number, params in enumerate(event.get("first", ())):
+            yield {"number": number, "params": params, "retry_of": None, "batch_size": None}
+    elif event["event"] == "ended" and "retry" in event:
+        yield {"params": event["params"], "retry_of": event["number"], **event["retry"]}
+
+
+def config_of(
+    space: Space, params: Mapping[str, Any], number: int, batch_size: int | None = None
+) -> dict[str, Any] | None:
+    """What trial `number` of these parameters trains; None where some of them are missing or do not fit."""
+    try:
+        return _completed(space.trial.sample(_Distributions(params)), space.study, number, batch_size)
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _completed(config: dict[str, Any], study: StudyConfig, number: int, batch_size: int | None) -> dict[str, Any]:
+    """A configuration as it was drawn, with the batch of a repetition, and with a seed."""
+    if batch_size is not None:
+        config = {**config, "data": {**config["data"], "batch_size": batch_size}}
+    if config.get("seed") is not None:
+        return config
+    shared = pretraining_key(config) if study.share_pretraining else None
+    return {**config, "seed": _seed(study.seed, shared or number, "trial")}
 
 
 def _text(config: Mapping[str, Any]) -> str:
@@ -277,28 +476,29 @@ def _seed(study_seed: int, *path: int | str) -> int:
     return derived_seed(study_seed, *path) % 2**31  # what every generator takes
 
 
-def _recorded_rungs(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, tuple[float, ...]]]:
-    rungs: dict[int, dict[int, tuple[float, ...]]] = {}
-    for trial in trials:
-        for epoch in _rungs_of(trial):
-            rungs.setdefault(epoch, {})[trial.number] = tuple(trial.user_attrs[f"{RUNG}{epoch}"])
-    return rungs
+def _constraint_attributes(result: TrialResult) -> dict[str, Any]:
+    """How Optuna notes the violations."""
+    return create_trial(state=OptunaState.FAIL, constraints=dict(result.violations)).system_attrs
 
 
-def _rungs_of(trial: FrozenTrial) -> list[int]:
-    """The epochs of the rungs that a trial has reached."""
-    return [int(key.removeprefix(RUNG)) for key in trial.user_attrs if key.startswith(RUNG)]
-
-
-def _waits(trial: FrozenTrial) -> bool:
-    went_on = trial.user_attrs.get(WENT_ON, -math.inf)
-    return STANDING in trial.user_attrs and any(epoch > went_on for epoch in _rungs_of(trial))
-
-
-def _unfinished_trial() -> FrozenTrial:
-    trial = create_trial(state=OptunaState.RUNNING)
-    trial.datetime_start = datetime.now()
-    return trial
+def _frozen(trial: _Seen, distributions: dict[str, BaseDistribution], values: list[float] | None) -> FrozenTrial:
+    """The trial as Optuna would have it, had it watched; one that the record lost runs, without parameters."""
+    params = dict(trial.params or {})
+    attributes: dict[str, Any] = {} if trial.asked is None else dict(trial.asked["attributes"])
+    if trial.result is not None:
+        attributes |= _constraint_attributes(trial.result)
+    elif trial.is_waiting_for_worker and trial.queued is not None:
+        attributes[_FIXED] = trial.queued["params"]
+    state = OptunaState.WAITING if trial.is_waiting_for_worker else OptunaState.RUNNING
+    return create_trial(
+        state=state if trial.result is None else _OPTUNA_STATES[trial.result.state],
+        values=values,
+        params=params,
+        distributions={name: each for name, each in distributions.items() if name in params},
+        user_attrs={} if trial.retry_of is None else {RETRY_OF: trial.retry_of},
+        system_attrs=attributes,
+        intermediate_values=dict(trial.reports),
+    )
 
 
 class _Distributions:

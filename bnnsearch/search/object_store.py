@@ -32,16 +32,22 @@ class ObjectFolder:
 
     def fetch(self, path: Path) -> bool:
         """Make the file at `path` what the folder has under its name, nothing where it has nothing; says if it has."""
-        try:
-            with self._files.open_input_file(f"{self._prefix}/{path.name}") as file:
-                content = file.read()
-        except FileNotFoundError:
+        content = self.get(path.name)
+        if content is None:
             path.unlink(missing_ok=True)
             return False
         draft = path.with_name(f"{path.name}.fetched")
         draft.write_bytes(content)
         draft.replace(path)
         return True
+
+    def get(self, name: str) -> bytes | None:
+        """What a file holds; None where there is none."""
+        try:
+            with self._files.open_input_file(f"{self._prefix}/{name}") as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
 
     def put(self, name: str, content: bytes) -> None:
         """Make a file, or make it anew, in one step."""

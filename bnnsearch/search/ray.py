@@ -41,10 +41,10 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no per-trial CSV, JSON and TensorBoard files: results.jsonl has it all
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no per-trial CSV, JSON and TensorBoard files: the record has it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are the study's
     "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a hung worker does not hold up the end
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the ledger is the truth, not Tune's snapshots
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the record is the truth, not Tune's snapshots
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_STATE_REFRESH_PERIOD": "1000000000",  # asking a dead Ray for its resources takes a minute; `concurrency` asks
 }

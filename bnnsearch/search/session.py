@@ -1,8 +1,7 @@
-"""What surrounds a search in its process: the folder's lock, the log, the signals. Each is undone on leaving."""
+"""What surrounds a search in its process: the log, the signals. Each is undone on leaving."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shlex
@@ -15,12 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from bnnsearch.errors import InputError
-from bnnsearch.folder import StudyFolder
+from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.logs import PrintableFormatter
 from bnnsearch.search.coordinator import Coordinator, StopReason
 
-LOCK = ".lock"
 LOGGERS = ("bnnsearch", "optuna", "ray")
 STOP_SIGNALS = {
     signal.SIGINT: StopReason.INTERRUPTED,
@@ -34,7 +31,7 @@ STOPPING = (
 
 def resumable(problem: str, study: Path) -> str:
     """The problem, and the command that goes on once it is mended, where there is a study to go on with."""
-    if not StudyFolder(study).space.exists():
+    if not holds_study(StudyFolder(study)):
         return problem
     return f"{problem}; everything so far is saved. To go on:\n  bnnsearch resume {shlex.quote(str(study))}"
 
@@ -51,23 +48,10 @@ def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoRetu
 
 
 @contextmanager
-def sole_driver(folder: StudyFolder) -> Iterator[None]:
-    """Hold the study's folder; the lock goes with the process, however it ends.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    with (folder.path / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder.path}: another process is working on this study") from None
-        yield
-
-
-@contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send what the search, Optuna and Ray log to `path` instead of the terminal."""
+    if path.is_dir():
+        make_way(path)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]

@@ -1,7 +1,8 @@
 """`run_study` and `resume_study`: a space and an executor in, the results of a search out.
 
-A study's folder holds `space.yaml` (the space as it was resolved), `study.journal` (the ledger, which optuna-dashboard
-opens), `results.jsonl` (one line per ended trial), `search.log` and `checkpoints/` (states of running trials only).
+A study's folder holds `study.record` (all that happened, and the lock of the search that writes it), `space.yaml` (the
+space as it was resolved), `search.log`, and `checkpoints/` (states of running trials only). `study.journal` (for
+optuna-dashboard) and `results.jsonl` (one line per ended trial) are copies for other programs.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder
+from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way, replace_file
+from bnnsearch.past import begin_session
+from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import Coordinator, StopReason
+from bnnsearch.search.copies import OptunaCopy, ResultsCopy
 from bnnsearch.search.executor import Executor
-from bnnsearch.search.session import logging_to, resumable, sole_driver, stop_signals
-from bnnsearch.search.storage import open_ledger
+from bnnsearch.search.ledger import Ledger
+from bnnsearch.search.migration import migrate, needs_migration
+from bnnsearch.search.session import logging_to, resumable, stop_signals
+from bnnsearch.search.space_file import resumed_space
 from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job
-from bnnsearch.space import Space, load_space
+from bnnsearch.space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +76,8 @@ def run_study(
     Raises:
         InputError: the folder holds a study already.
     """
-    folder = StudyFolder(study_dir)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if folder.space.exists():
-        raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
-    points = starting_points(space)
-    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer, first=points)
+    with new_study(space, study_dir) as study:
+        return study.search(executor, observers, build_trainer)
 
 
 def resume_study(
@@ -97,36 +99,105 @@ def resume_study(
 
     Raises:
         InputError: there is no study, its space was edited in more than the budget, or another process works on it.
+        EnvironmentProblem: the study's files cannot be used.
+    """
+    with earlier_study(study_dir, trials=trials) as study:
+        return study.search(executor, observers, build_trainer)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStudy:
+    """A study that this process alone works on, while `new_study` or `earlier_study` is entered.
+
+    Attributes:
+        folder: where it is.
+        space: what is searched.
+        record: what has happened.
+        notes: what the user should know of its files, a line each.
+    """
+
+    folder: StudyFolder
+    space: Space
+    record: Record
+    notes: tuple[str, ...] = ()
+
+    def search(
+        self,
+        executor: Executor,
+        observers: Sequence[StudyObserver] = (),
+        build_trainer: BuildTrainer | None = None,
+    ) -> StudyOutcome:
+        """Search until the budget is spent or a signal comes; the arguments are those of `run_study`."""
+        folder, study = self.folder, self.space.study
+        with ExitStack() as session:
+            session.enter_context(_to_be_resumed(folder))
+            session.enter_context(logging_to(folder.log))
+            job = _job(study, folder, build_trainer)
+            ledger = Ledger(self.record, study=study, space=self.space.trial)
+            ledger.copy = OptunaCopy.of(study, folder, ledger.trials)
+            results = ResultsCopy(folder.results, ledger.results.values())
+            coordinator = Coordinator(study, ledger, job=job, observers=[results, *observers])
+            session.enter_context(stop_signals(coordinator))
+            executor.run(coordinator, study, job)
+            stopped = coordinator.stopped or StopReason.FINISHED
+            ledger.stop(stopped.value)
+        ended = tuple(sorted(coordinator.results.values(), key=lambda result: result.number))
+        return StudyOutcome(study, ended, stopped)
+
+
+@contextmanager
+def new_study(space: Space, study_dir: Path, *, record: Record | None = None) -> Iterator[HeldStudy]:
+    """Hold the new folder `study_dir`; nothing is left of it where no search begins.
+
+    Args:
+        space: what to search.
+        study_dir: made where missing.
+        record: the folder's, where it is held already.
+
+    Raises:
+        InputError: the folder holds a study already, or what `warm_start` names cannot be used.
+    """
+    folder = StudyFolder(study_dir)
+    with held(folder, record) as own:
+        if not own.empty or folder.space.exists():
+            raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
+        points = starting_points(space)
+        with _to_be_resumed(folder):
+            begin_session(own, space, first=points)
+            replace_file(folder.space, space.text)
+        try:
+            yield HeldStudy(folder, space, own)
+        finally:
+            if not folder.checkpoints.exists():  # no search began
+                own.clear()  # what is left empty is taken away
+                folder.space.unlink(missing_ok=True)
+
+
+@contextmanager
+def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record | None = None) -> Iterator[HeldStudy]:
+    """Hold the folder of a study that began earlier.
+
+    Args:
+        study_dir: a folder that `run_study` made.
+        trials: a new `budget.trials`.
+        record: the folder's, where it is held already.
+
+    Raises:
+        InputError: there is no study, its space was edited in more than the budget, or another process works on it.
+        EnvironmentProblem: the study's files cannot be used.
     """
     folder = find_study_folder(study_dir, study_dir)
-    space = load_space(folder.space, overrides=() if trials is None else (f"budget.trials={trials}",))
-    return _search(space, folder, executor=executor, observers=observers, build_trainer=build_trainer)
-
-
-def _search(
-    space: Space,
-    folder: StudyFolder,
-    *,
-    executor: Executor,
-    observers: Sequence[StudyObserver],
-    build_trainer: BuildTrainer | None,
-    first: Sequence[Mapping[str, Any]] = (),
-) -> StudyOutcome:
-    study = space.study
-    with ExitStack() as session:
-        session.enter_context(_to_be_resumed(folder))
-        session.enter_context(sole_driver(folder))
-        session.enter_context(logging_to(folder.log))
-        job = _job(study, folder, build_trainer)
-        ledger = open_ledger(folder, space)
-        folder.space.write_text(space.text, encoding="utf-8")
-        for params in first:
-            ledger.enqueue(params)
-        coordinator = Coordinator(study, ledger, job=job, results=folder.results, observers=observers)
-        session.enter_context(stop_signals(coordinator))
-        executor.run(coordinator, study, job)
-    results = tuple(sorted(coordinator.results.values(), key=lambda result: result.number))
-    return StudyOutcome(study, results, coordinator.stopped or StopReason.FINISHED)
+    with held(folder, record) as own:
+        if needs_migration(own, folder):
+            space, _ = resumed_space(folder, None, trials=None)
+            migrate(own, folder, space)
+        last = own.last_session()
+        space, notes = resumed_space(folder, None if last is None else last["space"], trials=trials)
+        news = own.news
+        begin_session(own, space)
+        with _to_be_resumed(folder):
+            replace_file(folder.space, space.text)
+        yield HeldStudy(folder, space, own, notes=tuple(filter(None, (news, *notes))))
 
 
 @contextmanager
@@ -142,6 +213,8 @@ def _to_be_resumed(folder: StudyFolder) -> Iterator[None]:
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
+    if folder.checkpoints.is_file():
+        make_way(folder.checkpoints)
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
     cache = cache_folder().absolute()

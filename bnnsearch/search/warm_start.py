@@ -9,7 +9,8 @@ from typing import Any
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import TrialResult, read_results
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialResult
 from bnnsearch.space import Space
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _of_study(space: Space, source: str) -> list[dict[str, Any]]:
 
 def _results(space: Space, source: str) -> list[TrialResult]:
     if not source.startswith(MLFLOW):
-        results = read_results(StudyFolder(Path(source)).results)
+        results = list(read_past(StudyFolder(Path(source))).results)
     else:
         from bnnsearch.tracking.readback import read_trials
 

@@ -76,6 +76,15 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = (), begins: bool 
     except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
         reason = getattr(error, "strerror", None) or error
         raise SpaceError([Problem(Mark(str(path)), f"cannot be read: {reason}")]) from None
+    return space_of(data, path, overrides=overrides, begins=begins)
+
+
+def space_of(data: bytes, path: Path, *, overrides: Sequence[str] = (), begins: bool = False) -> Space:
+    """Check a space; `path` is the file that `data` came from, the rest is as for `load_space`.
+
+    Raises:
+        SpaceError: as `load_space`.
+    """
     tree = read_tree(data, str(path))
     if not isinstance(tree.value, dict):
         rule = "a space is a mapping of settings"

@@ -13,7 +13,8 @@ from bnnsearch.config.study import Objective, StudyConfig
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront, hypervolume, losses, reference_point
-from bnnsearch.results import TrialResult, read_results
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialResult
 from bnnsearch.tracking.page import escape, page, picture, section, table
 from bnnsearch.tracking.view import is_wide, label, value_text
 
@@ -46,7 +47,7 @@ def compare(studies: Sequence[tuple[StudyFolder, StudyConfig]]) -> list[Compared
     if len(studies) < 2:
         raise InputError(f"a comparison takes two studies or more, but got {len(studies)}")
     common = _common_objectives([study for _, study in studies])
-    named = [(f"{study.name} {folder.search_id}", tuple(read_results(folder.results))) for folder, study in studies]
+    named = [(f"{study.name} {folder.search_id}", read_past(folder).results) for folder, study in studies]
     if "val_acc" in [each.metric for each in common]:
         _check_alike(named)
     fronts = [ParetoFront.of(results, common) for _, results in named]

@@ -17,7 +17,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.tracking.spool import REPORT, Update
+from bnnsearch.tracking.updates import REPORT, Update
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
 """MLflow's status of an ended trial: only complete ones are FINISHED."""
@@ -55,7 +55,7 @@ class Describer:
     study: StudyConfig
     search_id: str
 
-    def report_started(self) -> Update:
+    def report_started(self, at: int | None = None) -> Update:
         """The report run begins, or goes on."""
         study = self.study
         goals = ", ".join(f"{each.metric} {each.mode}" for each in study.objectives)
@@ -73,22 +73,24 @@ class Describer:
             "budget.trials": str(study.budget.trials),  # may grow, so it is no parameter
         }
         params = flattened(study.model_dump(mode="json", exclude={"description", "budget", "tracking"}))
-        return Update(REPORT, started=now_ms(), params=params, tags=tags)
+        return Update(REPORT, started=at or now_ms(), params=params, tags=tags)
 
     def report_ended(self) -> Update:
         """The report run ends; a resume takes it up again."""
         return Update(REPORT, ended=("FINISHED", now_ms()), tags={"state": "ended"})
 
-    def progress(self, front: ParetoFront, *, ended: int) -> Update:
+    def progress(self, front: ParetoFront, *, ended: int, at: int | None = None) -> Update:
         """Size, hypervolume and best values of the front after `ended` trials, as metrics of the report run."""
         values = {"front_size": float(len(front.results)), "hypervolume": front.hypervolume}
         for column, objective in enumerate(front.objectives):
             if front.results:
                 best = max if objective.mode == "max" else min
                 values[f"best_{objective.metric}"] = float(best(front.values[:, column]))
-        return Update(REPORT, metrics=as_metrics(values, ended))
+        return Update(REPORT, metrics=as_metrics(values, ended, at))
 
-    def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> Update:
+    def trial_started(
+        self, number: int, config: Mapping[str, Any], params: Mapping[str, Any], at: int | None = None
+    ) -> Update:
         """A trial's run begins, or goes on; every leaf of its configuration is a parameter, named as in the YAML."""
         sampled = "\n".join(f"- `{name}`: {value}" for name, value in params.items())
         tags = {
@@ -100,18 +102,24 @@ class Describer:
             "pareto": "false",
         }
         return Update(
-            str(number), started=now_ms(), params=flattened(config), dataset=dataset_of(config.get("data")), tags=tags
+            str(number),
+            started=at or now_ms(),
+            params=flattened(config),
+            dataset=dataset_of(config.get("data")),
+            tags=tags,
         )
 
-    def epoch(self, number: int, metrics: EpochMetrics) -> Update:
-        """The epoch's values; per-layer ones stay in `epochs.jsonl`, for there are thousands."""
-        return Update(str(number), metrics=as_metrics({**metrics.values, **metrics.node}, metrics.epoch))
+    def epoch(self, number: int, metrics: EpochMetrics, at: int | None = None) -> Update:
+        """The epoch's values; per-layer ones stay in the record, for there are thousands."""
+        return Update(str(number), metrics=as_metrics({**metrics.values, **metrics.node}, metrics.epoch, at))
 
     def trial_waits(self, number: int) -> Update:
         """A trial's run waits at a rung; it stays open."""
         return Update(str(number), tags={"state": "waiting"})
 
-    def trial_ended(self, result: TrialResult, *, on_front: bool, known: Mapping[str, float]) -> Update:
+    def trial_ended(
+        self, result: TrialResult, *, on_front: bool, known: Mapping[str, float], at: int | None = None
+    ) -> Update:
         """A trial's run ends; `known` are the values that its last epoch recorded already."""
         values = {
             **{name: value for name, value in result.metrics.items() if known.get(name) != value},
@@ -138,9 +146,9 @@ class Describer:
             tags["retry_of"] = str(result.retry_of)
         return Update(
             str(result.number),
-            metrics=as_metrics(values, result.epochs),
+            metrics=as_metrics(values, result.epochs, at),
             tags=tags,
-            ended=(STATUS[result.state], now_ms()),
+            ended=(STATUS[result.state], at or now_ms()),
         )
 
     def trial_interrupted(self, number: int) -> Update:
@@ -163,9 +171,11 @@ class Describer:
         }
 
 
-def as_metrics(values: Mapping[str, float], step: int) -> tuple[tuple[str, float, int, int], ...]:
+def as_metrics(
+    values: Mapping[str, float], step: int, at: int | None = None
+) -> tuple[tuple[str, float, int, int], ...]:
     """Finite values as metrics; MLflow would turn an infinite one into 1.8e308."""
-    at = now_ms()
+    at = at or now_ms()
     return tuple((name, float(value), step, at) for name, value in values.items() if math.isfinite(value))
 
 

@@ -6,19 +6,43 @@ So a resume, wherever it is called from, goes on in the same runs.
 from __future__ import annotations
 
 import json
+import logging
 import os
-from dataclasses import replace
+import zlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.folder import StudyFolder
+from bnnsearch.folder import StudyFolder, replace_file
+from bnnsearch.record import SESSION, Reader, Record
 from bnnsearch.tracking.database import database_uri
 from bnnsearch.tracking.store import Store, store_of
 
+logger = logging.getLogger(__name__)
+
 FILE = "mlflow-runs.json"
+
+CHECK = "check"
+"""Its key of the CRC-32 of all others."""
+
+EARLIER_SPOOL = "mlflow-spool.jsonl"
+"""Where a study of the format before the record kept what MLflow had not got."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An event of a record: its number, and its length and checksum, to tell it from another record's."""
+
+    n: int
+    line: str
+
+    @classmethod
+    def of(cls, reader: Reader) -> Self | None:
+        """The last event that was read; None before the first."""
+        return cls(reader.last, b" ".join(reader.line.split(b" ", 3)[1:3]).decode()) if reader.last else None
 
 
 def study_store(study: StudyConfig, folder: StudyFolder) -> Store:
@@ -45,30 +69,54 @@ def study_store(study: StudyConfig, folder: StudyFolder) -> Store:
     return replace(asked, uri=database_uri(beside.resolve() if moved else path))
 
 
-def remember_store(folder: StudyFolder, store: Store) -> None:
-    """Take note, once, of where the study is recorded."""
+def remember_store(folder: StudyFolder, store: Store, record: Record | None = None) -> None:
+    """Take note, once, of where the study is recorded: in its record, where there is one, else beside the runs."""
     if _begun(folder) is None:
         path = None if store.database is None else os.path.relpath(store.database, folder.path.resolve())
-        _write(folder, {**_read(folder), "begun": {"uri": store.shown, "path": path}})
+        if record is not None:
+            record.append("tracked", uri=store.shown, path=path)
+        else:
+            _write(folder, {**_read(folder), "begun": {"uri": store.shown, "path": path}})
 
 
 def _begun(folder: StudyFolder) -> dict[str, Any] | None:
-    begun: dict[str, Any] | None = _read(folder).get("begun")
+    tracked = [event for event in Reader(folder.record).events(("tracked",)) if event["event"] == "tracked"]
+    begun: dict[str, Any] | None = tracked[0] if tracked else _read(folder).get("begun")
     return begun
 
 
 def _read(folder: StudyFolder) -> dict[str, Any]:
     path = folder.path / FILE
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return known
+    try:
+        known: dict[str, Any] = json.loads(path.read_bytes())
+        if known.get(CHECK, _check(known)) != _check(known):
+            raise ValueError("its checksum is another")
+        for key in ("stores", "marks"):
+            if not all(isinstance(each, dict) for each in known.get(key, {}).values()):
+                raise ValueError(f"{key} is damaged")
+        return known
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:  # all of it is found again in MLflow and in the record
+        logger.warning("%s is not used: %s", path, error)
+        return {}
+
+
+def _check(known: dict[str, Any]) -> str:
+    told = {key: value for key, value in known.items() if key != CHECK}
+    return f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
 
 
 def _write(folder: StudyFolder, known: dict[str, Any]) -> None:
     """In one step, so that a reader sees the old or the new file."""
-    path = folder.path / FILE
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    draft.replace(path)
+    replace_file(folder.path / FILE, json.dumps({**known, CHECK: _check(known)}, indent=1))
+
+
+def known_identity(folder: StudyFolder) -> str | None:
+    """What tells the study from all others in MLflow; None where it has told nobody yet."""
+    session = next(Reader(folder.record).events((SESSION,)), None)
+    identity: str | None = _read(folder).get("identity") if session is None else session["identity"]
+    return identity
 
 
 def trial_run_id(folder: StudyFolder, store: Store, number: int) -> str | None:
@@ -93,9 +141,27 @@ class RunIds:
     def __init__(self, folder: StudyFolder, store: Store) -> None:
         self._folder = folder
         known = _read(folder)
-        self.identity: str = known.get("identity", uuid4().hex)
+        self.identity: str = known_identity(folder) or uuid4().hex
+        self._store = store.shown
         self._stores: dict[str, dict[str, str]] = known.get("stores", {})
         self._ids: dict[str, str] = self._stores.setdefault(store.shown, {})
+        self._marks: dict[str, dict[str, Any]] = known.get("marks", {})
+
+    @property
+    def delivered(self) -> Mark | None:
+        """The last event of the record that this store has; None where it has none, or nobody knows."""
+        known = self._marks.get(self._store)
+        return None if known is None else Mark(known["n"], known["line"])
+
+    @property
+    def settled(self) -> bool:
+        """Whether all runs were as that event left them when it was delivered."""
+        return bool(self._marks.get(self._store, {}).get("settled"))
+
+    def mark(self, delivered: Mark, *, settled: bool) -> None:
+        """Keep how far the store is."""
+        self._marks[self._store] = {**asdict(delivered), "settled": settled}
+        self.save()
 
     def names(self) -> set[str]:
         """The runs that were made."""
@@ -121,4 +187,5 @@ class RunIds:
 
     def save(self) -> None:
         """Keep all, on disk; before the first run is made, so that its identity is never lost."""
-        _write(self._folder, {**_read(self._folder), "identity": self.identity, "stores": self._stores})
+        own = {"identity": self.identity, "stores": self._stores, "marks": self._marks}
+        _write(self._folder, {**_read(self._folder), **own})

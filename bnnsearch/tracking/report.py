@@ -8,10 +8,11 @@ from pathlib import Path
 
 from bnnsearch.config.metrics import tabled
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.folder import StudyFolder
-from bnnsearch.results import TrialState, quantisation_notes, read_results
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.folder import StudyFolder, make_way, replace_file
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialState, quantisation_notes
 from bnnsearch.tracking.front import write_front
-from bnnsearch.tracking.history import read_history
 from bnnsearch.tracking.page import facts, page, paragraph, picture, section, table
 from bnnsearch.tracking.view import StudyView, label, number_text, value_text
 
@@ -24,17 +25,29 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     Returns:
         The folder with `report.html`, the PNGs, `front.json` and `front.csv`.
     """
-    view = StudyView(study, tuple(read_results(folder.results)), read_history(folder.epochs))
-    folder.report.mkdir(parents=True, exist_ok=True)
-    write_front(view.front, folder.report)
+    past = read_past(folder, epochs=True)
+    view = StudyView(study, past.results, past.history)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import ever tells that it looks for fonts
+    if folder.report.is_file() or any(each.is_dir() for each in _files(folder.report)):
+        make_way(folder.report)  # files lie where folders belong, or folders where files do
+    try:
+        _write(view, folder)
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename or folder.report}: cannot be written: {error.strerror}") from error
+    return folder.report
+
+
+def _files(report: Path) -> list[Path]:
+    return list(report.iterdir()) if report.is_dir() else []
+
+
+def _write(view: StudyView, folder: StudyFolder) -> None:
     from bnnsearch.tracking.pictures import write_pictures
 
+    folder.report.mkdir(parents=True, exist_ok=True)
+    write_front(view.front, folder.report)
     write_pictures(view, folder.report)
-    draft = folder.report / f".{PAGE}"
-    draft.write_text(report_html(view, folder.search_id), encoding="utf-8")
-    draft.replace(folder.report / PAGE)
-    return folder.report
+    replace_file(folder.report / PAGE, report_html(view, folder.search_id))
 
 
 def report_html(view: StudyView, search_id: str) -> str:

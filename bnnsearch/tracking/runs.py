@@ -15,8 +15,8 @@ from mlflow.entities import Dataset, DatasetInput, LifecycleStage, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-from bnnsearch.tracking.ids import RunIds
-from bnnsearch.tracking.spool import Update
+from bnnsearch.tracking.ids import Mark, RunIds
+from bnnsearch.tracking.updates import Update
 
 RUN_TAG = "bnnsearch.run"
 """Tag of every run: `<identity of the study>/<report or trial number>`, unique in the world."""
@@ -60,6 +60,10 @@ class StudyRuns:
             token = page.token
             if not token:
                 return
+
+    def delivered(self, mark: Mark, *, settled: bool = False) -> None:
+        """Take note that the store has what follows from the events up to this one."""
+        self._ids.mark(mark, settled=settled)
 
     def forget_lost(self, name: str) -> None:
         """Make a run anew that was lost, with the next update."""

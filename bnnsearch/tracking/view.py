@@ -17,8 +17,8 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import WEIGHT_BINS, EpochMetrics
 from bnnsearch.errors import printable
 from bnnsearch.pareto import ParetoFront, mode_of
+from bnnsearch.past import History
 from bnnsearch.results import TrialResult, TrialState, by_number
-from bnnsearch.tracking.history import History
 
 Array = NDArray[np.float64]
 Found = TypeVar("Found")

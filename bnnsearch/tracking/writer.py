@@ -7,7 +7,8 @@ from collections.abc import Callable
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
 
-from bnnsearch.tracking.spool import Spool, Update, merged
+from bnnsearch.tracking.feed import Feed
+from bnnsearch.tracking.updates import Update, merged
 
 if TYPE_CHECKING:
     from bnnsearch.tracking.runs import StudyRuns
@@ -24,14 +25,14 @@ _PERMANENT = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "R
 
 
 class Writer:
-    """Delivers what is in a spool.
+    """Delivers what is in a feed.
 
     Attributes:
         refused: how many updates the store does not take, however often they are sent.
     """
 
-    def __init__(self, spool: Spool, open_runs: Callable[[], StudyRuns]) -> None:
-        self._spool = spool
+    def __init__(self, feed: Feed, open_runs: Callable[[], StudyRuns]) -> None:
+        self._feed = feed
         self._open_runs = open_runs
         self._runs: StudyRuns | None = None
         self._wake = Condition()
@@ -44,19 +45,20 @@ class Writer:
         """Begin to deliver."""
         self._thread.start()
 
-    def put(self, update: Update) -> None:
-        """Take an update; it is safe on disk when this returns, and delivered later."""
-        self._spool.append(update)
+    def wake(self, update: Update | None = None) -> None:
+        """Take note that the record has something new, or take an update that does not follow from it."""
+        if update is not None:
+            self._feed.append(update)
         with self._wake:
             self._wake.notify()
 
     def close(self, timeout: float) -> int:
-        """Deliver what is left, trying once more; return how many updates are still undelivered, on disk."""
+        """Deliver what is left, trying once more; return how many updates are still undelivered."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         self._thread.join(timeout)
-        return len(self._spool)
+        return len(self._feed)
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
@@ -67,7 +69,7 @@ class Writer:
                 self._failing, pause = False, FIRST_PAUSE
             except Exception as error:  # whatever a store that died may raise: the updates stay, and are tried again
                 if not self._failing:
-                    logger.warning("MLflow does not answer; updates are kept in the study's folder: %s", error)
+                    logger.warning("MLflow does not answer; the study's record keeps what it is to get: %s", error)
                 self._failing = True
                 self._runs = None  # its file may have been moved, mended or made anew
                 if closing:
@@ -78,9 +80,9 @@ class Writer:
     def _await_updates(self) -> bool:
         """Wait for updates and let some gather; False when closing and nothing is left."""
         with self._wake:
-            self._wake.wait_for(lambda: len(self._spool) or self._closing)
+            self._wake.wait_for(lambda: len(self._feed) or self._closing)
         self._rest(LINGER_SECONDS)
-        return len(self._spool) > 0
+        return len(self._feed) > 0
 
     def _rest(self, seconds: float) -> None:
         """Wait so long, or until closing."""
@@ -89,10 +91,12 @@ class Writer:
 
     def _deliver_all(self) -> None:
         self._runs = self._runs or self._open_runs()
-        updates = self._spool.pending()
+        updates, mark = self._feed.pending()
         for update in merged(updates):
             self._deliver(self._runs, update)
-        self._spool.drop(len(updates))
+        self._feed.drop(len(updates), mark)
+        if mark is not None:
+            self._runs.delivered(mark)
 
     def _deliver(self, runs: StudyRuns, update: Update) -> None:
         from mlflow.exceptions import MlflowException

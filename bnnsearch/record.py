@@ -1,0 +1,335 @@
+"""The record of a study: one file to which its events are appended, from which everything else can be made again.
+
+A line is `N LENGTH CHECKSUM JSON`: the event's number, counted from 1, the JSON's length in bytes, the CRC-32 of number
+and JSON in eight hexadecimal digits, and the event itself. So a line is whole or it is no event, and one that is lost
+or doubled is noticed by its number. An event is one `write`, so that a driver that is killed leaves at most a last line
+without its end, which is cut off by the next. A line that is damaged in any other way is left out and stays
+where it is: what the others say still holds.
+
+The file is locked by the process that appends to it; anyone may read meanwhile. What is written outlives the process;
+a loss of power too takes no event before the last `sync`.
+
+Events: `session` (a driver took up the study: format, space, versions), `queued`, `asked`, `restarted`, `costs`,
+`epoch`, `rung`, `promoted`, `paused`, `ended`, `stopped`; the ledger says what each of them means.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import platform
+import re
+import time
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from bnnsearch import __version__
+from bnnsearch.errors import EnvironmentProblem, StudyInUse
+from bnnsearch.folder import StudyFolder
+
+FORMAT = 1
+"""Version of the events; a record of a later one is refused."""
+
+SESSION = "session"
+
+Event = dict[str, Any]
+
+_BEGINNING = re.compile(rb"\d{1,18}( (\d{1,18}( ([0-9a-f]{0,7}|[0-9a-f]{8}( (\{.*)?)?))?)?)?", re.DOTALL)
+"""What a line may begin with, however short it was cut."""
+
+
+def encoded(n: int, body: bytes) -> bytes:
+    """The line of event `n`."""
+    number = b"%d " % n
+    return b"%s%d %08x %s\n" % (number, len(body), zlib.crc32(body, zlib.crc32(number)), body)
+
+
+def decoded(line: bytes) -> tuple[int, bytes] | None:
+    """Number and JSON of a line with its end; None where it is not exactly as it was written."""
+    parts = line.rstrip(b"\n").split(b" ", 3)
+    if len(parts) != 4 or not parts[0].isdigit() or len(parts[0]) > 18:
+        return None
+    n, body = int(parts[0]), parts[3]
+    return (n, body) if encoded(n, body) == line else None
+
+
+class Reader:
+    """Reads the whole events of a record from its beginning, and what comes later when asked again.
+
+    Attributes:
+        last: number of the last event read, 0 before the first.
+        line: the last event's line, to tell another record's event of the same number from it.
+        lines: complete lines, and `end`: their bytes.
+        damaged: lines that are damaged or before which events are missing, from 1, those of `known` included.
+        known: those of them that a session found and told.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lines = 0
+        self.last = 0
+        self.line = b""
+        self.end = 0
+        self.damaged: set[int] = set()
+        self.known: set[int] = set()
+
+    def events(self, kinds: Collection[str] = ()) -> Iterator[Event]:
+        """Events not read before; where `kinds` are given, of these alone, which saves reading the others' JSON.
+
+        Raises:
+            EnvironmentProblem: the file cannot be read, or a later version of bnnsearch wrote it.
+        """
+        wanted = tuple(b'{"event": "%s"' % kind.encode() for kind in {*kinds, SESSION}) if kinds else (b"",)
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self.end)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    if (body := self._checked(line)) is not None and body.startswith(wanted):
+                        yield self._event(body)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise EnvironmentProblem(f"{self._path}: the study's record cannot be read: {error.strerror}") from error
+
+    def _checked(self, line: bytes) -> bytes | None:
+        self.lines += 1
+        self.end += len(line)
+        found = decoded(line)
+        if found is None or found[0] <= self.last:
+            self.damaged.add(self.lines)
+            return None
+        n, body = found
+        if n != self.last + 1 and self.lines - 1 not in self.damaged:
+            self.damaged.add(self.lines)
+        self.last, self.line = n, line
+        return body
+
+    def _event(self, body: bytes) -> Event:
+        event: Event = json.loads(body)
+        if event["event"] == SESSION:
+            if event["format"] > FORMAT:
+                raise EnvironmentProblem(
+                    f"{self._path}: the record's format is {event['format']}, but this bnnsearch reads up to {FORMAT}: "
+                    f"it was written by bnnsearch {event['versions'].get('bnnsearch')}"
+                )
+            self.known |= set(event["damaged"])
+        return event
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with the lines read, in one line; None where nothing is."""
+        if not self.damaged:
+            return None
+        places = [str(place) for place in sorted(self.damaged)]
+        lines = f"{'line' if len(places) == 1 else 'lines'} {', '.join(places[:10])}{', ...' if places[10:] else ''}"
+        return f"{self._path}: damaged at {lines}; the events there are left out, all others hold"
+
+
+class Record:
+    """A record that this process may append to; `held` makes one.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, file: int) -> None:
+        self.path = path
+        self._file = file
+        self._reader: Reader | None = None
+        self._last = self._end = 0
+
+    @property
+    def last(self) -> int:
+        """Number of the last event."""
+        self._open()
+        return self._last
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has no event."""
+        return self.last == 0
+
+    @property
+    def news(self) -> str | None:
+        """What is wrong with it and was not told by an earlier session, in one line."""
+        reader = self._open()
+        return reader.damage if reader.damaged - reader.known else None
+
+    @property
+    def damaged(self) -> list[int]:
+        """Lines that are damaged, or before which events are missing."""
+        return sorted(self._open().damaged)
+
+    def events(self, kinds: Collection[str] = ()) -> Iterator[Event]:
+        """All events, or those of some kinds."""
+        self._open()
+        yield from Reader(self.path).events(kinds)
+
+    def last_session(self) -> Event | None:
+        """The event with which the newest session began; None where there is none."""
+        found = None
+        for event in self.events((SESSION,)):
+            found = event
+        return found
+
+    def begin_session(self, *, name: str, seed: int, space: str, **fields: Any) -> None:
+        """Add the event of a driver that takes up the study; a power failure does not take it away.
+
+        Args:
+            name: the study's.
+            seed: of the study.
+            space: YAML of the space, as it is searched now.
+            fields: more that is to be told.
+        """
+        last = self.last_session()
+        known = {"identity": uuid4().hex if last is None else last["identity"], **fields}
+        versions = {each: version(each) for each in ("torch", "optuna", "ray", "mlflow")}
+        versions |= {"bnnsearch": __version__, "python": platform.python_version()}
+        told = {"name": name, "seed": seed, "space": space, "versions": versions, "damaged": self.damaged}
+        self.append(SESSION, format=FORMAT, **told, **known)
+        self.sync()
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Add an event; when this returns, no end of this process takes it away.
+
+        Numbers that are not finite are left out, for JSON has none.
+
+        Raises:
+            OSError: it cannot be written, and is not there.
+        """
+        self._open()
+        whole = {"event": event, "at": time.time_ns() // 1_000_000, **fields}
+        try:
+            body = json.dumps(whole, allow_nan=False)
+        except ValueError:
+            body = json.dumps(_finite(whole), allow_nan=False)
+        self._write(encoded(self._last + 1, body.encode()))
+        self._last += 1
+
+    def sync(self) -> None:
+        """Have the disk keep what was appended, even if the power fails."""
+        os.fsync(self._file)
+
+    def clear(self) -> None:
+        """Forget every event."""
+        os.ftruncate(self._file, 0)
+        self._reader, self._last, self._end = None, 0, 0
+
+    def _write(self, line: bytes) -> None:
+        done = 0
+        try:
+            while done < len(line):
+                done += os.pwrite(self._file, line[done:], self._end + done)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._end)  # half a line must not stand before the next one
+            raise
+        self._end += len(line)
+
+    def _open(self) -> Reader:
+        """Read the record once, so that the next event is written after its last whole line."""
+        if self._reader is None:
+            reader = Reader(self.path)
+            for _ in reader.events((SESSION,)):
+                pass
+            self._reader, self._last, self._end = reader, reader.last, reader.end
+            if reader.damaged and not reader.last:
+                self._reader = None
+                raise EnvironmentProblem(
+                    f"{self.path}: no line of the study's record is whole; move it away to begin the study anew"
+                )
+            self._end_last_line()
+        return self._reader
+
+    def _end_last_line(self) -> None:
+        """Cut off what a driver that was killed left of a line; what is no such beginning is kept, as damage."""
+        assert self._reader is not None
+        size = os.fstat(self._file).st_size
+        rest = os.pread(self._file, size - self._end, self._end)
+        if not rest:
+            return
+        if _BEGINNING.fullmatch(rest):
+            os.ftruncate(self._file, self._end)
+        else:
+            self._write(rest + b"\n")
+            self._reader.damaged.add(self._reader.lines + 1)
+
+
+def _finite(value: Any) -> Any:
+    """The value with numbers that are not finite left out of mappings, and null in lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items() if not _is_infinite(each)}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _is_infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+@contextmanager
+def held(folder: StudyFolder, already: Record | None = None, *, wait: float = 0.0) -> Iterator[Record]:
+    """Lock the study's record, which is made where missing; the lock goes with the process, however it ends.
+
+    Nothing else of the study, and nothing that it records in elsewhere, may be touched without it. A record that is
+    still empty in the end is taken away again.
+
+    Args:
+        folder: the study's.
+        already: the record, where this process holds it; nothing is locked then.
+        wait: seconds to wait for another process; file servers notice late that one has died.
+
+    Raises:
+        StudyInUse: another process holds it.
+        EnvironmentProblem: there is no such file, and none can be made.
+    """
+    if already is not None:
+        yield already
+        return
+    file = _locked(folder, time.monotonic() + wait)
+    try:
+        yield Record(folder.record, file)
+    finally:
+        if os.fstat(file).st_size == 0:
+            with suppress(OSError):
+                folder.record.unlink()
+                folder.path.rmdir()  # if nothing else is there either
+        os.close(file)
+
+
+def _locked(folder: StudyFolder, deadline: float) -> int:
+    """The descriptor of the record that is there when the lock is ours: an empty one may have been taken away."""
+    while True:
+        file = _opened(folder)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), folder.record.stat()):
+                return file
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(file)
+                raise StudyInUse(f"{folder.path}: another process is working on this study") from None
+            time.sleep(1.0)
+        except FileNotFoundError:
+            pass
+        os.close(file)
+
+
+def _opened(folder: StudyFolder) -> int:
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return os.open(folder.record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename}: the study's record cannot be written: {error.strerror}") from error

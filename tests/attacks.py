@@ -1,0 +1,132 @@
+"""What the attack tests share: their size, mutations of bytes, and drivers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FULL = os.environ.get("BNN_ATTACKS") == "full"
+"""Whether everything is tried; else a sample that takes no longer than other tests."""
+
+
+def tries(short: int, full: int = 10_000) -> int:
+    """How many tries an attack makes."""
+    return full if FULL else short
+
+
+def sample(places: Sequence[Any], short: int, full: int | None = None) -> list[Any]:
+    """All of the places, or `full` of them, in the full form; else `short`, evenly spread, the first and last among
+    them."""
+    most = (len(places) if full is None else full) if FULL else short
+    if len(places) <= most:
+        return list(places)
+    return [places[round(step * (len(places) - 1) / max(1, most - 1))] for step in range(most)]
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """The content with one to three mutations: flips, cuts, pieces that are lost, doubled, moved or overwritten."""
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        content = chance.choice(MUTATIONS)(content, chance)
+    return content
+
+
+def _flip(content: bytes, chance: random.Random) -> bytes:
+    if not content:
+        return content
+    place = chance.randrange(len(content))
+    return content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+
+
+def _cut(content: bytes, chance: random.Random) -> bytes:
+    return content[: chance.randint(0, len(content))]
+
+
+def _behead(content: bytes, chance: random.Random) -> bytes:
+    return content[chance.randint(0, len(content)) :]
+
+
+def _piece(content: bytes, chance: random.Random) -> tuple[int, int]:
+    start = chance.randint(0, len(content))
+    return start, min(len(content), start + chance.choice((1, 8, 64, 512, 4096)))
+
+
+def _lose(content: bytes, chance: random.Random) -> bytes:
+    start, end = _piece(content, chance)
+    return content[:start] + content[end:]
+
+
+def _double(content: bytes, chance: random.Random) -> bytes:
+    start, end = _piece(content, chance)
+    return content[:end] + content[start:end] + content[end:]
+
+
+def _zero(content: bytes, chance: random.Random) -> bytes:
+    start, end = _piece(content, chance)
+    return content[:start] + bytes(end - start) + content[end:]
+
+
+def _noise(content: bytes, chance: random.Random) -> bytes:
+    start, end = _piece(content, chance)
+    return content[:start] + chance.randbytes(end - start) + content[end:]
+
+
+def _lines(change: Callable[[list[bytes], random.Random], None]) -> Callable[[bytes, random.Random], bytes]:
+    def changed(content: bytes, chance: random.Random) -> bytes:
+        lines = content.splitlines(keepends=True)
+        if lines:
+            change(lines, chance)
+        return b"".join(lines)
+
+    return changed
+
+
+def _lose_line(lines: list[bytes], chance: random.Random) -> None:
+    del lines[chance.randrange(len(lines))]
+
+
+def _double_line(lines: list[bytes], chance: random.Random) -> None:
+    lines.insert(chance.randint(0, len(lines)), chance.choice(lines))
+
+
+def _swap_lines(lines: list[bytes], chance: random.Random) -> None:
+    a, b = chance.randrange(len(lines)), chance.randrange(len(lines))
+    lines[a], lines[b] = lines[b], lines[a]
+
+
+MUTATIONS = (_flip, _flip, _flip, _cut, _behead, _lose, _double, _zero, _noise,
+             *map(_lines, (_lose_line, _double_line, _swap_lines)))  # fmt: skip
+
+
+class MortalDrivers:
+    """Starts drivers that are killed at one of their writes."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def drive(
+        self, folder: Path, overrides: Sequence[str], *, write: int, how: str = "after", trainer: str = "TinyTrainer"
+    ) -> int:
+        """The exit code of a driver: -9 where it was killed, 0 where it came to its end before."""
+        order = {"folder": str(folder), "overrides": list(overrides), "trainer": trainer, "write": write, "how": how}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+@contextmanager
+def mortal_drivers() -> Iterator[MortalDrivers]:
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("killed_driver.py"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    with process:
+        yield MortalDrivers(process)
