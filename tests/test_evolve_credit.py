@@ -17,7 +17,7 @@ from bnnsearch.evolve.batch_errors import BatchErrors, Weights
 from bnnsearch.evolve.counters import start_counters, transpose_changes
 from bnnsearch.evolve.credit import CreditRule
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.evolve.majority_marks import majority_marks
+from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.evolve.parallel import Threads
 from bnnsearch.evolve.samples import pack_data
@@ -145,10 +145,14 @@ def test_literal_marks_by_hand() -> None:
     genome = layout.mask.copy()
     rows, labels = pack_rows(np.array([[1, 1], [1, 1], [0, 1], [1, 1]], np.bool_)), np.array([0, 0, 0, 1])
     # every hidden neuron and output bit is 1; bit 0 should be 1 1 1 0, bit 1 should be 0 0 0 1
-    marks = majority_marks(genome, layout, rows, labels, (2, False))
+    marks, wrong = majority_marks(genome, layout, rows, labels, (2, False))
     assert layout.layer(marks, 1)[:2, 0].tolist() == [0, 1]  # bit 0 is wrong once, bit 1 three times; its weight agreed
     assert layout.layer(marks, 0)[:1, 0].tolist() == [0]  # one of the two weights leaving the neuron: not most
-    both = majority_marks(genome, layout, rows, labels, (2, True))
+    assert wrong == 1
+    # four images through 2 + 2 weights, through the one weight of the wrong bit, and the marks of 2 weights that leave
+    assert majority_operations(layout, 4, wrong) == 4 * 4 + 4 * 1 + 2
+    both, wrong = majority_marks(genome, layout, rows, labels, (2, True))
+    assert wrong == 2
     # balanced: bit 0 is right for all its own and wrong for all others: one half; bit 1 the same
     assert layout.layer(both, 1)[:2, 0].tolist() == [1, 1]
     assert layout.layer(both, 0)[:1, 0].tolist() == [0b11]
@@ -161,5 +165,7 @@ def test_literal_marks_vanish_where_all_outputs_are_zero() -> None:
     layout.layer(genome, 1)[:3] = 0b111  # hidden neurons all 1 for inputs of -1, outputs all 1 - so flip the last layer
     layout.layer(genome, 1)[:3] = 0
     rows, labels = pack_rows(np.zeros((6, 3), np.bool_)), np.array([0, 1, 2, 0, 1, 2])
-    assert not majority_marks(genome, layout, rows, labels, (3, False)).any()
-    assert majority_marks(genome, layout, rows, labels, (3, True)).any()
+    marks, wrong = majority_marks(genome, layout, rows, labels, (3, False))
+    assert (marks.any(), wrong) == (False, 0)
+    marks, wrong = majority_marks(genome, layout, rows, labels, (3, True))
+    assert (marks.any(), wrong) == (True, 3)

@@ -10,11 +10,14 @@ import numba
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import DataError, Dataset, StreamedSplit, load_data
+from bnnsearch.evolve.batch_errors import BatchErrors
 from bnnsearch.evolve.build import build_evolution_trainer
 
 FEW = {"samples": 300, "flip_probability": 1e-3}
@@ -196,6 +199,51 @@ def test_incremental_scoring_spends_less_than_fresh_passes(digits: Dataset) -> N
         *_, last = trainer.fit()
         spent.append(last.values["train_bitops"])
     assert spent[0] < spent[1] / 2
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    samples=st.sampled_from([1, 3, 50]),
+    probability=st.sampled_from([1e-4, 1e-3, 0.01, 0.3]),
+    generations=st.sampled_from([1, 3, 9, 40]),
+)
+@example("naive", 1, 1e-3, 40)  # on one image nearly every copy is as good: most of each lot is drawn in vain
+@example("elitist", 50, 0.3, 1)  # one generation: judging the elite itself is a good part
+def test_no_run_spends_more_than_planned(
+    digits: Dataset, method: str, samples: int, probability: float, generations: int
+) -> None:
+    perturbing = {"samples": samples, "generations_per_epoch": generations, "evaluation": "plain", "fitness": "hits"}
+    scored = method.startswith(("naive", "elitist"))
+    changes: dict[str, Any] = {} if method.startswith("inertia") else {"flip_probability": probability}
+    trainer = build_evolution_trainer(
+        config(method, epochs=2, **changes, **(perturbing if scored else {})), data=digits
+    )
+    *_, last = trainer.fit()
+    assert 0 < last.values["train_bitops"] <= trainer.costs()["train_bitops"]
+
+
+@pytest.mark.parametrize(("gate", "kept"), [(0, False), (12, True)])
+def test_counting_is_charged_for_the_images_that_ask(
+    gate: int, kept: bool, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    count = BatchErrors.count
+
+    def counted(self: BatchErrors, *batch: Any) -> tuple[int, int]:
+        found = count(self, *batch)
+        asked.append(found[1])
+        return found
+
+    monkeypatch.setattr(BatchErrors, "count", counted)
+    trial = config("counting", epochs=1, margin=1, gate=gate, keep_parent=kept)
+    *_, last = build_evolution_trainer(trial, data=digits).fit()
+    first, second = 64 * 32, 32 * 90
+    # all forward, the children too; who asks backward through the second layer and to all counters, of 16 bits each
+    passes = len(asked) * (1 + 6 + kept) * 100 * (first + second)
+    credit = sum(asking * (first + 2 * second) + 16 * (first + second) * (asking > 0) for asking in asked)
+    assert 0 < sum(asked) < 100 * len(asked)
+    assert last.values["train_bitops"] * 3072 == pytest.approx(passes + credit, rel=1e-12)
 
 
 @pytest.mark.parametrize(

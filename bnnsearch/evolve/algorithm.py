@@ -66,7 +66,7 @@ class Algorithm(Protocol):
         ...
 
     def planned_bit_operations(self) -> int:
-        """At most so many bit-operations in a whole run."""
+        """At most so many bit-operations in a whole run; see `Perturbation` for the one exception."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,21 @@ from numpy.typing import NDArray
 from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.counters import move_counters
 from bnnsearch.evolve.credit import CreditRule, Errors, assign_credit, close_gaps, errors, planes
-from bnnsearch.evolve.layout import INPUTS
+from bnnsearch.evolve.layout import INPUTS, Layout
 from bnnsearch.kernels.popcount import Words, padded
+
+COUNTER_BITS = 16
+
+
+def credit_operations(layout: Layout, images: int, asked: int) -> int:
+    """Bit-operations of counting the errors of `images` and pushing counters by them.
+
+    All images pass forward, those that ask for a change also backward and to the counters; without any of these no
+    counter is touched.
+    """
+    layers = [inputs * outputs for inputs, outputs in pairwise(layout.sizes)]
+    counted = sum(layers) * COUNTER_BITS if asked else 0
+    return sum(layers) * (images + asked) + sum(layers[1:]) * asked + counted
 
 
 class Weights(NamedTuple):

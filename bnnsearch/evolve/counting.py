@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from bnnsearch.config.evolution import CountingConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.batch_errors import BatchErrors, Weights
+from bnnsearch.evolve.batch_errors import BatchErrors, Weights, credit_operations
 from bnnsearch.evolve.counters import no_counters, transpose_changes
 from bnnsearch.evolve.credit import CreditRule
 from bnnsearch.evolve.forward import popcount_all, score_all
 from bnnsearch.evolve.individual import Individual, clone, settle
-from bnnsearch.evolve.majority_marks import majority_marks
+from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.scoring import hand_over, sum_up
 from bnnsearch.evolve.variation import as_probability, decayed, flip_sparse, mask_of
@@ -56,24 +56,32 @@ class Counting:
         """One pass over the training images; what does not fill a mini-batch is left out."""
         config = self._config
         probability = decayed(as_probability(config.flip_probability), as_probability(config.flip_decay), epoch)
-        before, hits, judged, marked = self._network.genome.copy(), 0, 0, 0
+        before, hits, judged, marked, operations = self._network.genome.copy(), 0, 0, 0, 0
         for picks in self._toolbox.generate(generator):
-            mask = mask_of(self._marks(picks))
+            marks, spent = self._marks(picks)
+            mask = mask_of(marks)
             self._toolbox.register("mutate", flip_sparse, mask=mask, probability=probability, generator=generator)
             hits += self._step(self._problem.samples.blocks(picks))
             judged += len(picks)
             marked += mask.ones
+            operations += spent + self._children_operations()
         flips = popcount_all(before ^ self._network.genome)
         steps, weights = judged // self._batch, self._problem.layout.weights
         images = judged * (1 + config.children + config.keep_parent)
         more = {"marked": marked / (steps * weights)}
-        return EpochTally(hits, judged, images, flips, steps * self._operations(), more)
+        return EpochTally(hits, judged, images, flips, operations, more)
 
     def candidate(self) -> Words:
         return self._network.genome
 
     def planned_bit_operations(self) -> int:
-        return self._problem.epochs * (self._problem.samples.count // self._batch) * self._operations()
+        layout, batch = self._problem.layout, self._batch
+        if self._config.credit == "votes":
+            marking = credit_operations(layout, batch, batch)
+        else:
+            marking = majority_operations(layout, batch, layout.sizes[-1])
+        steps = self._problem.epochs * (self._problem.samples.count // batch)
+        return steps * (marking + self._children_operations())
 
     def state_dict(self) -> dict[str, Any]:
         return {"genome": to_tensor(self._network.genome)}
@@ -82,20 +90,20 @@ class Counting:
         self._network = Individual(to_words(state["genome"]))
         self._back = self._problem.layout.transposed(self._network.genome)
 
-    def _marks(self, picks: NDArray[np.int64]) -> Words:
-        """Genome-shaped words with a 1 for every weight that may flip."""
+    def _marks(self, picks: NDArray[np.int64]) -> tuple[Words, int]:
+        """Genome-shaped words with a 1 for every weight that may flip, and the bit-operations it took to find them."""
         genome, samples = self._network.genome, self._problem.samples
         if self._config.credit != "votes":
             rows, labels = samples.rows[picks], samples.labels[picks % samples.count]
-            return majority_marks(
-                genome, self._problem.layout, rows, labels, (samples.classes, self._config.credit == "balanced")
-            )
+            rule = (samples.classes, self._config.credit == "balanced")
+            marks, wrong = majority_marks(genome, self._problem.layout, rows, labels, rule)
+            return marks, majority_operations(self._problem.layout, len(picks), wrong)
         self._marked.genome[:] = genome
         self._marked.back[:] = self._back
         self._marked.counters[:] = 0
-        self._errors.count(self._marked, picks)
+        _, asked = self._errors.count(self._marked, picks)
         self._errors.push(self._marked, self._bounds)
-        return self._marked.genome ^ genome
+        return self._marked.genome ^ genome, credit_operations(self._problem.layout, len(picks), asked)
 
     def _step(self, blocks: Blocks) -> int:
         """Breed, judge on the batch, go on with the best; returns its correct images."""
@@ -124,7 +132,6 @@ class Counting:
             individual.hits = hits
         return [hits if self._config.fitness == "hits" else leads for hits, leads in scores]
 
-    def _operations(self) -> int:
-        """Of one batch at most: errors forward, backward and to the weights, and every child's forward pass."""
-        passes = 3 + self._config.children + self._config.keep_parent
-        return passes * self._batch * self._problem.layout.weights
+    def _children_operations(self) -> int:
+        """Of the forward passes that judge one batch's pool."""
+        return (self._config.children + self._config.keep_parent) * self._batch * self._problem.layout.weights

@@ -59,8 +59,10 @@ class Elitist:
         return self._elite[0].genome
 
     def planned_bit_operations(self) -> int:
-        children = self._config.elite_size * self._config.children
-        return self._perturbation.planned_bit_operations(networks=self._config.generations_per_epoch * children)
+        elite, parents = self._config.elite_size, self._config.generations_per_epoch * self._config.elite_size
+        return self._perturbation.planned_bit_operations(
+            networks=elite + parents * self._config.children, parents=parents
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {

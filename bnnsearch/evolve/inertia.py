@@ -9,7 +9,6 @@ it is real. Kin in the literature: binary error propagation (arXiv 2512.04189), 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,13 @@ from numpy.typing import NDArray
 
 from bnnsearch.config.evolution import InertiaConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.batch_errors import BatchErrors, Weights
+from bnnsearch.evolve.batch_errors import BatchErrors, Weights, credit_operations
 from bnnsearch.evolve.counters import start_counters
 from bnnsearch.evolve.credit import CreditRule
 from bnnsearch.evolve.words import to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
 
 LARGEST_COUNTER = 32767
-COUNTER_BITS = 16
 
 
 class Inertia:
@@ -62,7 +60,7 @@ class Inertia:
             hits += correct
             judged += len(picks)
             asked += asking
-            operations += self._operations(len(picks), asking)
+            operations += credit_operations(self._problem.layout, len(picks), asking)
         return EpochTally(hits, judged, judged, flips, operations, {"asked": asked / judged})
 
     def candidate(self) -> Words:
@@ -70,7 +68,7 @@ class Inertia:
 
     def planned_bit_operations(self) -> int:
         steps = self._problem.epochs * (self._problem.samples.count // self._batch)
-        return steps * self._operations(self._batch, self._batch)
+        return steps * credit_operations(self._problem.layout, self._batch, self._batch)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -101,8 +99,3 @@ class Inertia:
             np.clip(counters, -(LARGEST_COUNTER // 2), LARGEST_COUNTER // 2, out=counters)
             np.left_shift(counters, 1, out=counters)
         self._decays = due
-
-    def _operations(self, images: int, asked: int) -> int:
-        """Of one mini-batch: forward, then for the images that ask for a change backward and to the counters."""
-        layers = [inputs * outputs for inputs, outputs in pairwise(self._problem.layout.sizes)]
-        return sum(layers) * (images + asked + COUNTER_BITS) + sum(layers[1:]) * asked

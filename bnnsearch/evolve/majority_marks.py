@@ -24,8 +24,8 @@ from bnnsearch.kernels.popcount import Words, as_columns, majority_layer, padded
 
 def majority_marks(
     genome: Words, layout: Layout, rows: Words, labels: NDArray[np.int64], rule: tuple[int, bool]
-) -> Words:
-    """Genome-shaped words with a 1 for every wrong weight.
+) -> tuple[Words, int]:
+    """Mark the wrong weights.
 
     Args:
         genome: the network.
@@ -33,6 +33,9 @@ def majority_marks(
         rows: packed inputs of the batch, (n, words).
         labels: (n,).
         rule: number of labels, and whether the bit's own label counts as much as all others.
+
+    Returns:
+        genome-shaped words with a 1 for every wrong weight, and the number of wrong output bits.
     """
     classes, balanced = rule
     columns, values = as_columns(rows, 64), []
@@ -47,7 +50,7 @@ def majority_marks(
     marks = np.zeros_like(genome)
     last = len(values) - 1
     sizes = (layout.sizes[-2], layout.sizes[-1])
-    mark_last(
+    wrong = mark_last(
         layout.layer(genome, last),
         (over_samples(values[-1]), over_samples(columns)),
         of_label,
@@ -58,7 +61,13 @@ def majority_marks(
         inputs, outputs = layout.sizes[layer + 1 : layer + 3]
         leaving = unpack_rows(layout.layer(marks, layer + 1)[:outputs], inputs).sum(axis=0)
         layout.layer(marks, layer)[:inputs][2 * leaving > outputs] = layout.layer(layout.mask, layer)[0]
-    return marks
+    return marks, wrong
+
+
+def majority_operations(layout: Layout, images: int, wrong: int) -> int:
+    """Bit-operations of `majority_marks`: a forward pass, the inputs of `wrong` output bits, the marks that leave."""
+    layers = [inputs * outputs for inputs, outputs in pairwise(layout.sizes)]
+    return sum(layers) * images + wrong * layout.sizes[-2] * images + sum(layers[1:])
 
 
 def over_samples(columns: Words) -> Words:
@@ -96,7 +105,7 @@ def mark_last(
     of_label: Words,
     rule: tuple[tuple[int, int], bool],
     marks: Words,
-) -> None:
+) -> int:
     """Mark the wrong weights of the last layer.
 
     Args:
@@ -105,9 +114,13 @@ def mark_last(
         of_label: samples of each label, (labels, words of samples).
         rule: numbers of inputs and outputs, and whether labels are balanced.
         marks: like `weights`, zero; changed in place.
+
+    Returns:
+        number of wrong outputs.
     """
     inputs, outputs = values
     (source_count, output_count), balanced = rule
+    wrong = 0
     everyone = np.zeros(of_label.shape[1], np.uint64)
     for samples in of_label:
         everyone |= samples
@@ -117,8 +130,10 @@ def mark_last(
         errors = (value ^ own) & everyone
         if not is_half(errors, own, others, balanced):
             continue
+        wrong += 1
         for source in range(source_count):
             bit = np.uint64(source & 63)
             weight = np.uint64(0) - ((weights[output, source >> 6] >> bit) & np.uint64(1))
             if is_half(errors & (inputs[:, source] ^ weight ^ value), own, others, balanced):
                 marks[output, source >> 6] |= np.uint64(1) << bit
+    return wrong

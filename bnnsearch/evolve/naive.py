@@ -56,7 +56,12 @@ class Naive:
         return self._network.genome
 
     def planned_bit_operations(self) -> int:
-        return self._perturbation.planned_bit_operations(networks=self._config.generations_per_epoch)
+        """At most: where the first copy of every lot replaces the network, all others of the least lot are in vain.
+
+        Larger lots waste no more than that: a lot of L grew out of L - 4 copies that were all of use.
+        """
+        most = self._config.generations_per_epoch
+        return self._perturbation.planned_bit_operations(networks=1 + most * _LEAST_LOT, parents=most)
 
     def state_dict(self) -> dict[str, Any]:
         return {"genome": to_tensor(self._network.genome)}

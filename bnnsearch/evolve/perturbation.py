@@ -65,7 +65,16 @@ class Perturbation:
             more={"generations": generations, "candidates": scored, **self._statistics.compile(population)},
         )
 
-    def planned_bit_operations(self, *, networks: int) -> int:
-        """Of all epochs, each scoring so many networks by forward passes."""
+    def planned_bit_operations(self, *, networks: int, parents: int) -> int:
+        """Of all epochs, by forward passes: at most, where evaluation is `plain`.
+
+        Updates of kept counts are there to cost less, but nothing bounds them by a pass: where a network is small or
+        the images are few, they may cost more.
+
+        Args:
+            networks: candidates that an epoch scores.
+            parents: whose counts an epoch keeps where evaluation is incremental.
+        """
         images = min(self._config.samples or self._problem.samples.count, self._problem.samples.count)
-        return self._problem.epochs * networks * images * self._problem.layout.weights
+        passes = networks + (parents if self._config.evaluation == "incremental" else 0)
+        return self._problem.epochs * passes * images * self._problem.layout.weights
