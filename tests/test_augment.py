@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from bnnsearch.config.data import Augmentation
-from bnnsearch.core.augment import alternating, augment_batch, cut_out, flip, rotate, translate
+from bnnsearch.config.data import Augmentation, DataConfig
+from bnnsearch.core.augment import alternating, augment_batch, cut_out, flip, light, rotate, translate
 
 STEPS = TypeAdapter(tuple[Augmentation, ...])
 
@@ -99,8 +99,36 @@ def test_cut_out_leaves_the_mean_colour_and_the_rest_as_it_was() -> None:
     assert torch.equal(cut, expected)
 
 
+def test_lighting_moves_colours_along_the_published_components() -> None:
+    """255 times eigenvectors times (eigenvalue * component), worked out by hand from the published numbers.
+
+    For (1, 0, 0): -.5675 * .2175 * 255 = -31.475, -.5808 * .2175 * 255 = -32.213, -.5836 * .2175 * 255 = -32.368.
+    """
+    grey = torch.full((4, 3, 2, 2), 100, dtype=torch.uint8)
+    lit = light(grey, torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [0.1, -0.2, 0.3]]))
+    assert (lit.int() - 100)[..., 0, 0].tolist() == [[-31, -32, -32], [3, 0, -3], [0, -1, 0], [-4, -3, -2]]
+    assert torch.equal(lit, lit[..., :1, :1].expand_as(lit))
+    black_and_white = torch.tensor([[0] * 3, [255] * 3], dtype=torch.uint8).view(2, 3, 1, 1)
+    assert torch.equal(light(black_and_white, torch.tensor([[1.0, 0, 0], [-1.0, 0, 0]])), black_and_white)
+
+
+def test_lighting_is_as_strong_as_it_says() -> None:
+    """Colours deviate by 255 * .1 * sqrt(sum of (eigenvalue * eigenvector)^2): 3.17, 3.22 and 3.25 levels."""
+    images = torch.full((20_000, 3, 1, 1), 128, dtype=torch.uint8)
+    moved = augmented(images, ["lighting"]).float().flatten(1)
+    assert moved.mean(0).tolist() == pytest.approx([128] * 3, abs=0.1)
+    assert moved.std(0).tolist() == pytest.approx([3.167, 3.222, 3.254], abs=0.1)
+
+
+@pytest.mark.parametrize("data", [{"name": "digits"}, {"name": "mnist"},
+                                  {"name": "image_folder", "root": ".", "channels": 1}])  # fmt: skip
+def test_lighting_needs_colours(data: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"lighting needs images of 3 channels.*but got 1 channel"):
+        TypeAdapter(DataConfig).validate_python(data | {"augment": ["lighting"]})
+
+
 def test_the_seed_decides_everything() -> None:
-    steps = ["crop", "flip", "rotation", "cutout", "shift"]
+    steps = ["crop", "flip", "rotation", "cutout", "shift", "lighting"]
     images = some_images(16, height=16, width=16)
     first, again, other = augmented(images, steps), augmented(images, steps), augmented(images, steps, seed=1)
     assert torch.equal(first, again)
@@ -110,7 +138,7 @@ def test_the_seed_decides_everything() -> None:
 
 def test_images_of_a_batch_are_augmented_independently() -> None:
     same = some_images(1, height=16, width=16).expand(64, -1, -1, -1)
-    for step in ("crop", "flip", "rotation", "cutout"):
+    for step in ("crop", "flip", "rotation", "cutout", "lighting"):
         assert len(augmented(same, [step]).flatten(1).unique(dim=0)) > 1, step
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from bnnsearch.config.base import Settings
 
@@ -44,8 +44,21 @@ class ShiftConfig(Settings):
     pixels: Annotated[int, Field(ge=1, le=32)] = 1
 
 
-AugmentationName = Literal["crop", "flip", "rotation", "cutout", "shift"]
-_Augmentation = CropConfig | FlipConfig | RotationConfig | CutoutConfig | ShiftConfig
+class LightingConfig(Settings):
+    """Each image is moved along the principal components of ImageNet's colours (Krizhevsky et al., 2012, section 4.1).
+
+    ReActNet's code has it, too, but adds what is meant for pixels in [0, 1] to levels of 0 to 255, and rounds it away.
+
+    Attributes:
+        deviation: standard deviation of the move along each component, in units of the component's eigenvalue.
+    """
+
+    name: Literal["lighting"] = "lighting"
+    deviation: Annotated[float, Field(gt=0, le=10)] = 0.1
+
+
+AugmentationName = Literal["crop", "flip", "rotation", "cutout", "shift", "lighting"]
+_Augmentation = CropConfig | FlipConfig | RotationConfig | CutoutConfig | ShiftConfig | LightingConfig
 
 
 def _by_name(value: Any) -> Any:
@@ -77,15 +90,36 @@ class _Split(Settings):
     train_limit: Annotated[int, Field(ge=20)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
+    @property
+    def colours(self) -> int:
+        """Channels of the images."""
+        return 3
 
-class DigitsConfig(_Split):
+    @model_validator(mode="after")
+    def _lighting_has_colours(self) -> Self:
+        if self.colours != 3 and any(isinstance(step, LightingConfig) for step in self.augment):
+            raise ValueError(
+                f"augment lighting needs images of 3 channels, red, green and blue, but got {self.colours} channel"
+            )
+        return self
+
+
+class _GreySplit(_Split):
+    """What a data set of grey images has."""
+
+    @property
+    def colours(self) -> int:
+        return 1
+
+
+class DigitsConfig(_GreySplit):
     """scikit-learn's digits: 1,797 real 8x8 grey images, 10 classes; nothing to download."""
 
     name: Literal["digits"] = "digits"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
-class MnistConfig(_Split):
+class MnistConfig(_GreySplit):
     """MNIST: 60,000 + 10,000 grey 28x28 images, 10 classes, in torchvision's layout below `root`."""
 
     name: Literal["mnist"] = "mnist"
@@ -122,12 +156,17 @@ class ImageFolderConfig(_Split):
     channels: Literal[1, 3] = 3
     cache: str | None = None
 
+    @property
+    def colours(self) -> int:
+        return self.channels
+
 
 class ImagenetConfig(_Split):
     """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels.
 
-    Training images are random resized crops, to which `augment` applies on top: a flip is usual. The published
-    validation images are the test split; validation is cut from the training images.
+    Training images are random resized crops, to which `augment` applies on top: a flip is usual, ReActNet's code has
+    `lighting` before it. The published validation images are the test split; validation is cut from the training
+    images.
     """
 
     name: Literal["imagenet"] = "imagenet"

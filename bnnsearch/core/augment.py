@@ -19,9 +19,14 @@ from bnnsearch.config.data import (
     CropConfig,
     CutoutConfig,
     FlipConfig,
+    LightingConfig,
     RotationConfig,
     ShiftConfig,
 )
+
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+"""Of the colours of ImageNet, components as columns, for pixels in [0, 1], as published with fb.resnet.torch."""
 
 
 def augment_batch(
@@ -61,6 +66,8 @@ def augment_batch(
                 rows = torch.randint(height, (count,), generator=generator)
                 columns = torch.randint(width, (count,), generator=generator)
                 images = cut_out(images, torch.stack((rows, columns)), size=step.size, mean=mean)
+            case LightingConfig():
+                images = light(images, torch.randn((count, 3), generator=generator) * step.deviation)
             case _:
                 assert_never(step)
     return images
@@ -123,3 +130,15 @@ def cut_out(images: Tensor, centre: Tensor, *, size: int, mean: Sequence[float])
     inside = (inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)).unsqueeze(1)  # (B, 1, H, W)
     colour = (torch.tensor(mean) * 255).round().to(torch.uint8).view(-1, 1, 1)
     return torch.where(inside.to(images.device), colour.to(images.device), images)
+
+
+def light(images: Tensor, components: Tensor) -> Tensor:
+    """Every pixel of an image moved by the sum over i of components_i eigenvalue_i eigenvector_i, and kept in range.
+
+    Args:
+        images: uint8, (B, 3, H, W).
+        components: how far to move along each principal component, float32 (B, 3).
+    """
+    colours = 255 * (components * torch.tensor(EIGENVALUES)) @ torch.tensor(EIGENVECTORS).T  # (B, 3)
+    moved = images + colours.to(images.device).view(-1, 3, 1, 1)
+    return moved.round_().clamp_(0, 255).to(torch.uint8)
