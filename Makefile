@@ -1,4 +1,4 @@
-.PHONY: format check test test-attacks test-system bench
+.PHONY: format check test test-full test-attacks test-system bench
 
 format:
 	uv run ruff format .
@@ -12,6 +12,9 @@ check:
 
 test:
 	uv run pytest
+
+test-full:
+	uv run pytest -m "not system"
 
 test-attacks:
 	BNN_ATTACKS=full uv run pytest -m attack --timeout 7200

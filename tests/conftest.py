@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but be
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session")
+def small_ray() -> Iterator[None]:
+    """One Ray of two cores for all tests."""
+    from bnnsearch.search.own_ray import environment, own_ray
+
+    with environment({"AWS_SECRET_ACCESS_KEY": "canary"}), own_ray(2, print):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The main job from end to end, as a user runs it: search, read back from MLflow, export, train."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -143,7 +144,7 @@ def test_export_takes_a_run_of_mlflow(searched: tuple[Path, str], tmp_path: Path
 
 def test_a_confirmed_export_is_trained_registered_and_predicts(searched: tuple[Path, str]) -> None:
     folder = searched[0]
-    confirm_train_and_predict(folder, "digits_quickstart", repeats=3)
+    confirm_train_and_predict(folder, "digits_quickstart", repeats=2)
     again = bnnsearch("train", "confirmed.yaml", "-o", "production", "--device", "cpu", "--seeds", "2", cwd=folder)
     assert "recorded in MLflow" not in again.stdout
 
@@ -174,10 +175,11 @@ def confirm_train_and_predict(folder: Path, study: str, *, repeats: int) -> None
         json.loads((folder / "production" / f"seed-{seed}" / "result.json").read_text())
         for seed in (config.seed, config.seed + 1)
     ]
-    # four standard deviations of the repeats, and three of the few hundred validation images
-    allowed = 4 * provenance.deviation["val_acc"] + 3 / len(load_data(config.data).val)
+    # a few repeats may agree by chance, so four deviations count those of the few hundred validation images as well
+    expected, images = provenance.expected["val_acc"], len(load_data(config.data).val)
+    allowed = 4 * math.sqrt(provenance.deviation["val_acc"] ** 2 + expected * (1 - expected) / images)
     for result in results:
-        assert result["metrics"]["val_acc"] == pytest.approx(provenance.expected["val_acc"], abs=allowed)
+        assert result["metrics"]["val_acc"] == pytest.approx(expected, abs=allowed)
     best = max(results, key=lambda result: result["metrics"]["val_acc"])
     assert champion_accuracy(folder, study, config) == pytest.approx(best["test"]["test_acc"], abs=1e-6)
 

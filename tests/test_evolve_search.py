@@ -58,7 +58,9 @@ def test_the_shipped_space_gives_a_network_that_train_pack_and_predict_take(tmp_
 @pytest.mark.slow
 def test_one_search_may_mix_gradients_and_evolution(tmp_path: Path) -> None:
     space = str(SPACES / "digits_mixed.yaml")
-    bnnsearch("run", space, "--executor", "local", "--set", "budget.trials=8", cwd=tmp_path)
+    epochs = [f"trial.branches.{branch}.plan.epochs={count}" for branch, count in (("gradient", 10), ("evolution", 20))]
+    short = [word for override in ("budget.trials=8", *epochs) for word in ("--set", override)]
+    bnnsearch("run", space, "--executor", "local", *short, cwd=tmp_path)
     (study,) = tmp_path.glob("runs/digits_mixed/*")
     front = json.loads((study / "report/front.json").read_text())["trials"]
     results = {result.number: result for result in read_past(StudyFolder(study)).results}

@@ -15,7 +15,6 @@ from typing import Any
 
 import optuna
 import pytest
-from search_driver import executor
 from search_fixtures import TinyTrainer, ticking_clock, tiny
 
 from bnnsearch.core.trainer import EpochMetrics
@@ -25,6 +24,7 @@ from bnnsearch.past import read_past
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.local import LocalExecutor
+from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 
 ONE_AT_A_TIME = ("budget.trials=6", "resources.max_concurrent=1", "sampler={name: tpe, startup_trials: 2}")
@@ -106,7 +106,7 @@ def test_a_killed_driver_loses_nothing(tmp_path: Path, undisturbed: list[tuple[A
     assert states == ["COMPLETE"] * 6
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("runner", ["local", pytest.param("ray", marks=pytest.mark.full)])
 def test_trials_that_waited_when_the_driver_was_killed_are_promoted_as_if_it_had_not(
     tmp_path: Path, runner: str
 ) -> None:
@@ -135,7 +135,7 @@ def test_a_driver_that_dies_between_any_two_events_of_a_halved_search_loses_noth
     settings = (
         *ONE_AT_A_TIME,
         f"scheduler={{name: asha, type: {halving}, grace_epochs: 1, reduction_factor: 2}}",
-        "budget.trials=8",
+        "budget.trials=6",
     )
     left = sys.maxsize
     append = Record.append
@@ -167,8 +167,15 @@ SIGNALS = pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runner", ["local", "ray"])
-@SIGNALS
+@pytest.mark.parametrize(
+    ("runner", "number", "said"),
+    [
+        ("local", signal.SIGINT, "interrupted"),
+        ("local", signal.SIGTERM, "terminated"),
+        pytest.param("ray", signal.SIGINT, "interrupted", marks=pytest.mark.full),
+        ("ray", signal.SIGTERM, "terminated"),
+    ],
+)
 def test_a_signal_to_the_driver_ends_it_in_good_order(
     tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str, number: signal.Signals, said: str
 ) -> None:
@@ -304,13 +311,15 @@ class FullDisk(Signaller):
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_what_goes_wrong_on_the_driver_is_not_taken_for_a_trial(
-    tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str
+    tmp_path: Path, undisturbed: list[tuple[Any, ...]], runner: str, request: pytest.FixtureRequest
 ) -> None:
+    if runner == "ray":
+        request.getfixturevalue("small_ray")
     with pytest.raises(EnvironmentProblem, match=r"No space left on device: epochs\.jsonl; .*\n  bnnsearch resume"):
         run_study(
             tiny(tmp_path, *ONE_AT_A_TIME),
             study_dir=tmp_path / "study",
-            executor=executor(runner),
+            executor=RayExecutor() if runner == "ray" else LocalExecutor(),
             observers=[FullDisk()],
             build_trainer=TinyTrainer,
         )

@@ -100,12 +100,16 @@ class Diary(StudyObserver):
 
 def search(folder: Path, diary: Diary, *overrides: str, ray: bool = False) -> StudyOutcome:
     space = tiny(folder, "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}", *overrides)
-    executor = RayExecutor(num_cpus=2) if ray else LocalExecutor()
+    executor = RayExecutor() if ray else LocalExecutor()
     return run_study(space, study_dir=folder / "study", executor=executor, observers=[diary], build_trainer=TinyTrainer)
 
 
 @pytest.mark.parametrize("ray", [False, True])
-def test_trials_go_on_where_they_waited_and_the_best_of_each_rung_have(tmp_path: Path, ray: bool) -> None:
+def test_trials_go_on_where_they_waited_and_the_best_of_each_rung_have(
+    tmp_path: Path, ray: bool, request: pytest.FixtureRequest
+) -> None:
+    if ray:
+        request.getfixturevalue("small_ray")
     diary = Diary()
     objective = "objectives=[{metric: val_acc, mode: max}]"
     outcome = search(tmp_path, diary, objective, "budget.trials=12", "checkpoint.interval=60", ray=ray)

@@ -22,21 +22,16 @@ from bnnsearch.past import read_past
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.own_ray import environment, own_ray
 from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import StudyOutcome, resume_study, run_study
 from bnnsearch.search.worker import BuildTrainer
 from bnnsearch.space import load_space
 
-
-@pytest.fixture(scope="session")
-def small_ray() -> Iterator[None]:
-    """One Ray of two cores for all tests."""
-    with environment({"AWS_SECRET_ACCESS_KEY": "canary"}), own_ray(2, print):
-        yield
+ON_BOTH = pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
+"""Where Ray may do otherwise; of the other tests `test_on_ray_a_search_is_the_same_search` stands for Ray."""
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.full)])
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "local":
         return LocalExecutor()
@@ -129,6 +124,7 @@ def test_nan_fails_at_once_with_its_reason_and_is_not_retried(tmp_path: Path, ex
     assert states == ["FAIL" if result in diverged else "COMPLETE" for result in outcome.results]
 
 
+@ON_BOTH
 @pytest.mark.parametrize("crash", ["CrashingTrainer", "DyingTrainer"])
 def test_a_crashed_trial_goes_on_from_its_checkpoint(tmp_path: Path, executor: Executor, crash: str) -> None:
     if crash == "DyingTrainer" and isinstance(executor, LocalExecutor):
@@ -191,6 +187,7 @@ def test_the_failure_cap_ends_the_search(tmp_path: Path, executor: Executor) -> 
     assert [result.state for result in outcome.results] == [TrialState.FAILED] * 2
 
 
+@ON_BOTH
 def test_a_hung_trial_is_ended_by_its_timeout(tmp_path: Path, executor: Executor) -> None:
     # long enough for the others on any machine: they take milliseconds
     overrides = ("resources.trial_timeout=8s", "budget.trials=3", "seed=1")
@@ -295,6 +292,7 @@ def test_same_seed_one_worker_twice_trains_the_same_networks(tmp_path: Path) -> 
     assert {each.config["method"]["name"] for each in first} == {"ste", "bnew"}
 
 
+@ON_BOTH
 def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executor) -> None:
     overrides = ("sampler={name: tpe, startup_trials: 3}", "resources.max_concurrent=1")
     whole = search(tmp_path / "whole", executor, *overrides, "budget.trials=8")
