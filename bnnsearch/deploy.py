@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from bnnsearch import __version__
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
 from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
 from bnnsearch.core.trainer import Trainer
@@ -23,7 +22,7 @@ from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
-from bnnsearch.train import RESULT, TRIAL
+from bnnsearch.train import RESULT, TRIAL, read_run
 from bnnsearch.trial import build_trainer
 
 
@@ -58,12 +57,7 @@ def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "floa
     config = TrialConfig.model_validate(json.loads((run / TRIAL).read_text()))
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
-    try:
-        saved = load_checkpoint(run / CHECKPOINT)
-        check_classes(saved, data.names, run / CHECKPOINT)
-        trainer.load_state_dict(saved["trainer"])
-    except ValueError as error:
-        raise EnvironmentProblem(str(error)) from error
+    read_run(trainer.load_state_dict, run, data.names)
     model = _packed(trainer, data, edges)
     checked = _check(model, trainer, data.val) if edges == "float32" else 0
     model.save(path)

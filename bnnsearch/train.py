@@ -17,11 +17,11 @@ import torch
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
-from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, save_checkpoint
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint, take_up
 from bnnsearch.core.data import load_data
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import InputError
+from bnnsearch.errors import EnvironmentProblem, InputError, printable
 from bnnsearch.folder import TEACHERS, cache_folder
 from bnnsearch.trial import build_trainer
 
@@ -59,6 +59,7 @@ def train(
     Raises:
         InputError: `out` holds a run of another configuration, or the processes cannot share the batches.
         DataError: the classes are no longer those that the run began with.
+        EnvironmentProblem: the checkpoint is damaged, or another version wrote it.
     """
     config = seeded(config)
     rank, processes = share()
@@ -144,7 +145,30 @@ def _claim(config: TrialConfig, out: Path) -> None:
 def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> EpochMetrics | None:
     if not (out / CHECKPOINT).exists():
         return None
-    saved = load_checkpoint(out / CHECKPOINT)
-    check_classes(saved, classes, out / CHECKPOINT)
-    load(saved["trainer"])
+    saved = read_run(load, out, classes)
     return EpochMetrics(**saved["metrics"])
+
+
+def read_run(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> dict[str, Any]:
+    """Let a trainer's `load_state_dict` take up the checkpoint of the run in `out`; what else it holds.
+
+    Raises:
+        DataError: the classes are no longer those that were trained on.
+        EnvironmentProblem: the checkpoint is missing or damaged, or another version wrote it.
+    """
+    path = out / CHECKPOINT
+    try:
+        saved = load_checkpoint(path)
+    except OSError as error:
+        raise EnvironmentProblem(f"{printable(path)}: {error.strerror}; expected a checkpoint") from error
+    except ValueError as error:
+        raise EnvironmentProblem(f"{error}; remove it to train anew") from error
+    check_classes(saved, classes, path)
+    try:
+        take_up(load, saved, path)
+    except EnvironmentProblem:
+        raise
+    except RuntimeError as error:  # the configuration is the same: it is the network that was another
+        problem = "another version of bnnsearch trained another network"
+        raise EnvironmentProblem(f"{printable(path)}: {problem}: {misfit(error)}; train anew") from error
+    return saved

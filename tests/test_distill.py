@@ -366,6 +366,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -
     for path, problem in ((tmp_path / "none", "No such file"), (tmp_path / "run" / "trial.json", "not a checkpoint")):
         with pytest.raises(EnvironmentProblem, match=problem):
             check_sources(distilled({"name": "checkpoint", "path": str(path)}))
+    saved = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
+    save_checkpoint(tmp_path / "run" / "checkpoint.pt", {**saved, "trainer": {**saved["trainer"], "format": 1}})
+    with pytest.raises(EnvironmentProblem, match=r"run/checkpoint.pt: written by another version") as refused_format:
+        builder().trainer(config)
+    assert "\n" not in str(refused_format.value)
     save_checkpoint(tmp_path / "bare.pt", {"trainer": {}})
     with pytest.raises(InputError, match=r"with its config, but it holds trainer"):
         check_sources(distilled({"name": "checkpoint", "path": str(tmp_path / "bare.pt")}))

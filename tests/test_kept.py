@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from training_fixtures import digits, repeatable
 
+from bnnsearch.cli import main
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import load_data
@@ -97,6 +99,29 @@ def test_production_and_the_packed_model_take_the_kept_network(runs: Any, tmp_pa
     for split, accuracy in ((digits().val, trained.metrics["val_acc"]), (digits().test, trained.test["test_acc"])):
         right = torch.from_numpy(packed.predict(split.images.numpy())) == split.labels
         assert right.float().mean().item() == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", ["format", "algorithm or kept", "bytes"])
+def test_a_checkpoint_of_another_version_is_refused_in_one_line(kind: str, damage: str, tmp_path: Path) -> None:
+    config = tmp_path / "trial.json"
+    config.write_text(trial(kind, "last", epochs=1).model_dump_json())
+    out, file = tmp_path / "run", tmp_path / "run" / "checkpoint.pt"
+    train(trial(kind, "last", epochs=1), out)
+    (out / "result.json").rename(tmp_path / "result.json")
+    if damage == "bytes":
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        saved = load_checkpoint(file)
+        del saved["trainer"]["format" if damage == "format" else "kept"]
+        save_checkpoint(file, saved)
+    again = CliRunner().invoke(main, ["train", str(config), "-o", str(out), "--no-track"])
+    (tmp_path / "result.json").rename(out / "result.json")
+    packed = CliRunner().invoke(main, ["pack", str(out)])
+    for ended in (again, packed):
+        assert (ended.exit_code, len(ended.stderr.splitlines())) == (3, 1), ended.output
+        assert f"{file}: " in ended.stderr
+        assert "train anew" in ended.stderr
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])

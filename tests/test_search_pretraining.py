@@ -13,6 +13,8 @@ import pytest
 from search_fixtures import CountingTrainer, TinyTrainer, tiny
 
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.loop import STATE_FORMAT
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import TrialState
 from bnnsearch.search.cache import cache_entries, clear_cache
@@ -150,6 +152,38 @@ def test_a_damaged_pretraining_is_computed_anew(tmp_path: Path) -> None:
 
     assert [each.epoch for each in epochs_of(job, 1, BNEW)] == [1, 2, 3, 4, 5, 6]
     assert [each.epoch for each in epochs_of(job, 2, BNEW)] == [4, 5, 6]
+
+
+def test_a_pretraining_that_cannot_be_taken_up_is_computed_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job(real, tmp_path, cache=tmp_path / "cache")
+    first = epochs_of(job, 0, BNEW)
+    (path,) = (tmp_path / "cache").rglob("*.pt")
+    whole = load_checkpoint(path)
+    for number, part in enumerate(("format", "kept", "optimizers"), 1):
+        save_checkpoint(path, {name: value for name, value in whole.items() if name != part})
+        caplog.clear()
+        anew = epochs_of(job, number, BNEW)  # nothing of the broken state is left in the trainer
+        assert without_speed(anew) == without_speed(first)
+        (line,) = [record.getMessage() for record in caplog.records if "computed anew" in record.getMessage()]
+        assert path.name in line
+
+
+def test_states_of_another_format_are_other_pretrainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pretraining_key(BNEW)
+    monkeypatch.setattr("bnnsearch.core.teacher.STATE_FORMAT", STATE_FORMAT + 1)
+    assert pretraining_key(BNEW) != before
+
+
+@pytest.mark.parametrize("part", ["format", "kept"])
+def test_a_trial_whose_checkpoint_another_version_wrote_starts_anew(tmp_path: Path, part: str) -> None:
+    job = Job(real, tmp_path, checkpoint_interval=0)
+    first = epochs_of(job, 0, BNEW)
+    saved = load_checkpoint(job.checkpoint(0))
+    del saved["trainer"][part]
+    save_checkpoint(job.checkpoint(0), saved)
+    assert without_speed(epochs_of(job, 0, BNEW)) == without_speed(first)
 
 
 def test_a_search_gives_trials_that_share_their_pretraining_one_seed(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bnnsearch.errors import DataError, printable
+from bnnsearch.errors import DataError, EnvironmentProblem, printable
 
 MAGIC = b"bnnsearch checkpoint 1\n"
 CHECKPOINT = "checkpoint.pt"
@@ -56,6 +56,33 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: a checkpoint may hold only tensors and plain values") from error
     return state
+
+
+def check_format(state: Mapping[str, Any], expected: int) -> None:
+    """See that a trainer's state is of the format that this version writes, before any of it is taken up.
+
+    Raises:
+        ValueError: it is of another; the first had no number.
+    """
+    found = state.get("format", 1)
+    if found != expected:
+        raise ValueError(f"written by another version of bnnsearch (a state of format {found}, not {expected})")
+
+
+def take_up(load: Callable[[dict[str, Any]], None], saved: Mapping[str, Any], checkpoint: Path) -> None:
+    """Let a trainer's `load_state_dict` take up the state in what was read from `checkpoint`.
+
+    Raises:
+        EnvironmentProblem: it is not a state that this version reads.
+        RuntimeError: its tensors do not fit the network (see `misfit`).
+    """
+    try:
+        load(saved["trainer"])
+    except (KeyError, TypeError, ValueError) as error:
+        problem = str(error) if isinstance(error, ValueError) else f"not a state that this version reads ({error!r})"
+        raise EnvironmentProblem(
+            f"{printable(checkpoint)}: {printable(problem)}; read it with the version that wrote it, or train anew"
+        ) from error
 
 
 def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Path) -> None:

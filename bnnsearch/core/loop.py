@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
 from bnnsearch.core.distill import Distillation
@@ -51,6 +52,11 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import TrainingCost
 
 EVAL_BATCH = 512
+
+STATE_FORMAT = 2
+"""Of `GradientTrainer.state_dict`: one more with every change of what it holds or means. States of another are refused,
+and what was trained by another is not found in the cache.
+"""
 
 MOSTLY_BINARY = 0.9
 """The share of binary weights whose time is noted: from then on few signs can still change."""
@@ -169,6 +175,7 @@ class GradientTrainer:
         """Network, optimizers, position and the networks that are kept."""
         position = self._position
         return {
+            "format": STATE_FORMAT,
             "model": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "position": [position.epoch, position.phase, position.phase_epoch],
@@ -179,7 +186,12 @@ class GradientTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state; the next `fit` goes on with the epoch after it."""
+        """Take up the state; the next `fit` goes on with the epoch after it.
+
+        Raises:
+            ValueError: it is of another format; nothing has been taken up.
+        """
+        check_format(state, STATE_FORMAT)
         self._position = _Position(*state["position"])
         self._spent = Counter(state["spent"])
         self._kept.load_state_dict(state["kept"])

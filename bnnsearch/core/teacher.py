@@ -28,12 +28,12 @@ from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.binarize import filter_mean_magnitude
-from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint
+from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint, take_up
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.distill import check_units
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers
-from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.loop import STATE_FORMAT, GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.real import real_twin
 from bnnsearch.core.models.vision import torchvision_network, torchvision_state
@@ -161,7 +161,9 @@ class RunBuilder:
             )
         trainer = RunBuilder(self.data, self.device).trainer(config)
         try:
-            trainer.load_state_dict(saved["trainer"])
+            take_up(trainer.load_state_dict, saved, path)
+        except EnvironmentProblem:
+            raise
         except RuntimeError as error:
             raise InputError(
                 f"{printable(path)}: the network must fit images {self.data.shape} in {self.data.classes} classes, "
@@ -240,7 +242,7 @@ def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
 
 def fingerprint(config: TrialConfig, *more: str | None) -> str:
     """A hash of all that a run depends on: its settings, `more`, the files it reads weights from, the software."""
-    software = {"bnnsearch": __version__, "torch": torch.__version__}
+    software = {"bnnsearch": __version__, "torch": torch.__version__, "state": STATE_FORMAT}
     files = [_digest(Path(source.path)) for source in _sources(config) if isinstance(source, _FromFile) and source.path]
     text = json.dumps([config.model_dump(mode="json"), more, files, software], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -346,9 +348,10 @@ def _kept_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return load_checkpoint(path)
-    except ValueError as error:
-        logger.warning("%s; trained anew", error)
+        saved = load_checkpoint(path)
+        return {name: saved[name] for name in ("network", "weights", "spent")}
+    except (ValueError, KeyError) as error:
+        logger.warning("%s: not a trained network (%s); trained anew", path, printable(str(error)))
         return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from deap import tools
 
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import HOROWITZ_45NM
 from bnnsearch.core.kept import Kept
 from bnnsearch.core.reproducible import derived_seed
@@ -22,6 +23,9 @@ from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
+
+STATE_FORMAT = 2
+"""Of `EvolutionTrainer.state_dict`: one more with every change of what it holds or means."""
 
 _SHARE_OF_BIT_MAC = 1 / UNIT
 """One-bit MACs in the unit of `train_bitops`."""
@@ -90,6 +94,7 @@ class EvolutionTrainer:
     def state_dict(self) -> dict[str, Any]:
         """Position, the algorithm's state, the network that is kept."""
         return {
+            "format": STATE_FORMAT,
             "epoch": self._epoch,
             "bit_operations": self._bit_operations,
             "algorithm": self._algorithm.state_dict(),
@@ -98,7 +103,12 @@ class EvolutionTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state; the next `fit` goes on with the epoch after it."""
+        """Take up the state; the next `fit` goes on with the epoch after it.
+
+        Raises:
+            ValueError: it is of another format; nothing has been taken up.
+        """
+        check_format(state, STATE_FORMAT)
         self._epoch, self._bit_operations = state["epoch"], state["bit_operations"]
         self._algorithm.load_state_dict(state["algorithm"])
         self.logbook = tools.Logbook()

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.teacher import fingerprint
 from bnnsearch.core.trainer import Trainer
+from bnnsearch.errors import printable
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +103,13 @@ class SharedPretraining:
         """Bring a trainer to the end of the pretraining, if it has been computed; says whether it has."""
         if not self.path.exists():
             return False
+        before = deepcopy(trainer.state_dict())
         try:
-            state = load_checkpoint(self.path)
-        except ValueError as error:
-            logger.warning("%s; computed anew", error)
+            trainer.load_state_dict(load_checkpoint(self.path))
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # it costs time, never the trial
+            logger.warning("%s: not a state to go on from (%s); computed anew", self.path, printable(str(error)))
+            trainer.load_state_dict(before)
             return False
-        trainer.load_state_dict(state)
         return True
 
     def keep(self, trainer: Trainer) -> None:

@@ -231,6 +231,8 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | No
         saved = load_checkpoint(path)
         trainer.load_state_dict(saved["trainer"])
         return trainer, EpochMetrics(**saved["metrics"])
+    except TimeLimitError:
+        raise
     except Exception as error:  # a damaged state costs a repetition, never the trial
         logger.warning("trial %d starts anew: %s", assignment.number, one_line(error))
         return job.build_trainer(assignment.config), None
