@@ -12,10 +12,12 @@ from click.testing import CliRunner
 from training_fixtures import digits, repeatable
 
 from bnnsearch.cli import main
+from bnnsearch.config.distill import TwinConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import load_data
 from bnnsearch.core.data.batches import normalised
+from bnnsearch.core.teacher import RunBuilder, run_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.deploy import pack_run
 from bnnsearch.packed.model import PackedModel
@@ -162,3 +164,34 @@ def test_a_space_that_mixes_the_rules_is_refused(override: str) -> None:
     rule = "trial.plan.keep: must be the same for all trials, but got 'best' and 'last' where it is not set"
     with pytest.raises(SpaceError, match=rf"^--set trial.*: {rule}$"):
         load_space(MIXED, overrides=[override])
+
+
+@pytest.mark.parametrize("source", ["checkpoint", "binary network", "real twin"])
+def test_a_start_takes_the_best_real_weights_but_the_last_latents(source: str, tmp_path: Path) -> None:
+    """A kept network has signs, not latents; a teacher is always the kept network."""
+    own = trial("gradients", "best")
+    if source == "checkpoint":
+        train(own, tmp_path)
+        named: dict[str, Any] = {"name": "checkpoint", "path": str(tmp_path)}
+        run = build_trainer(own)
+    else:
+        run_plan = own.plan.model_dump(include={"epochs", "schedule", "keep"})
+        binary = {"method": {"name": "ste"}, "activations": "binary"} if source == "binary network" else {}
+        named = {"name": "twin", "optimizer": {"name": "adam", "lr": 0.1}, "plan": run_plan, **binary, "seed": 2}
+        twin = TwinConfig.model_validate(named)
+        run = RunBuilder(digits()).trainer(run_of(twin, own), twin=twin)
+    best_at = [epoch.values["kept_epoch"] for epoch in run.fit()][-1]
+    assert best_at < EPOCHS, "with the best epoch last this test shows nothing"
+    best = {name: value.clone() for name, value in run.sign_network().state_dict().items()}
+    last = run.network.state_dict()
+    expected = best if source == "real twin" else last
+    assert not all(torch.equal(value, last[name]) for name, value in best.items())
+
+    other = own.model_dump() | {"method": {"name": "ste", "clip": False}}  # takes weights beyond 1 as they are
+    starting = TrialConfig.model_validate({**other, "start": named})
+    teaching = TrialConfig.model_validate({**other, "distill": {"teacher": named}})
+    for _ in range(2):  # the same seed gives the same weights
+        begun = build_trainer(starting).network.state_dict()
+        assert all(torch.equal(begun[name], value) for name, value in expected.items())
+    taught = build_trainer(teaching)._distillation.teacher.state_dict()
+    assert all(torch.equal(taught[name], value) for name, value in best.items())

@@ -41,7 +41,9 @@ class TwinConfig(Settings):
         batch_size: images per step; None is that of `data`.
         augment: its augmentation; None is that of `data`.
         distill: what it learns from in turn; None is the labels.
-        start: where its weights come from; None draws them.
+        start: where its weights come from; None draws them. With `plan.keep: best` another network's real weights are
+            those of its best epoch; where they are binary, they are latent, and those of its last: the kept network
+            has only their signs. As a teacher, a network is always the kept one.
         seed: of its weights, batches and augmentation.
     """
 

@@ -31,7 +31,8 @@ class TrialConfig(Settings):
         recu: rectified clamp of latent weights; None is without.
         precision: cyclic low precision; None trains in `plan.dtype` throughout.
         distill: learn from a teacher; None learns from the labels.
-        start: whose weights to begin with; None draws them.
+        start: whose weights to begin with; None draws them. With `plan.keep: best` there, real ones are those of its
+            best epoch, latent ones of its last: the kept network has only their signs.
         seed: seed of weights, batches and augmentation; None is derived from the study's seed and the trial's number.
     """
 
