@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +21,7 @@ from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
-from bnnsearch.train import RESULT, TRIAL, read_run
+from bnnsearch.train import RESULT, read_run, read_trial
 from bnnsearch.trial import build_trainer
 
 
@@ -54,7 +53,7 @@ def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "floa
     """
     if not (run / RESULT).exists():
         raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
-    config = TrialConfig.model_validate(json.loads((run / TRIAL).read_text()))
+    config = read_trial(run)
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
     read_run(trainer.load_state_dict, run, data.names)

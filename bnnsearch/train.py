@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.trial import TrialConfig
@@ -22,6 +24,7 @@ from bnnsearch.core.data import load_data
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
+from bnnsearch.files import open_regular
 from bnnsearch.folder import TEACHERS, cache_folder
 from bnnsearch.trial import build_trainer
 
@@ -70,7 +73,7 @@ def train(
     wait_for_all()
     finished = out / RESULT
     if finished.exists():
-        return Trained(**json.loads(finished.read_text()))
+        return read_result(out)
     # one process shares them with searches; several must all see the folder
     kept = (cache_folder() if processes == 1 else out) / TEACHERS
     trainer = build_trainer(config, device=device, kept=kept, on_epoch=on_epoch)
@@ -92,7 +95,9 @@ def train(
     assert last is not None, "a plan has at least one epoch"
     trained = Trained(last.epoch, dict(last.values), trainer.costs(), trainer.test(), classes)
     if rank == 0:
-        finished.write_text(json.dumps(asdict(trained), indent=2) + "\n")
+        partial = finished.with_suffix(".partial")  # whole or not at all: its presence says that the run has ended
+        partial.write_text(json.dumps(asdict(trained), indent=2) + "\n")
+        partial.replace(finished)
     return trained
 
 
@@ -114,9 +119,50 @@ def seeded(config: TrialConfig, *, offset: int = 0) -> TrialConfig:
 
 
 def read_epochs(out: Path) -> list[EpochMetrics]:
-    """The history of the run in `out`; an epoch that was repeated after a crash counts once."""
-    lines = (json.loads(line) for line in (out / HISTORY).read_text().splitlines())
-    return list({line["epoch"]: EpochMetrics(**line) for line in lines}.values())
+    """The history of the run in `out`; an epoch that was repeated after a crash counts once, a torn line not at all."""
+    epochs = {}
+    for line in (out / HISTORY).read_text(errors="replace").splitlines():
+        with suppress(ValueError, TypeError):
+            metrics = EpochMetrics(**json.loads(line))
+            epochs[metrics.epoch] = metrics
+    return list(epochs.values())
+
+
+def read_result(out: Path) -> Trained:
+    """What the finished run in `out` came to.
+
+    Raises:
+        EnvironmentProblem: the file is damaged.
+    """
+    try:
+        return Trained(**_read_json(out / RESULT))
+    except TypeError as error:
+        raise EnvironmentProblem(f"{printable(out / RESULT)}: damaged: it is not the result of a run") from error
+
+
+def read_trial(out: Path) -> TrialConfig:
+    """What the run in `out` trains.
+
+    Raises:
+        EnvironmentProblem: the file is damaged.
+    """
+    try:
+        return TrialConfig.model_validate(_read_json(out / TRIAL))
+    except ValidationError as error:
+        raise EnvironmentProblem(f"{printable(out / TRIAL)}: damaged: it is not the configuration of a run") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        with open_regular(path) as file:
+            content = json.loads(file.read())
+    except OSError as error:
+        raise EnvironmentProblem(f"{printable(path)}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise EnvironmentProblem(f"{printable(path)}: damaged: it is not JSON") from error
+    if not isinstance(content, dict):
+        raise EnvironmentProblem(f"{printable(path)}: damaged: it is not a JSON object")
+    return content
 
 
 def best_device() -> str:
@@ -138,7 +184,7 @@ def _claim(config: TrialConfig, out: Path) -> None:
     written, wanted = out / TRIAL, config.model_dump(mode="json")
     if not written.exists():
         written.write_text(json.dumps(wanted, indent=2) + "\n")
-    elif json.loads(written.read_text()) != wanted:
+    elif _read_json(written) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
 
 
@@ -146,7 +192,10 @@ def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequenc
     if not (out / CHECKPOINT).exists():
         return None
     saved = read_run(load, out, classes)
-    return EpochMetrics(**saved["metrics"])
+    try:
+        return EpochMetrics(**saved["metrics"])
+    except (KeyError, TypeError) as error:
+        raise EnvironmentProblem(f"{printable(out / CHECKPOINT)}: not the checkpoint of a run: no metrics") from error
 
 
 def read_run(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> dict[str, Any]:
@@ -163,12 +212,14 @@ def read_run(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequenc
         raise EnvironmentProblem(f"{printable(path)}: {error.strerror}; expected a checkpoint") from error
     except ValueError as error:
         raise EnvironmentProblem(f"{error}; remove it to train anew") from error
-    check_classes(saved, classes, path)
     try:
+        check_classes(saved, classes, path)
         take_up(load, saved, path)
     except EnvironmentProblem:
         raise
     except RuntimeError as error:  # the configuration is the same: it is the network that was another
         problem = "another version of bnnsearch trained another network"
         raise EnvironmentProblem(f"{printable(path)}: {problem}: {misfit(error)}; train anew") from error
+    except Exception as error:  # values of a right digest that do not fit, of any type in any place
+        raise EnvironmentProblem(f"{printable(path)}: not the checkpoint of a run ({misfit(error)})") from error
     return saved

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bnnsearch.errors import DataError, EnvironmentProblem, printable
+from bnnsearch.files import open_regular
 
 MAGIC = b"bnnsearch checkpoint 1\n"
 CHECKPOINT = "checkpoint.pt"
@@ -42,19 +43,30 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; tensors come to the CPU.
 
     Raises:
+        FileNotFoundError: there is none.
         ValueError: the file is not a checkpoint, is cut short, was changed, or holds more than plain values.
     """
-    content = path.read_bytes()
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{printable(path)}: cannot be read ({error.strerror})") from error
     start = len(MAGIC) + _DIGEST
     if not content.startswith(MAGIC) or len(content) < start:
-        raise ValueError(f"{path}: not a checkpoint")
+        raise ValueError(f"{printable(path)}: not a checkpoint")
     payload = content[start:]
     if hashlib.sha256(payload).digest() != content[len(MAGIC) : start]:
-        raise ValueError(f"{path}: the checkpoint is damaged (its SHA-256 differs)")
+        raise ValueError(f"{printable(path)}: the checkpoint is damaged (its SHA-256 differs)")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: a checkpoint may hold only tensors and plain values") from error
+        raise ValueError(f"{printable(path)}: a checkpoint may hold only tensors and plain values") from error
+    except Exception as error:  # a forged archive fails in the ways of zip, of pickle and of tensors
+        raise ValueError(f"{printable(path)}: not a checkpoint ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{printable(path)}: a checkpoint holds values by name, but this is a {type(state).__name__}")
     return state
 
 
@@ -97,9 +109,10 @@ def check_classes(saved: dict[str, Any], classes: Sequence[str], checkpoint: Pat
         raise DataError(f"{printable(checkpoint)}: trained on the classes {told}, but the data set has {found}")
 
 
-def misfit(error: RuntimeError) -> str:
+def misfit(error: Exception) -> str:
     """One line of what torch says of a state that does not fit a network: after a heading, it has a line for each."""
-    return printable(str(error).strip().splitlines()[-1].strip())
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[-1].strip())
 
 
 def _sync_folder(folder: Path) -> None:
