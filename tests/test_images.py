@@ -13,7 +13,9 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,11 +34,16 @@ from bnnsearch.core.checkpoint import load_checkpoint
 from bnnsearch.core.data import Split, eval_batches, load_data
 from bnnsearch.core.data.folder import list_images, read_image_folder
 from bnnsearch.core.images import FORMATS, open_image, read_images
+from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.deploy import pack_run
 from bnnsearch.errors import DataError, InputError
+from bnnsearch.folder import StudyFolder
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
+from bnnsearch.search.study import _job
+from bnnsearch.search.worker import Assignment, run_trial
+from bnnsearch.space import Space, load_space
 from bnnsearch.train import train
 from bnnsearch.trial import build_trainer
 
@@ -526,6 +533,43 @@ def test_other_classes_than_those_trained_on_are_refused(named: TrialConfig, tmp
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(DataError, match="trained on the classes cat, dog, but the data set has dog, eel"):
         train(named, tmp_path / "run")
+
+
+def test_a_checkpoint_of_a_trial_names_its_classes_and_is_left_where_they_are_others(
+    named: TrialConfig, tmp_path: Path
+) -> None:
+    config = named.model_copy(update={"plan": PlanConfig(epochs=3)}).model_dump(mode="json")
+    space = load_space_of(config, tmp_path)
+    (tmp_path / "study").mkdir()
+    job = _job(space.study, StudyFolder(tmp_path / "study"), None)
+
+    def epochs(count: int) -> list[int]:
+        reports = run_trial(job, Assignment(0, config), own_process=False)
+        told = (report.epoch for report in reports if isinstance(report, EpochMetrics))
+        found = list(islice(told, count))
+        reports.close()
+        return found
+
+    assert epochs(2) == [1, 2]
+    assert load_checkpoint(job.checkpoint(0))["classes"] == ["cat", "dog"]
+    assert epochs(1) == [2]
+    for part in ("train", "test"):
+        (tmp_path / "data" / part / "cat").rename(tmp_path / "data" / part / "eel")
+    load_data.__globals__["_loaded"].cache_clear()  # as a new process
+    assert epochs(1) == [1]
+
+
+def load_space_of(config: dict[str, Any], folder: Path) -> Space:
+    space = {
+        "version": 1,
+        "name": "named",
+        "objectives": [{"metric": "val_acc", "mode": "max"}],
+        "budget": {"trials": 1},
+        "checkpoint": {"interval": 0},
+        "trial": {name: value for name, value in config.items() if value is not None},
+    }
+    (folder / "space.yaml").write_text(json.dumps(space))
+    return load_space(folder / "space.yaml")
 
 
 def test_names_of_an_evolved_network_travel(named: TrialConfig, tmp_path: Path) -> None:

@@ -217,10 +217,10 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         make_way(folder.checkpoints)
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
-    cache = cache_folder().absolute()
+    device, cache = "cuda" if per_trial.gpu else "cpu", cache_folder().absolute()
     watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
     return Job(
-        build_trainer or partial(_build, device="cuda" if per_trial.gpu else "cpu", cache=cache),
+        build_trainer or partial(_build, device=device, cache=cache),
         folder.checkpoints.absolute(),
         study.scheduler,
         checkpoint_interval=study.checkpoint.interval,
@@ -230,6 +230,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         watched=sorted(watched),
         measure=_measure if any(METRICS[name].known == "measured" for name in watched) else None,
         sample=_sample if study.tracking.system_metrics else None,
+        classes=None if build_trainer else partial(_classes, device=device),
     )
 
 
@@ -250,6 +251,12 @@ def _build(config: dict[str, Any], *, device: str, cache: Path) -> Trainer:
 
     trial = TrialConfig.model_validate(config)
     return build_trainer(trial, device=device, kept=cache / TEACHERS, on_epoch=_log)
+
+
+def _classes(config: dict[str, Any], *, device: str) -> Sequence[str]:
+    from bnnsearch.core.data import load_data
+
+    return load_data(TrialConfig.model_validate(config).data, device=device).names  # in memory: the trainer has it
 
 
 def _log(metrics: EpochMetrics) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bnnsearch.config.study import NoSchedulerConfig, SchedulerConfig
-from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
+from bnnsearch.core.checkpoint import check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import printable
 from bnnsearch.search.object_store import ObjectFolder
@@ -30,6 +30,9 @@ BuildTrainer = Callable[[dict[str, Any]], Trainer]
 
 Sample = Callable[[], Mapping[str, float]]
 """What the node does at the moment, by name; must be picklable."""
+
+Classes = Callable[[dict[str, Any]], Sequence[str]]
+"""From a resolved configuration to the names of its data set's classes, by label; must be picklable."""
 
 Measure = Callable[[dict[str, Any], Trainer], Mapping[str, float]]
 """From a resolved configuration and its trainer to costs that only a measurement tells; must be picklable."""
@@ -52,6 +55,7 @@ class Job:
         measure: measures on the node of the trial, before it trains, what the trainer cannot compute; None measures
             nothing.
         sample: asked after every epoch; None samples nothing.
+        classes: tells the classes that a checkpoint was trained on; None leaves them out.
     """
 
     build_trainer: BuildTrainer
@@ -65,6 +69,7 @@ class Job:
     store: str | None = None
     measure: Measure | None = None
     sample: Sample | None = None
+    classes: Classes | None = None
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
@@ -229,6 +234,8 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | No
         return trainer, None
     try:
         saved = load_checkpoint(path)
+        if job.classes is not None:
+            check_classes(saved, job.classes(assignment.config), path)
         trainer.load_state_dict(saved["trainer"])
         return trainer, EpochMetrics(**saved["metrics"])
     except TimeLimitError:
@@ -240,7 +247,9 @@ def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | No
 
 def _save(job: Job, assignment: Assignment, trainer: Trainer, last: EpochMetrics) -> None:
     path = job.checkpoint(assignment.number)
-    state = {"config": assignment.config, "trainer": trainer.state_dict(), "metrics": asdict(last)}
+    state: dict[str, Any] = {"config": assignment.config, "trainer": trainer.state_dict(), "metrics": asdict(last)}
+    if job.classes is not None:
+        state["classes"] = list(job.classes(assignment.config))
     try:
         save_checkpoint(path, state)
         if job.store is not None:
