@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +38,15 @@ def show_targets(targets: Iterable[Target]) -> None:
         print(target)
 
 
+def processor() -> str:
+    """Its name, as Linux knows it; elsewhere its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def write_figures(
     file: Path | None,
     rows: Sequence[Mapping[str, Any]],
@@ -56,8 +66,7 @@ def write_figures(
     """
     if file is None:
         return
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-               "load": os.getloadavg()[0]}  # fmt: skip
+    machine = {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     content = {
         "machine": machine,
         "versions": {name: version(name) for name in packages},

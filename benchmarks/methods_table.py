@@ -1,180 +1,248 @@
-r"""Table 1 of the BNEW paper at a budget of your own: every method on one network, equal epochs, several seeds.
+r"""Table 1 of the BNEW paper (Paren & Poudel, 2022) at a budget of your own: six methods, one network, equal epochs.
 
-    uv run python benchmarks/methods_table.py [--quick] [--json FILE]
-    uv run python benchmarks/methods_table.py --data cifar10 --root ./data --model brn --epochs 60 --threads 2 \
-        --runs cifar10.jsonl
+    uv run python benchmarks/methods_table.py --quick
+    uv run python benchmarks/methods_table.py --data image_folder --root ./cifar10 --model brn --quantise 60 \
+        --pretrain 20 --jobs 2 --runs cifar10.jsonl
 
-With `--runs FILE` every run is a line of that file as soon as it ends, and is not repeated: a table can be made in
-pieces.
+As in the paper, the methods of one seed start from the same network, pretrained with real weights and binary
+activations, the best of its epochs by validation. `--quantise` epochs are then the method's; gradual methods spend the
+last tenth of them with frozen weights. Test accuracies are those of the sign network after the last epoch, read once
+per run. Nothing is tuned: the settings are the published ones, and what grows with time is given by where it gets to
+over the whole phase, which means the same at any budget. The paper has 200 epochs of pretraining and 1,000 of
+quantisation.
 
-As in the paper, the methods of one seed share their pretraining: real weights, binary activations. It is trained once
-and every method goes on from its state. The other epochs are the method's, the last tenth of them, where the method has
-such a phase, with frozen weights. Test accuracies are those of the sign network, read once per run. Nothing is tuned:
-the settings are the published ones, the rates of gradual methods scaled to the length of the run (see `methods`).
+With `--runs FILE` a run is a line of that file as soon as it ends, with all of its settings, and is not repeated.
+Beside the file lies the state of every pretraining, and of every run that was cut off, to go on from.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from figures import write_figures
+from figures import processor, write_figures
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
-from bnnsearch.core.data import load_data, steps_per_epoch
-from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.teacher import fingerprint
+from bnnsearch.search.pretraining import pretraining_of
 from bnnsearch.trial import build_trainer
 
-PAPER_EPOCHS, PROXQUANT_EPOCHS, PAPER_STEPS = 1000, 200, 45_000 // 128
+METHODS: dict[str, dict[str, Any]] = {
+    "STE": {"name": "ste"},
+    "BMD": {"name": "bmd", "final_beta": 1.01**980},
+    "BOP": {"name": "bop", "gamma": 1e-4, "threshold": 1e-8},
+    "BOP2": {"name": "bop2"},
+    "ProxQuant": {"name": "proxquant", "pull": 7.0},
+    "BNEW": {"name": "bnew", "growth": 34.0},
+}
+"""Published settings: beta 1.01^epoch over 980 epochs, reg_rate 1e-4 over 200, lambda_rate .01 over 980."""
+
+GRADUAL = {"BMD", "ProxQuant", "BNEW"}
+
+PAPER = {"BOP": 84.5, "BNEW": 84.5, "STE": 84.3, "BMD": 84.0}
+"""Test accuracies of Table 1, CIFAR-10 without distillation, %, each with a deviation of .2 to .4 over five seeds."""
+
 AUGMENT = {"digits": ["shift"], "mnist": ["shift"], "cifar10": ["crop", "flip"], "image_folder": ["crop", "flip"]}
 
-
-def methods(epochs: int, steps: int) -> dict[str, dict[str, Any]]:
-    """The methods' settings for a phase of `epochs` of `steps`, so that weights are pushed as far as published.
-
-    Mirror descent's beta ends at 1.01^1000. BNEW's weights grow by the sum over all steps of 2 lambda eta, with time
-    counted in phases as in the reference code; ProxQuant's move by the sum of eta reg_rate epoch.
-    """
-    stretch = PAPER_EPOCHS / epochs
-    growth = stretch * PAPER_STEPS / steps
-    pull = (PROXQUANT_EPOCHS / epochs) ** 2 * PAPER_STEPS / steps
-    gradual = {"finetune_epochs": max(1, epochs // 10)}
-    return {
-        "STE": {"name": "ste"},
-        "BMD": {"name": "bmd", "rate": 1.01**stretch, **gradual},
-        "BOP": {"name": "bop"},
-        "second-order BOP": {"name": "bop2"},
-        "ProxQuant": {"name": "proxquant", "reg_rate": 1e-4 * pull, **gradual},
-        "BNEW": {"name": "bnew", "time": "phase", "lambda_rate": 1e-2 * growth, **gradual},
-    }
+Result = dict[str, Any]
 
 
-def trial(options: argparse.Namespace, method: dict[str, Any], pretrain: int, seed: int) -> TrialConfig:
+def trial(options: argparse.Namespace, method: str, seed: int) -> TrialConfig:
+    """One run of the table."""
     data = {"name": options.data, "augment": AUGMENT[options.data], "batch_size": options.batch_size}
+    data |= {"train_limit": options.train_limit} | ({} if options.data == "digits" else {"root": options.root})
+    phases = {"pretrain_epochs": options.pretrain}
+    if method in GRADUAL:
+        phases["finetune_epochs"] = max(1, options.quantise // 10)
     return TrialConfig.model_validate(
         {
-            "data": data if options.data == "digits" else data | {"root": options.root},
-            "model": {"name": options.model, "width": 0.5 if options.data == "digits" else 1.0},
-            "method": method | {"pretrain_epochs": pretrain},
+            "data": data,
+            "model": {"name": options.model, "width": options.width},
+            "method": METHODS[method] | phases,
             "optimizer": {"name": "adam", "lr": 0.01},
-            "plan": {"epochs": options.epochs, "dtype": options.dtype},
+            "plan": {"epochs": options.pretrain + options.quantise, "dtype": options.dtype},
             "seed": seed,
         }
     )
 
 
-def pretrained(config: TrialConfig, epochs: int, kept: Path | None) -> dict[str, Any]:
-    """The state of a run of `config` after its pretraining; read from the file `kept` where there is one."""
-    if kept and kept.exists():
-        return load_checkpoint(kept)
-    trainer = build_trainer(config)
-    for metrics in trainer.fit():
+def state_of(config: TrialConfig, states: Path) -> Path:
+    """Where the state of a run lies: under a hash of all its settings."""
+    return states / f"{fingerprint(config)}.pt"
+
+
+def train(config: TrialConfig, epochs: int, states: Path, start: Path | None = None) -> Result:
+    """Train to the end of `epochs` epochs, on from the run's own state or else from that in `start`.
+
+    The state is kept after every epoch, so that a run that is cut off repeats one at most.
+    """
+    trainer, kept = build_trainer(config), state_of(config, states)
+    state: dict[str, Any] = {"epoch": 0, "values": {}, "seconds": 0.0}
+    if kept.exists():
+        state = load_checkpoint(kept)
+    elif start:
+        state = load_checkpoint(start) | {"seconds": 0.0}
+    if "trainer" in state:
+        trainer.load_state_dict(state["trainer"])
+    before, began = state["seconds"], time.process_time()
+    for metrics in trainer.fit() if state["epoch"] < epochs else ():
+        seconds = before + time.process_time() - began
+        state = {"epoch": metrics.epoch, "values": dict(metrics.values), "seconds": seconds}
+        save_checkpoint(kept, state | {"trainer": trainer.state_dict()})
         if metrics.epoch == epochs:
             break
-    if kept:
-        save_checkpoint(kept, trainer.state_dict())
-    return trainer.state_dict()
+    test = trainer.test() if epochs == config.plan.epochs else {}
+    return {**state["values"], **test, "seconds": state["seconds"]}
 
 
-def run(config: TrialConfig, start: dict[str, Any]) -> dict[str, float]:
-    """The rest of a run from its pretrained state: accuracies of the sign network and seconds."""
-    trainer = build_trainer(config)
-    assert isinstance(trainer, GradientTrainer)
-    trainer.load_state_dict(start)
-    began = time.perf_counter()
-    *_, last = trainer.fit()
-    seconds = time.perf_counter() - began
-    return {"val_acc": last.values["val_acc"], "test_acc": trainer.test()["test_acc"], "seconds": seconds}
+def pretraining(config: TrialConfig) -> TrialConfig | None:
+    """The run whose first epochs are the pretraining of all methods of a seed; None where there is none."""
+    return pretraining_of(config.model_dump(mode="json"))
+
+
+def pretrain(config: TrialConfig, states: Path) -> None:
+    if shared := pretraining(config):
+        train(shared, config.method.pretrain_epochs, states)
+
+
+def run(config: TrialConfig, states: Path) -> Result:
+    """One run on from its pretraining: accuracies, when it was 90 % binary, seconds of processor time."""
+    shared = pretraining(config)
+    values = train(config, config.plan.epochs, states, state_of(shared, states) if shared else None)
+    return {name: values[name] for name in ("val_acc", "test_acc", "mostly_binary_at", "seconds") if name in values}
 
 
 class Runs:
-    """The results of runs, by method, seed and settings; with a file, those of earlier calls too."""
+    """The results of runs by all their settings; with a file, those of earlier calls too."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._settings = {key: getattr(options, key) for key in ("data", "model", "dtype", "epochs", "batch_size")}
-        self._file: Path | None = options.runs
-        lines = self._file.read_text().splitlines() if self._file and self._file.exists() else []
-        self._lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        lines = file.read_text().splitlines() if file and file.exists() else []
+        self._results = {json.dumps(line["run"]): line["result"] for line in map(json.loads, lines)}
 
-    def of(self, method: str, seed: int) -> dict[str, float] | None:
+    def of(self, config: TrialConfig) -> Result | None:
         """The result of a run; None where it is still to be made."""
-        wanted = self._settings | {"method": method, "seed": seed}
-        return next((line["result"] for line in self._lines if line["run"] == wanted), None)
+        return self._results.get(self._key(config))
 
-    def add(self, method: str, seed: int, result: dict[str, float]) -> None:
-        self._lines.append({"run": self._settings | {"method": method, "seed": seed}, "result": result})
+    def add(self, config: TrialConfig, result: Result) -> None:
+        self._results[self._key(config)] = result
         if self._file:
+            line = {"run": config.model_dump(mode="json"), "result": result, "processor": processor()}
             with self._file.open("a") as file:
-                file.write(json.dumps(self._lines[-1]) + "\n")
+                file.write(json.dumps(line) + "\n")
 
-    def pretrained(self, seed: int) -> Path | None:
-        """Where the state after a seed's pretraining is kept."""
-        name = "-".join(str(value) for value in self._settings.values())
-        return self._file.with_name(f"{self._file.stem}-{name}-{seed}.ckpt") if self._file else None
+    def _key(self, config: TrialConfig) -> str:
+        return json.dumps(config.model_dump(mode="json"))
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    pretrain = options.epochs // 4
-    data = trial(options, {"name": "ste"}, pretrain, 0).data
-    settings = methods(options.epochs - pretrain, steps_per_epoch(load_data(data).train, data.batch_size))
-    runs = Runs(options)
-    for seed in range(options.seeds):
-        left = [name for name in settings if runs.of(name, seed) is None]
-        if not left:
-            continue
-        start = pretrained(trial(options, {"name": "ste"}, pretrain, seed), pretrain, runs.pretrained(seed))
-        for name in left:
-            result = run(trial(options, settings[name], pretrain, seed), start)
-            runs.add(name, seed, result)
-            print(f"  seed {seed}, {name:18} test {result['test_acc']:.2%}, {result['seconds']:.0f} s", flush=True)
-    return [row(name, [runs.of(name, seed) for seed in range(options.seeds)]) for name in settings]
+def make(left: dict[tuple[str, int], TrialConfig], runs: Runs, states: Path, jobs: int) -> None:
+    """Make the runs that are left, `jobs` at a time on one thread each; their pretrainings first."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        first = {seed: config for (_, seed), config in left.items()}
+        list(pool.map(pretrain, first.values(), [states] * len(first)))
+        futures = {pool.submit(run, config, states): key for key, config in left.items()}
+        for future in as_completed(futures):
+            (method, seed), result = futures[future], future.result()
+            runs.add(left[method, seed], result)
+            state_of(left[method, seed], states).unlink(missing_ok=True)
+            print(f"  seed {seed}, {method:10} test {result['test_acc']:.2%}, {result['seconds']:.0f} s", flush=True)
 
 
-def row(method: str, results: list[dict[str, float] | None]) -> dict[str, Any]:
-    made = [result for result in results if result]
-    test = [result["test_acc"] for result in made]
-    return {
-        "method": method,
-        "seeds": len(made),
-        "test_acc": mean(test),
-        "deviation": stdev(test) if len(test) > 1 else 0.0,
-        "val_acc": mean(result["val_acc"] for result in made),
-        "seconds": mean(result["seconds"] for result in made),
-    }
+def rank(of: float, among: Iterable[float]) -> int:
+    """1 for the highest; equal ones share a rank."""
+    return 1 + sum(other > of for other in among)
 
 
-def main() -> None:
+def rows(wanted: dict[tuple[str, int], TrialConfig], runs: Runs) -> list[dict[str, Any]]:
+    """A row for each method, over its seeds."""
+    table = []
+    for method in dict.fromkeys(method for method, _ in wanted):
+        made = [runs.of(config) or {} for (name, _), config in wanted.items() if name == method]
+        test = [result["test_acc"] for result in made]
+        row = {name: mean(result[name] for result in made) for name in ("test_acc", "val_acc", "seconds")}
+        row |= {"method": method, "n": len(test), "deviation": stdev(test) if len(test) > 1 else None}
+        binary = [result.get("mostly_binary_at") for result in made] if method in GRADUAL else []
+        row["binary_at"] = "never" if None in binary else mean(binary) if binary else None
+        row["paper_rank"] = rank(PAPER[method], PAPER.values()) if method in PAPER else None
+        table.append(row)
+    return [row | {"rank": rank(row["test_acc"], [other["test_acc"] for other in table])} for row in table]
+
+
+def described(options: argparse.Namespace) -> str:
+    """What the images are: a folder of JPEG files is not the data set whose pixels were once compressed into it."""
+    if options.data != "image_folder":
+        return str(options.data)
+    kinds = {file.suffix.lower() for file in Path(options.root, "train").glob("*/*")}
+    lossy = " (JPEG re-encoded)" if kinds & {".jpg", ".jpeg"} else ""
+    return f"{Path(options.root).resolve().name}{lossy}, a folder of images"
+
+
+def show(table: list[dict[str, Any]], options: argparse.Namespace, data: str) -> None:
+    limit = f", {options.train_limit} images" if options.train_limit else ""
+    print(f"\n{options.model} of width {options.width:g} on {data}{limit}; {options.seeds} seeds; {processor()}")
+    print(f"{options.pretrain} epochs of shared pretraining, {options.quantise} of each method")
+    print("method       n     test  deviation  validation  rank  Table 1  90 % binary       s")
+    for row in table:
+        deviation = "-" if row["deviation"] is None else f"{row['deviation']:.2%}"
+        binary = f"{row['binary_at']:.2f}" if isinstance(row["binary_at"], float) else row["binary_at"] or "-"
+        print(
+            f"{row['method']:11}{row['n']:3}{row['test_acc']:9.2%}{deviation:>11}{row['val_acc']:12.2%}"
+            f"{row['rank']:6}{row['paper_rank'] or '-':>9}{binary:>13}{row['seconds']:8.0f}"
+        )
+    print("90 % binary: the share of the quantisation phase after which so many weights were; s: processor seconds.")
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 epochs on the digits")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file as well")
     parser.add_argument("--data", choices=AUGMENT, default="digits")
     parser.add_argument("--root", default="./data", help="where MNIST, CIFAR-10 or the folder of images is")
+    parser.add_argument("--train-limit", type=int, metavar="N", help="use only this many training images")
     parser.add_argument("--model", choices=("cnn", "brn", "resnet20"), default="cnn")
-    parser.add_argument("--epochs", type=int, default=60, help="of each run, a quarter of them shared pretraining")
+    parser.add_argument("--width", type=float, default=1.0, help="factor on the model's channels")
+    parser.add_argument("--pretrain", type=int, metavar="N", default=20, help="epochs of pretraining, shared per seed")
+    parser.add_argument(
+        "--quantise", type=int, metavar="N", default=40, help="epochs of the method, fine-tuning included"
+    )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="keep the runs in this file, and go on from it")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    if options.quick:
-        options.data, options.epochs, options.batch_size = "digits", 20, 32
-    torch.set_num_threads(options.threads)
-    rows = measure(options)
-    print(f"\n{options.model} on {options.data}, {options.epochs} epochs, {options.seeds} seeds")
-    print(f"{'method':18}{'test':>9}{'deviation':>11}{'validation':>12}{'seconds':>9}")
-    for row in rows:
-        print(
-            f"{row['method']:18}{row['test_acc']:9.2%}{row['deviation']:11.2%}{row['val_acc']:12.2%}{row['seconds']:9.1f}"
-        )
-    settings = {key: getattr(options, key) for key in ("data", "model", "dtype", "epochs", "batch_size", "threads")}
-    write_figures(options.json, rows, packages=["torch"], **settings)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on one thread each")
+    if parser.parse_args().quick:
+        parser.set_defaults(data="digits", model="cnn", width=0.5, batch_size=32, pretrain=5, quantise=15)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    data = described(options)
+    wanted = {
+        (method, seed): trial(options, method, seed) for seed in range(options.seeds) for method in options.methods
+    }
+    runs = Runs(options.runs)
+    left = {key: config for key, config in wanted.items() if runs.of(config) is None}
+    with tempfile.TemporaryDirectory() as folder:
+        states = options.runs.with_suffix(".states") if options.runs else Path(folder)
+        states.mkdir(parents=True, exist_ok=True)
+        make(left, runs, states, options.jobs)
+    table = rows(wanted, runs)
+    show(table, options, data)
+    settings = {name: value for name, value in vars(options).items() if name not in ("json", "runs", "quick")}
+    write_figures(options.json, table, packages=["torch"], images=data, **settings)
 
 
 if __name__ == "__main__":
