@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from bnnsearch.config.study import StudyConfig
+from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.worker import Assignment, Failure, Job, Report, one_line, run_trial
+from bnnsearch.search.worker import Assignment, Failure, Job, Report, one_line, run_trial, teacher_epoch
 
 logger = logging.getLogger(__name__)
+
+
+class _StoppedError(BaseException):
+    """The search stops while a network is trained that a trial learns or starts from; no fault of the trial."""
 
 
 class LocalExecutor:
@@ -17,8 +23,22 @@ class LocalExecutor:
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
         while (assignment := coordinator.next_trial()) is not None:
             attempts = _Attempts(job, assignment, retries=study.retries)
-            while coordinator.receive(assignment.number, attempts.next_report()):
-                pass
+            hearing = teacher_epoch.set(partial(_teacher_epoch, coordinator, assignment.number))
+            try:
+                while coordinator.receive(assignment.number, attempts.next_report()):
+                    pass
+            except _StoppedError:
+                return
+            finally:
+                teacher_epoch.reset(hearing)
+
+
+def _teacher_epoch(coordinator: Coordinator, number: int, metrics: EpochMetrics) -> None:
+    """Say how far it is, ten times in all; break off where the search is stopping."""
+    if metrics.epoch * 10 // metrics.epochs > (metrics.epoch - 1) * 10 // metrics.epochs:
+        coordinator.say(f"trial {number}: {metrics.phase}, epoch {metrics.epoch}/{metrics.epochs}")
+    if coordinator.stopping:
+        raise _StoppedError
 
 
 class _Attempts:

@@ -32,7 +32,7 @@ from bnnsearch.search.migration import migrate, needs_migration
 from bnnsearch.search.session import logging_to, resumable, stop_signals
 from bnnsearch.search.space_file import resumed_space
 from bnnsearch.search.warm_start import starting_points
-from bnnsearch.search.worker import BuildTrainer, Job
+from bnnsearch.search.worker import BuildTrainer, Job, teacher_epoch
 from bnnsearch.space import Space
 
 logger = logging.getLogger(__name__)
@@ -261,3 +261,4 @@ def _classes(config: dict[str, Any], *, device: str) -> Sequence[str]:
 
 def _log(metrics: EpochMetrics) -> None:
     logger.info("%s: epoch %d of %d", metrics.phase, metrics.epoch, metrics.epochs)
+    teacher_epoch.get()(metrics)

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -33,6 +34,9 @@ Sample = Callable[[], Mapping[str, float]]
 
 Classes = Callable[[dict[str, Any]], Sequence[str]]
 """From a resolved configuration to the names of its data set's classes, by label; must be picklable."""
+
+teacher_epoch: ContextVar[Callable[[EpochMetrics], None]] = ContextVar("teacher_epoch", default=lambda _: None)
+"""Told after every epoch of a network that a trial learns or starts from; set by an executor in this process."""
 
 Measure = Callable[[dict[str, Any], Trainer], Mapping[str, float]]
 """From a resolved configuration and its trainer to costs that only a measurement tells; must be picklable."""
