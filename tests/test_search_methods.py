@@ -21,7 +21,7 @@ from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.schedulers import is_rung, ranking, survives
-from bnnsearch.search.skipping import reason_to_skip
+from bnnsearch.search.skipping import certain, reason_to_skip
 from bnnsearch.search.study import StudyOutcome, run_study
 
 CONDITIONAL = (
@@ -193,6 +193,13 @@ def test_what_a_better_trial_dominates_at_any_hope_is_not_trained() -> None:
     assert reason_to_skip(greedy, {"memory_bytes": 40.0}, results) is None
     assert reason_to_skip(greedy, {"memory_bytes": 60.0}, []) is None
     assert reason_to_skip(study(), {"memory_bytes": 60.0}, results) is None
+
+
+def test_a_bound_on_a_cost_is_not_held_against_a_trial() -> None:
+    """Evolution knows only what its training costs at most: it may come to less."""
+    costs = {"memory_bytes": 130.0, "train_bitops": 9.0}
+    assert certain({"method": {"name": "ste"}}, costs) == costs
+    assert certain({"method": {"name": "naive"}}, costs) == {"memory_bytes": 130.0}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "random"])

@@ -21,7 +21,7 @@ from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.pretraining import pretrain_epochs
 from bnnsearch.search.promotion import Promotion
 from bnnsearch.search.schedulers import is_rung, survives, waits
-from bnnsearch.search.skipping import reason_to_skip
+from bnnsearch.search.skipping import certain, reason_to_skip
 from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
 
 
@@ -181,8 +181,9 @@ class Coordinator:
         match report:
             case Costs():
                 trial.costs = report.values
+                known = certain(trial.assignment.config, trial.costs)
                 self._ledger.costs(number, report.values)
-                if (reason := reason_to_skip(self._study, trial.costs, self.results.values())) is not None:
+                if (reason := reason_to_skip(self._study, known, self.results.values())) is not None:
                     self._end(trial, TrialState.PRUNED, reason)
             case EpochMetrics():
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from bnnsearch.config.metrics import reporter_of
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.pareto import dominates
 from bnnsearch.results import TrialResult
@@ -23,6 +25,15 @@ def reason_to_skip(study: StudyConfig, costs: Mapping[str, float], results: Iter
         if constraint.metric in costs and (excess := constraint.violation(costs[constraint.metric])) > 0:
             return f"not trained: {constraint.metric} is {costs[constraint.metric]:g}, {excess:g} beyond its bound"
     return _dominator(study, costs, results) if study.skip == "dominated" else None
+
+
+def certain(config: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
+    """Of the costs of a trial, those that its trainer knows before training as more than a bound.
+
+    A trial may come to less than a bound, so that nothing is to be held against it.
+    """
+    bounds = reporter_of(config["method"]["name"]).open_costs
+    return {name: value for name, value in costs.items() if name not in bounds}
 
 
 def _dominator(study: StudyConfig, costs: Mapping[str, float], results: Iterable[TrialResult]) -> str | None:
