@@ -110,7 +110,7 @@ def validated(
     for metrics in trainer.fit():
         last = dict(metrics.values)
         on_epoch(metrics)
-    return last | trainer.costs()
+    return trainer.costs() | last  # what was spent, where the plan knew only a bound
 
 
 def seeded(config: TrialConfig, *, offset: int = 0) -> TrialConfig:

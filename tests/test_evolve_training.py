@@ -19,6 +19,7 @@ from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import DataError, Dataset, StreamedSplit, load_data
 from bnnsearch.evolve.batch_errors import BatchErrors
 from bnnsearch.evolve.build import build_evolution_trainer
+from bnnsearch.train import validated
 
 FEW = {"samples": 300, "flip_probability": 1e-3}
 METHODS: dict[str, dict[str, Any]] = {
@@ -188,6 +189,7 @@ def test_costs_count_bits(digits: Dataset) -> None:
     assert (costs["bops"], costs["flops"], costs["ops"]) == (weights, 0, weights / 64)
     spent = [epoch.values["train_bitops"] for epoch in trainer.fit()]
     assert 0 < spent[0] < spent[-1] <= costs["train_bitops"]
+    assert validated(config("inertia"))["train_bitops"] == spent[-1]
     # 12 batches of 100 images in 4 epochs: forward alone is this many one-bit MACs, of 3 * 32^2 in a unit
     assert spent[-1] >= 4 * 12 * 100 * weights / 3072
 
