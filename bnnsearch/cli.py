@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from bnnsearch import __version__
 from bnnsearch.cli_cluster import COMMANDS
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
 from bnnsearch.logs import PrintableFormatter
+from bnnsearch.terminal.output import OutputProblem, checked_output
 
 OK, FAILED, BAD_INPUT, ENVIRONMENT = 0, 1, 2, 3
 INTERRUPTED, TERMINATED = 130, 143
@@ -59,23 +62,36 @@ class Commands(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a terminal may know no Unicode
         if logging.lastResort is not None:  # writes what a library or a thread logs, outside of a search, to stderr
             logging.lastResort.setFormatter(PrintableFormatter())
+        with checked_output():
+            code = self._code(*args, **extra)
+        sys.exit(code or OK)
+
+    def _code(self, *args: Any, **extra: Any) -> Any:
         try:
             code = super().main(*args, **extra)
-        except click.exceptions.Abort:
-            code = INTERRUPTED
-        except KeyboardInterrupt:
-            code = INTERRUPTED
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+        except (click.exceptions.Abort, KeyboardInterrupt):
+            return INTERRUPTED
         except click.ClickException as error:
             error.message = printable(error.message or "")  # type: ignore[misc]  # final, and shown as it is
-            error.show()
-            code = BAD_INPUT
-        except EnvironmentProblem as problem:
-            click.echo(f"bnnsearch: {printable(str(problem))}", err=True)
-            code = ENVIRONMENT
+            with suppress(OutputProblem):
+                error.show()
+            return BAD_INPUT
         except InputError as error:
-            click.echo("\n".join(error.lines), err=True)
-            code = BAD_INPUT
-        sys.exit(code or OK)
+            return _told(error.lines, BAD_INPUT)
+        except EnvironmentProblem as problem:
+            return _told(problem.lines, ENVIRONMENT)
+        except OSError as error:  # a full disk, a folder that was deleted or is read-only
+            where = "" if error.filename is None else f": {error.filename}"
+            return _told(EnvironmentProblem(f"{error.strerror or error}{where}").lines, ENVIRONMENT)
+
+
+def _told(lines: Sequence[str], code: int) -> int:
+    with suppress(OutputProblem):
+        click.echo("\n".join(lines), err=True)
+    return code
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

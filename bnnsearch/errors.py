@@ -15,7 +15,21 @@ class InputError(ValueError):
 
 
 class EnvironmentProblem(RuntimeError):  # noqa: N818  # it is not an error of ours
-    """The machine, a service or a file outside our control is not as needed; the message says what to do."""
+    """The machine, a service or a file outside our control is not as needed; the message says what to do.
+
+    Attributes:
+        command: what to call once that is mended, where one command goes on.
+    """
+
+    def __init__(self, message: str, command: str | None = None) -> None:
+        super().__init__(message)
+        self.command = command
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problem in one printable line, and the command in one of its own, so that it can be copied."""
+        problem = f"bnnsearch: {printable(str(self))}"
+        return (problem,) if self.command is None else (problem, f"  {printable(self.command)}")
 
 
 class StudyInUse(InputError):  # noqa: N818  # as the others

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -280,6 +281,44 @@ def test_what_a_killed_driver_leaves_is_gone_with_the_next(tmp_path: Path) -> No
             environment.setenv("RAY_TMPDIR", str(running.private))
             with private_folder() as next_one:
                 assert list(running.private.glob(f"{PREFIX}*")) == [next_one]
+
+
+@pytest.mark.slow
+def test_a_ray_that_does_not_start_is_tried_twice_and_the_way_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CANARIES, "RAY_gcs_storage", "nonsense")  # its GCS ends at once
+    with search(tmp_path) as running:
+        assert running.process.wait(PATIENCE) == 3
+        *_, again, problem, resume = running.said().splitlines()
+        assert again == "Ray did not start (its gcs_server died at once); trying once more"
+        assert problem.startswith(
+            "bnnsearch: Ray does not start: its gcs_server died at once; `--executor local` searches without Ray; "
+        )
+        assert resume == f"  bnnsearch resume {running.study.relative_to(tmp_path)}"
+        assert list(running.private.glob(f"{PREFIX}*")) == []
+
+
+@pytest.mark.slow
+def test_a_machine_on_which_ray_takes_longer_than_its_own_patience_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_ray_module, "SLOW_SECONDS", 0.0)
+    said: list[str] = []
+
+    def hold(seconds: float) -> None:
+        until(lambda: [child for child in psutil.Process().children() if child.name() == "raylet"], "a raylet")
+        (raylet,) = (child for child in psutil.Process().children() if child.name() == "raylet")
+        raylet.suspend()
+        time.sleep(seconds)
+        raylet.resume()
+
+    holding = threading.Thread(target=hold, args=[40.0])  # Ray's own patience is 30 s
+    holding.start()
+    with own_ray_module.own_ray(1, said.append) as watch:
+        holding.join()
+        watch.check()
+    assert said == ["Ray takes long to start on this machine; waiting up to 5 minutes"]
 
 
 def test_a_private_folder_is_short_its_owners_alone_and_gone_at_the_end(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,6 +17,7 @@ from bnnsearch.past import Past, read_past
 from bnnsearch.record import Record
 from bnnsearch.results import StudyObserver, TrialResult, TrialState, quantisation_notes
 from bnnsearch.terminal.ending import front_table, print_lines
+from bnnsearch.terminal.output import OutputProblem
 from bnnsearch.terminal.progress import StudyProgress
 from bnnsearch.terminal.views import view_for, write_event
 
@@ -59,10 +60,29 @@ def follow_search(
         print_lines(console, [tracker.notice] if tracker.notice else [])
         view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
         outcome = search([progress, tracker, view])
-    if tracker.undelivered:
-        late = f"{tracker.undelivered} updates did not reach MLflow yet"
-        print_lines(console, [f"{late}; `bnnsearch report {shlex.quote(str(folder.path))}` sends them"])
-    return _end(study, folder, outcome, console=console, as_json=as_json)
+    try:
+        if tracker.undelivered:
+            late = f"{tracker.undelivered} updates did not reach MLflow yet"
+            print_lines(console, [f"{late}; `bnnsearch report {shlex.quote(str(folder.path))}` sends them"])
+        return _end(study, folder, outcome, console=console, as_json=as_json)
+    except OutputProblem as problem:
+        return _end_untold(problem, folder, outcome)
+
+
+def _end_untold(problem: OutputProblem, folder: StudyFolder, outcome: StudyOutcome) -> int:
+    """The exit code of a search whose end cannot be told on standard output, said on standard error."""
+    from bnnsearch.search.coordinator import StopReason
+    from bnnsearch.search.session import resumable
+
+    if outcome.stopped is StopReason.FINISHED:
+        raise problem
+    said = resumable(str(problem), folder.path)
+    code = {StopReason.INTERRUPTED: INTERRUPTED, StopReason.TERMINATED: TERMINATED}.get(outcome.stopped)
+    if code is None:
+        raise said from problem
+    with suppress(OutputProblem):
+        print_lines(Console(stderr=True), list(said.lines))
+    return code
 
 
 def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, console: Console, as_json: bool) -> int:

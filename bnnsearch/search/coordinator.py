@@ -16,6 +16,7 @@ from typing import Any, assert_never
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.pretraining import pretrain_epochs
@@ -141,9 +142,10 @@ class Coordinator:
         self.stopped = self.stopped or reason
 
     def say(self, line: str) -> None:
-        """Tell whoever watches."""
-        for observer in self._observers:
-            observer.said(line)
+        """Tell whoever watches and can be told; from any thread."""
+        with suppress(EnvironmentProblem):
+            for observer in self._observers:
+                observer.said(line)
 
     def next_trial(self) -> Assignment | None:
         """A trial to start now: one that an earlier driver left, else the best that waits, else a new one."""

@@ -19,7 +19,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import psutil
 import ray
+from ray._private import node as node_module
 from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -59,16 +60,13 @@ _OBJECT_STORE = 256 * 2**20  # bytes: a search passes only settings and reports 
 _ROOM = 512 * 2**20
 _FILES = 1024
 
-_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": None,
-    "RAY_gcs_server_port_wait_time_s": str(START_SECONDS),
-}
+_ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None}
 _CONFIG = {
     "agent_register_timeout_ms": START_SECONDS * 1000,
     "worker_register_timeout_seconds": START_SECONDS,
     "enable_metrics_collection": False,
 }
+_wait_for_port: Any = node_module.wait_for_persisted_port  # type: ignore[attr-defined]
 _NOT_NEEDED = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of Ray's node that start what a search does not need, and of which some answer whoever asks."""
 
@@ -212,21 +210,36 @@ def _loopback() -> Iterator[None]:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Ray gives a node 30 s to appear; here asking for it takes as long as a slow machine needs."""
-    ask: Any = services.get_node
+    """Ray gives its GCS and its node 30 s to appear; here they may take what a slow machine needs, unless one dies."""
     deadline = time.monotonic() + START_SECONDS
+    older = {child.pid for child in psutil.Process().children()}
 
-    def wait(*arguments: Any) -> Any:
-        while True:
-            try:
-                return ask(*arguments)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
+    def until_answered(ask: Callable[..., Any], **short: int) -> Callable[..., Any]:
+        def wait(*arguments: Any, **settings: Any) -> Any:
+            while True:
+                try:
+                    return ask(*arguments, **{**settings, **short})
+                except RuntimeError:
+                    if time.monotonic() > deadline:
+                        raise
+                _check_alive(older)
                 time.sleep(0.1)
 
-    with patch.object(services, "get_node", wait):
+        return wait
+
+    with (
+        patch.object(node_module, "wait_for_persisted_port", until_answered(_wait_for_port, timeout_ms=1000)),
+        patch.object(services, "get_node", until_answered(services.get_node)),
+    ):
         yield
+
+
+def _check_alive(older: Collection[int]) -> None:
+    """Raise if one of Ray's processes has died while it started; `older` are those that another attempt left."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.pid not in older and child.name() in VITAL and child.status() == psutil.STATUS_ZOMBIE:
+                raise _StartError(f"its {child.name()} died at once")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.logs import PrintableFormatter
 from bnnsearch.search.coordinator import Coordinator, StopReason
@@ -29,11 +30,13 @@ STOPPING = (
 )
 
 
-def resumable(problem: str, study: Path) -> str:
+def resumable(problem: str, study: Path) -> EnvironmentProblem:
     """The problem, and the command that goes on once it is mended, where there is a study to go on with."""
     if not holds_study(StudyFolder(study)):
-        return problem
-    return f"{problem}; everything so far is saved. To go on:\n  bnnsearch resume {shlex.quote(str(study))}"
+        return EnvironmentProblem(problem)
+    return EnvironmentProblem(
+        f"{problem}; everything so far is saved. To go on:", f"bnnsearch resume {shlex.quote(str(study))}"
+    )
 
 
 def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoReturn:
@@ -42,9 +45,16 @@ def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoRetu
         study = study.relative_to(Path.cwd())
     with suppress(OSError, ValueError):
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-        sys.stderr.write(f"{show_cursor}bnnsearch: {resumable(problem, study)}\n")
+        sys.stderr.write(show_cursor + "".join(f"{line}\n" for line in resumable(problem, study).lines))
         sys.stderr.flush()
     os._exit({StopReason.INTERRUPTED: 130, StopReason.TERMINATED: 143}.get(stopped or StopReason.FINISHED, 3))
+
+
+class _Log(logging.FileHandler):
+    """A log that cannot be written, for the disk is full, is not worth a word on the terminal for each record."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is logging's
+        pass
 
 
 @contextmanager
@@ -52,7 +62,7 @@ def logging_to(path: Path) -> Iterator[None]:
     """Send what the search, Optuna and Ray log to `path` instead of the terminal."""
     if path.is_dir():
         make_way(path)
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _Log(path, encoding="utf-8")
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers, logger.propagate) for logger in loggers]

@@ -207,9 +207,9 @@ def _to_be_resumed(folder: StudyFolder) -> Iterator[None]:
         yield
     except OSError as error:
         problem = f"{error.strerror or error}: {error.filename or folder.path}"
-        raise EnvironmentProblem(resumable(problem, folder.path)) from error
+        raise resumable(problem, folder.path) from error
     except EnvironmentProblem as problem:
-        raise EnvironmentProblem(resumable(str(problem), folder.path)) from problem
+        raise resumable(str(problem), folder.path) from problem
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:

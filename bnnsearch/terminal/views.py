@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from threading import Event, Thread
 from typing import Any, Self
@@ -18,6 +18,7 @@ from rich.text import Text
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.terminal.ending import print_lines
+from bnnsearch.terminal.output import OutputProblem
 from bnnsearch.terminal.progress import Running, StudyProgress
 from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text
 
@@ -71,7 +72,7 @@ class LiveView(View):
         self._live.stop()
 
     def said(self, line: str) -> None:
-        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_lines(self._live.console, [line])
 
     def render(self) -> RenderableType:
         progress = self._progress
@@ -132,7 +133,8 @@ class PlainView(View):
         while not self._over.is_set():
             self.spoken.clear()
             if not self.spoken.wait(HEARTBEAT_SECONDS):
-                self._say("; ".join(summary_lines(self._progress)))
+                with suppress(OutputProblem):  # the search hears of it when it speaks itself
+                    self._say("; ".join(summary_lines(self._progress)))
 
     def said(self, line: str) -> None:
         self._say(line)

@@ -25,6 +25,7 @@ from urllib.error import URLError
 import click
 
 from bnnsearch.errors import EnvironmentProblem, printable
+from bnnsearch.tracking import guard
 from bnnsearch.tracking.store import Store, check_store, open_client
 
 START_SECONDS = 120.0
@@ -65,7 +66,10 @@ def serve(store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: 
     _check_port(host, port)
     link = _link(f"http://{_in_url(host)}:{port}", store)
     with _terminated_as_interrupted(), TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(  # the guard ends it should this process be killed
+            [sys.executable, "-m", guard.__name__, *command],
+            env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
         try:
             _await_health(server, f"http://{_in_url(host)}:{port}/health", log)
             announce(f"MLflow shows the trials at {link}")
@@ -74,8 +78,7 @@ def serve(store: Store, *, host: str = "127.0.0.1", port: int = 5000, announce: 
         except KeyboardInterrupt:
             announce("stopped")
         finally:
-            server.terminate()
-            server.wait()
+            server.communicate()  # closes its input, which ends it
 
 
 def _link(base: str, store: Store) -> str:
@@ -163,12 +166,13 @@ def _await_health(server: subprocess.Popen[bytes], url: str, log: IO[str]) -> No
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does as Ctrl-C, so that the server never outlives us. Main thread only."""
+    """SIGTERM and SIGHUP do as Ctrl-C. Main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
