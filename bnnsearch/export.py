@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from bnnsearch import __version__
 from bnnsearch.config.base import Settings
 from bnnsearch.config.study import Objective, TrackingConfig
@@ -29,7 +31,7 @@ from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.space.check import model_problems
 from bnnsearch.space.override import fill_variables
 from bnnsearch.space.reader import MAX_BYTES, read_tree
-from bnnsearch.space.tree import Problem, SpaceError, quoted
+from bnnsearch.space.tree import Problem, SpaceError, holds_credentials, quoted
 
 PROVENANCE = "provenance"
 
@@ -63,6 +65,13 @@ class Provenance(Settings):
     tracking: TrackingConfig = TrackingConfig()
     versions: Mapping[str, str] = {}
     exported: str = ""
+
+    @field_validator("tracking")
+    @classmethod
+    def _without_credentials(cls, tracking: TrackingConfig) -> TrackingConfig:
+        """A URI with a password came from a variable, and is left to the environment again."""
+        secret = tracking.uri is not None and holds_credentials(tracking.uri)
+        return tracking.model_copy(update={"uri": None}) if secret else tracking
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import pytest
 from ruamel.yaml import YAML
 
-from bnnsearch.config.study import Objective
+from bnnsearch.config.study import Objective, TrackingConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.export import Provenance, Selection, export_best, load_trial, repeated, select_trial
@@ -164,3 +164,10 @@ def test_a_place_that_cannot_be_written_is_the_environments_fault(tmp_path):
     with pytest.raises(EnvironmentProblem, match="cannot be written"):
         path = tmp_path / "file" / "best.yaml"
         export_best(RESULTS, OBJECTIVES, selection=Selection(), provenance=provenance, path=path)
+
+
+def test_a_password_that_a_variable_held_is_not_exported():
+    for uri, kept in (("http://user:canary@host:5000", None), ("http://host:5000", "http://host:5000")):
+        provenance = Provenance(study="s", search_id="1", trial=0, tracking=TrackingConfig(uri=uri, experiment="e"))
+        assert provenance.tracking == TrackingConfig(uri=kept, experiment="e")
+        assert "canary" not in provenance.model_dump_json()

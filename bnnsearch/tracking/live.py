@@ -64,5 +64,7 @@ class LiveReport:
     def _write(self) -> None:
         try:
             self._written(write_report(self._folder, self._study))
+        except OSError as error:  # a full disk ends the search where it matters
+            logger.warning("the report could not be written: %s", error.strerror or error)
         except Exception:  # a picture that cannot be drawn must not end a search
             logger.exception("the report could not be written")
