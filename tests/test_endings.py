@@ -182,7 +182,7 @@ def long_search(home: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
 
 def last_lines(process: subprocess.Popen[str]) -> tuple[int, list[str], list[str]]:
     said, problems = process.communicate()
-    assert "Traceback" not in problems
+    assert "Traceback" not in problems, problems[-6000:]
     return process.returncode, said.splitlines(), problems.splitlines()
 
 

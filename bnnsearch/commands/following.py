@@ -50,12 +50,15 @@ def follow_search(
         interrupting: what Ctrl-C does to it.
         record: the study's, where the search is this process's own.
     """
+    from bnnsearch.search.session import logging_to, to_be_resumed
     from bnnsearch.tracking.tracker import Tracker
 
     console = Console(stderr=as_json)
     print_lines(console, [f"searching {study.name} in {folder.path}; {interrupting}"])
     progress = StudyProgress(study, list(read_past(folder).results))
     with ExitStack() as watching:
+        watching.enter_context(to_be_resumed(folder.path))
+        watching.enter_context(logging_to(folder.log))  # also while what is left is delivered at the end
         tracker = watching.enter_context(Tracker(study, folder, record))
         print_lines(console, [tracker.notice] if tracker.notice else [])
         view = watching.enter_context(view_for(progress, as_json=as_json, console=console))

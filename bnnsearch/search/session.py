@@ -19,7 +19,7 @@ from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.logs import PrintableFormatter
 from bnnsearch.search.coordinator import Coordinator, StopReason
 
-LOGGERS = ("bnnsearch", "optuna", "ray")
+LOGGERS = ("bnnsearch", "mlflow", "optuna", "ray")
 STOP_SIGNALS = {
     signal.SIGINT: StopReason.INTERRUPTED,
     signal.SIGTERM: StopReason.TERMINATED,
@@ -32,11 +32,25 @@ STOPPING = (
 
 def resumable(problem: str, study: Path) -> EnvironmentProblem:
     """The problem, and the command that goes on once it is mended, where there is a study to go on with."""
-    if not holds_study(StudyFolder(study)):
+    folder = StudyFolder(study)
+    if not holds_study(folder) or not folder.checkpoints.exists():  # no search has begun
         return EnvironmentProblem(problem)
     return EnvironmentProblem(
         f"{problem}; everything so far is saved. To go on:", f"bnnsearch resume {shlex.quote(str(study))}"
     )
+
+
+@contextmanager
+def to_be_resumed(study: Path) -> Iterator[None]:
+    """Say how to go on after what went wrong around the search: nothing that was recorded is lost."""
+    try:
+        yield
+    except OSError as error:
+        raise resumable(f"{error.strerror or error}: {error.filename or study}", study) from error
+    except EnvironmentProblem as problem:
+        if problem.command is not None:
+            raise
+        raise resumable(str(problem), study) from problem
 
 
 def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoReturn:
@@ -59,10 +73,10 @@ class _Log(logging.FileHandler):
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Send what the search, Optuna and Ray log to `path` instead of the terminal."""
+    """Send what the search and its packages log to `path` instead of the terminal."""
     if path.is_dir():
         make_way(path)
-    file = _Log(path, encoding="utf-8")
+    file = _Log(path, encoding="utf-8", delay=True)
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers, logger.propagate) for logger in loggers]

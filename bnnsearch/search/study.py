@@ -8,8 +8,8 @@ optuna-dashboard) and `results.jsonl` (one line per ended trial) are copies for 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics, Trainer
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.errors import InputError
 from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way, replace_file
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
@@ -29,7 +29,7 @@ from bnnsearch.search.copies import OptunaCopy, ResultsCopy
 from bnnsearch.search.executor import Executor
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.migration import migrate, needs_migration
-from bnnsearch.search.session import logging_to, resumable, stop_signals
+from bnnsearch.search.session import logging_to, stop_signals, to_be_resumed
 from bnnsearch.search.space_file import resumed_space
 from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job, teacher_epoch
@@ -130,7 +130,7 @@ class HeldStudy:
         """Search until the budget is spent or a signal comes; the arguments are those of `run_study`."""
         folder, study = self.folder, self.space.study
         with ExitStack() as session:
-            session.enter_context(_to_be_resumed(folder))
+            session.enter_context(to_be_resumed(folder.path))
             session.enter_context(logging_to(folder.log))
             job = _job(study, folder, build_trainer)
             ledger = Ledger(self.record, study=study, space=self.space.trial)
@@ -162,7 +162,7 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
         if not own.empty or folder.space.exists():
             raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
         points = starting_points(space)
-        with _to_be_resumed(folder):
+        with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
             replace_file(folder.space, space.text)
         try:
@@ -195,21 +195,9 @@ def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record 
         space, notes = resumed_space(folder, None if last is None else last["space"], trials=trials)
         news = own.news
         begin_session(own, space)
-        with _to_be_resumed(folder):
+        with to_be_resumed(folder.path):
             replace_file(folder.space, space.text)
         yield HeldStudy(folder, space, own, notes=tuple(filter(None, (news, *notes))))
-
-
-@contextmanager
-def _to_be_resumed(folder: StudyFolder) -> Iterator[None]:
-    """Say how to go on after what went wrong around the search: nothing that was recorded is lost."""
-    try:
-        yield
-    except OSError as error:
-        problem = f"{error.strerror or error}: {error.filename or folder.path}"
-        raise resumable(problem, folder.path) from error
-    except EnvironmentProblem as problem:
-        raise resumable(str(problem), folder.path) from problem
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:

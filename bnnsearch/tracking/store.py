@@ -46,6 +46,7 @@ Answer = TypeVar("Answer")
 
 _QUIET = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "mlflow.utils.environment": logging.ERROR}
 _PROMPT = {
+    "MLFLOW_CONFIGURE_LOGGING": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # we retry ourselves, off the training path
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
