@@ -15,6 +15,7 @@ Events: `session` (a driver took up the study: format, space, versions), `queued
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -225,6 +226,8 @@ class Record:
         self._reader, self._last, self._end = None, 0, 0
 
     def _write(self, line: bytes) -> None:
+        if not os.fstat(self._file).st_nlink:  # it was deleted: what is written now would reach nobody
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         done = 0
         try:
             while done < len(line):

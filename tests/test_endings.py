@@ -171,7 +171,7 @@ def long_search(home: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
         cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            while not any(home.glob("runs/brief/*/epochs.jsonl")):
+            while not any(b'"epoch"' in record.read_bytes() for record in home.glob("runs/brief/*/study.record")):
                 assert process.poll() is None
                 time.sleep(0.1)
             yield process

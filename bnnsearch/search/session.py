@@ -65,7 +65,11 @@ def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoRetu
 
 
 class _Log(logging.FileHandler):
-    """A log that cannot be written, for the disk is full, is not worth a word on the terminal for each record."""
+    """A log that cannot be written, for the disk is full or the folder gone, is not worth a word for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # the file is opened with its first record
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is logging's
         pass
