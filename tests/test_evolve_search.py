@@ -46,12 +46,12 @@ def test_the_shipped_space_gives_a_network_that_train_pack_and_predict_take(tmp_
     assert trained["test"]["test_acc"] > 0.8
     assert "same labels" in bnnsearch("pack", "trained", "-o", "model.bnn", cwd=tmp_path)
 
-    _, test = read_digits(0.2)
+    test = read_digits(0.2).test
     names = [f"{index}.png" for index in range(20)]
     for name, image in zip(names, test.images[:20].numpy(), strict=True):
         Image.fromarray(image[0]).save(tmp_path / name)
-    printed = bnnsearch("predict", "model.bnn", *names, cwd=tmp_path).split()
-    labels = [int(word) for word in printed if word.isdigit()]
+    printed = bnnsearch("predict", "model.bnn", *names, "--json", cwd=tmp_path)
+    labels = [json.loads(line)["label"] for line in printed.splitlines()]
     assert np.mean(np.array(labels) == test.labels[:20].numpy()) >= 0.7
 
 
