@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -214,7 +215,8 @@ def test_what_a_study_holds(text, study, tmp_path):
     invoke("report", folder.path, folder.path, text=text, codes=(0,))
     invoke("export", folder.path, "--no-register", "--best", "val_acc", text=text, codes=(0, 2, 3))
     invoke("export", folder.path, "--where", f"{text}<=1", text=text)
-    invoke("ui", folder.path, text=text)
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends with a line instead of serving
+        invoke("ui", folder.path, "--port", str(taken.getsockname()[1]), text=text, codes=(3,))
 
 
 @evil
