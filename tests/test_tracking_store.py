@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from record_fixtures import record_past
+from record_fixtures import SPACE, record_past
 from tracking_study import (  # noqa: F401  # two are fixtures
     FRONT,
     blank_store,
@@ -38,14 +38,6 @@ from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
 
 TESTS = Path(__file__).parent
 FULL = os.environ.get("BNN_ATTACKS") == "full"
-
-SPACE = """
-version: 1
-name: tiny
-objectives: [{metric: val_acc, mode: max}, {metric: memory_bytes, mode: min}]
-budget: {trials: 7}
-trial: {data: {name: digits}, model: {name: mlp, hidden: [8]}, method: {name: ste}}
-"""
 
 
 def statuses(store):

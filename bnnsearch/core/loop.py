@@ -112,6 +112,8 @@ class GradientTrainer:
         self._layers = binary_layers(model)
         self._weights = [layer.weight for layer in self._layers.values()]
         self._phases = build_phases(config.method, config.optimizer, epochs=config.plan.epochs)
+        lengths, restarts = zip(*((each.epochs, config.plan.restarts(each.name)) for each in self._phases), strict=True)
+        self._stretches = [stretch(lengths, restarts, phase) for phase in range(len(lengths))]
         self._steps = steps_per_epoch(data.train, config.data.batch_size)
         self._recu = Recu(config.recu) if config.recu else None
         self._precision = CyclicPrecision(config.precision) if config.precision else None
@@ -392,9 +394,7 @@ class GradientTrainer:
             self._recu.anneal(in_run / plan.epochs)
         if self._precision:
             self._precision.anneal(position.epoch * self._steps + step, plan.epochs * self._steps)
-        before, length = stretch(
-            [each.epochs for each in self._phases], [plan.restarts(each.name) for each in self._phases], position.phase
-        )
+        before, length = self._stretches[position.phase]
         factor = lr_factor(plan.schedule, before + in_phase, length) * warmup_factor(in_run, plan.warmup_epochs)
         for optimizer in self._optimizers:
             set_lr_factor(optimizer, factor)

@@ -52,7 +52,6 @@ class Bnew:
         self._optimizer = optimizer
         self._lambda_rate = DEFAULT_LAMBDA_RATE if config.lambda_rate is None else config.lambda_rate
         self._lambda = 0.0
-        self._nats = 0.0
 
     def start(self, weights: Sequence[Parameter]) -> None:
         clip_(weights)
@@ -73,8 +72,8 @@ class Bnew:
 
     def anneal(self, progress: Progress) -> None:
         if self._config.growth is not None:
-            self._nats = self._config.growth * progress.step_share
-            self._lambda = math.expm1(self._nats) / (2 * self._optimizer.lr)
+            nats = self._config.growth * progress.step_share
+            self._lambda = math.expm1(nats) / (2 * self._optimizer.lr)  # so that 1 + 2 lambda eta is e^nats
         else:
             time = progress.epoch if self._config.time == "epoch" else progress.fraction
             self._lambda = time * self._lambda_rate
@@ -84,8 +83,5 @@ class Bnew:
 
     def _factor(self, lr: float) -> float:
         """What this step multiplies the weights by, at the scheduled learning rate `lr`."""
-        config = self._config
-        if config.growth is not None:
-            return math.exp(self._nats)
-        eta = {"base": self._optimizer.lr, "current": lr, "one": 1.0}[config.eta]
-        return growth(self._lambda * eta, exact=config.step == "exact")
+        eta = {"base": self._optimizer.lr, "current": lr, "one": 1.0}[self._config.eta]
+        return growth(self._lambda * eta, exact=self._config.step == "exact")
