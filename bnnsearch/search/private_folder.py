@@ -69,14 +69,18 @@ def _sweep(base: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove everything, the lock last: a folder of which something is left is known for one of ours."""
-    for entry in folder.iterdir():
-        if entry.name == LOCK:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    if [entry.name for entry in folder.iterdir()] == [LOCK]:
-        (folder / LOCK).unlink()
-        folder.rmdir()
+    """Remove everything, the lock last: a folder of which something is left is known for one of ours.
+
+    One that is gone already, as when someone cleans /tmp, is no error.
+    """
+    with suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if entry.name == LOCK:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        if [entry.name for entry in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
