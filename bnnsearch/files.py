@@ -1,12 +1,18 @@
-"""Opening files that others made: what is no file, such as a FIFO or a device, is told before reading it could hang."""
+"""Opening files that others made, and locking those that several processes use.
+
+What is no file, such as a FIFO or a device, is told before reading it could hang.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import math
 import os
 import stat
+import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
@@ -46,3 +52,24 @@ def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
     """
     with open_regular(path) as content:
         return content.read(most + 1)
+
+
+def lock(file: int | IO[Any], *, wait: float = math.inf) -> None:
+    """Lock an open file for this process: until it is closed, or the process ends, however it ends.
+
+    Args:
+        file: the open file, or its descriptor.
+        wait: seconds to wait while another process holds it.
+
+    Raises:
+        BlockingIOError: another process holds it still.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait == math.inf else fcntl.LOCK_NB))
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)

@@ -16,7 +16,6 @@ Events: `session` (a driver took up the study: format, space, versions), `queued
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -33,6 +32,7 @@ from uuid import uuid4
 
 from bnnsearch import __version__
 from bnnsearch.errors import EnvironmentProblem, StudyInUse
+from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 
 FORMAT = 1
@@ -317,14 +317,12 @@ def _locked(folder: StudyFolder, deadline: float) -> int:
     while True:
         file = _opened(folder)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=deadline - time.monotonic())
             if os.path.samestat(os.fstat(file), folder.record.stat()):
                 return file
         except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(file)
-                raise StudyInUse(f"{folder.path}: another process is working on this study") from None
-            time.sleep(1.0)
+            os.close(file)
+            raise StudyInUse(f"{folder.path}: another process is working on this study") from None
         except FileNotFoundError:
             pass
         os.close(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.errors import EnvironmentProblem, StudyInUse
+from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held
@@ -214,6 +216,22 @@ def test_a_reader_hears_what_is_appended_later(tmp_path: Path) -> None:
     begun(folder, 1)
     assert [event["event"] for event in reader.events()] == ["session", "costs"]
     assert (reader.last, reader.end) == (4, folder.record.stat().st_size)
+
+
+def test_a_lock_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("a") as first:
+        lock(first)
+        with path.open("a") as second:
+            for wait in (0.0, 0.2):
+                with pytest.raises(BlockingIOError):
+                    lock(second, wait=wait)
+            released = threading.Timer(0.3, first.close)
+            released.start()
+            lock(second, wait=600.0)
+            released.join()
+        with path.open("a") as third:
+            lock(third)
 
 
 def test_a_second_driver_touches_nothing(tmp_path: Path) -> None:

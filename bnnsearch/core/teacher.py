@@ -7,7 +7,6 @@ on where it stood. Processes of one `torchrun` train them together.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -40,6 +39,7 @@ from bnnsearch.core.models.vision import torchvision_network, torchvision_state
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
+from bnnsearch.files import lock
 
 logger = logging.getLogger(__name__)
 
@@ -370,7 +370,7 @@ def _held(path: Path) -> Iterator[None]:
     """
     with path.open("a") as file:
         if share()[0] == 0:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
         wait_for_all()
         yield
         wait_for_all()

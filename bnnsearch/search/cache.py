@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from bnnsearch.files import lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ def clear_cache(cache: Path) -> list[CacheEntry]:
     """Delete every state that nobody is reading or computing; what was deleted."""
     deleted = []
     for entry in cache_entries(cache):
-        with entry.path.with_suffix(".lock").open("a") as lock:
+        with entry.path.with_suffix(".lock").open("a") as file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, wait=0)
             except BlockingIOError:
                 continue
             entry.path.unlink()

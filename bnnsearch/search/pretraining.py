@@ -7,7 +7,6 @@ to need it trains it as its own first epochs and leaves the state in the cache, 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.teacher import fingerprint
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import printable
+from bnnsearch.files import lock
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ class SharedPretraining:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the pretraining while taking it or computing it; others wait. A process that dies lets go of it."""
-        with self.path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self.path.with_suffix(".lock").open("a") as file:
+            lock(file)
             yield
 
     def take(self, trainer: Trainer) -> bool:

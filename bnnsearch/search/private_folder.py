@@ -6,7 +6,6 @@ as it lives; the next process that makes such a folder removes those whose owner
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import lock
 
 PREFIX = "bnnsearch-"
 LOCK = "lock"
@@ -37,8 +37,8 @@ def private_folder() -> Iterator[Path]:
     base = _base()
     _sweep(base)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (folder / LOCK).open("w") as file:
+        lock(file)
         try:
             yield folder
         finally:
@@ -63,8 +63,8 @@ def _sweep(base: Path) -> None:
         with suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid():
                 continue
-            with (folder / LOCK).open("r+") as lock:  # one without a lock is being made just now
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (folder / LOCK).open("r+") as file:  # one without a lock is being made just now
+                lock(file, wait=0)
                 remove(folder)
 
 

@@ -7,7 +7,6 @@ file that is broken all the same is kept under another name, and what can be rea
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sqlite3
 import time
@@ -20,6 +19,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import lock
 
 SUFFIXES = frozenset({".db", ".sqlite", ".sqlite3"})
 """Only a file with such a name is taken for a damaged store, and moved aside."""
@@ -267,16 +267,11 @@ def _is_intact(database: sqlite3.Connection) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the place of the store; the lock goes with the process, however it ends."""
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        ends = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends:
-                    raise EnvironmentProblem(f"{path}: another process has been making it for too long") from None
-                time.sleep(0.1)
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        try:
+            lock(file, wait=LOCK_SECONDS)
+        except BlockingIOError:
+            raise EnvironmentProblem(f"{path}: another process has been making it for too long") from None
         yield
 
 
