@@ -23,7 +23,7 @@ class StudyFolder:
 
     @property
     def space(self) -> Path:
-        """The space as it was resolved; its budget may be edited."""
+        """The space as it was resolved; its budget and `tracking.uri` may be edited."""
         return self.path / "space.yaml"
 
     @property

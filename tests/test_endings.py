@@ -50,6 +50,7 @@ COMMANDS = {
     "bench": "bench model.bnn",
     "validate": "validate brief.yaml",
     "schema": "schema",
+    "ui": "ui",
     "cache": "cache",
     "help": "--help",
     "version": "--version",
@@ -75,6 +76,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for each in ("run brief.yaml --executor local", "export --no-register", "train best.yaml --no-track", "pack"):
             assert command(each) == 0
     return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -105,6 +112,8 @@ def test_output_that_cannot_be_written_is_said_in_one_line(
 ) -> None:
     monkeypatch.chdir(finished)
     breaks, reason = broken
+    if words == "ui":
+        words = f"ui --port {free_port()}"
     with breaks() as descriptor, os.fdopen(os.dup(descriptor), "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
         assert command(words) == 3
@@ -112,6 +121,7 @@ def test_output_that_cannot_be_written_is_said_in_one_line(
     problem, *resume = [line for line in said if not line.startswith(("warning: ", "searching ", "training "))]
     assert problem.startswith(f"bnnsearch: standard output cannot be written: {os.strerror(reason)}")
     assert [line[:18] for line in resume] == (["  bnnsearch resume"] if "saved. To go on" in problem else [])
+    assert not psutil.Process().children(recursive=True)
 
 
 def test_what_goes_to_no_one_at_all_ends_well(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +264,7 @@ def test_a_signal_is_answered_at_once_and_ends_with_the_resume_line(
 
 @pytest.mark.slow
 def test_a_ui_that_is_killed_leaves_no_server_behind(finished: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [sys.executable, "-m", "bnnsearch", "ui", "--port", str(port)], cwd=finished, stdout=subprocess.PIPE, text=True
     ) as ui:

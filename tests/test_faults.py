@@ -25,7 +25,7 @@ from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import StudyOutcome, resume_study, run_study
+from bnnsearch.search.study import StudyOutcome, earlier_study, resume_study, run_study
 
 ONE_AT_A_TIME = ("budget.trials=6", "resources.max_concurrent=1", "sampler={name: tpe, startup_trials: 2}")
 RUNNERS = ["local", pytest.param("ray", marks=pytest.mark.slow)]
@@ -273,7 +273,22 @@ def test_an_edited_space_is_refused_with_the_difference(tmp_path: Path) -> None:
     file = tmp_path / "study/space.yaml"
     file.write_text(file.read_text().replace("epochs: 4", "epochs: 9"))
 
-    with pytest.raises(InputError, match=r"only the budget may: trial\.plan\.epochs: 4 -> 9; without the file"):
+    told = r"only budget and tracking\.uri may be: trial\.plan\.epochs: 4 -> 9; without the file"
+    with pytest.raises(InputError, match=told):
+        finish(tmp_path)
+
+
+def test_budget_and_store_may_be_edited(tmp_path: Path) -> None:
+    space = tiny(tmp_path, *ONE_AT_A_TIME, "tracking={experiment: one, uri: 'sqlite:///a.db'}")
+    run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), build_trainer=TinyTrainer)
+    file = tmp_path / "study/space.yaml"
+    file.write_text(file.read_text().replace("trials: 6", "trials: 7").replace("a.db", "b.db"))
+    with earlier_study(tmp_path / "study") as study:
+        assert (study.space.study.budget.trials, study.space.study.tracking.uri) == (7, "sqlite:///b.db")
+        told = 'space.yaml: edited: budget.trials: 6 -> 7; tracking.uri: "sqlite:///a.db" -> "sqlite:///b.db"'
+        assert study.notes[0].endswith(told)
+    file.write_text(file.read_text().replace("experiment: one", "experiment: two"))
+    with pytest.raises(InputError, match=r'may be: tracking\.experiment: "one" -> "two"'):
         finish(tmp_path)
 
 

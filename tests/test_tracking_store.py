@@ -277,6 +277,24 @@ def test_a_study_goes_on_in_the_store_it_began_in(folder, tmp_path, monkeypatch)
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_study_whose_space_names_another_store_goes_on_there_with_all_its_trials(
+    folder, tmp_path, blank_store, monkeypatch
+):
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0, 1])
+    (tmp_path / "there").mkdir()
+    shutil.copy(blank_store, tmp_path / "there")
+    moved = make_study(tracking={"uri": "sqlite:///there/mlflow.db"})
+    with Tracker(moved, folder) as again:
+        play(again, folder, [2])
+    assert again.store.database == tmp_path / "there/mlflow.db"
+    assert set(statuses(again.store)) == {"report", "0", "1", "2"}
+    assert set(statuses(tracker.store)) == {"report", "0", "1"}
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///another.db")
+    assert study_store(moved, folder) == again.store
+
+
 def test_a_study_that_moved_with_its_store_finds_it(folder, tmp_path, monkeypatch):
     with Tracker(make_study(), folder) as tracker:
         play(tracker, folder, [0])

@@ -1,4 +1,4 @@
-"""`space.yaml` in a study's folder: where the budget may be edited, and what else may not; mended from the record."""
+"""`space.yaml` in a study's folder: what may be edited there, and what may not; mended from the record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.space import Space, SpaceError, space_of
 from bnnsearch.space.reader import read_tree
 
-MAY_DIFFER = ("budget",)
+MAY_DIFFER = ("budget", "tracking.uri")
+"""A part of the space, or one setting of a part."""
 
 
 def resumed_space(folder: StudyFolder, recorded: str | None, *, trials: int | None) -> tuple[Space, list[str]]:
@@ -23,7 +24,7 @@ def resumed_space(folder: StudyFolder, recorded: str | None, *, trials: int | No
         trials: a new `budget.trials`.
 
     Raises:
-        InputError: the file was edited in more than the budget.
+        InputError: the file was edited in more than may differ.
         EnvironmentProblem: neither the record nor the file holds a space.
     """
     overrides = () if trials is None else (f"budget.trials={trials}",)
@@ -54,11 +55,12 @@ def _edited(path: Path, recorded: str | None) -> tuple[bytes, list[str]]:
     before = _plain(space_of(recorded.encode(), path))
     if differences := _differences(_fixed(before), _fixed(edited)):
         raise InputError(
-            f"{path}: the space was edited since the study began, only the budget may: {'; '.join(differences)}; "
+            f"{path}: the space was edited since the study began, only {' and '.join(MAY_DIFFER)} may be: "
+            f"{'; '.join(differences)}; "
             "without the file the study goes on as it began"
         )
     changes = _differences(before, edited)
-    return found, [f"{path}: the budget was edited: {'; '.join(changes)}"] if changes else []
+    return found, [f"{path}: edited: {'; '.join(changes)}"] if changes else []
 
 
 def _plain(space: Space) -> dict[str, Any]:
@@ -69,7 +71,15 @@ def _plain(space: Space) -> dict[str, Any]:
 
 def _fixed(tree: dict[str, Any]) -> dict[str, Any]:
     """The settings without those that may change."""
-    return {key: value for key, value in tree.items() if key not in MAY_DIFFER}
+    fixed = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+    for part, _, setting in (name.partition(".") for name in MAY_DIFFER):
+        if not setting:
+            fixed.pop(part, None)
+        elif isinstance(fixed.get(part), dict):
+            fixed[part].pop(setting, None)
+            if not fixed[part]:
+                del fixed[part]
+    return fixed
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

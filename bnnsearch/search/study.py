@@ -98,7 +98,7 @@ def resume_study(
         build_trainer: as for `run_study`.
 
     Raises:
-        InputError: there is no study, its space was edited in more than the budget, or another process works on it.
+        InputError: there is no study, its space was edited in more than may differ, or another process works on it.
         EnvironmentProblem: the study's files cannot be used.
     """
     with earlier_study(study_dir, trials=trials) as study:
@@ -183,7 +183,7 @@ def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record 
         record: the folder's, where it is held already.
 
     Raises:
-        InputError: there is no study, its space was edited in more than the budget, or another process works on it.
+        InputError: there is no study, its space was edited in more than may differ, or another process works on it.
         EnvironmentProblem: the study's files cannot be used.
     """
     folder = find_study_folder(study_dir, study_dir)

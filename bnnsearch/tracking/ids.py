@@ -19,7 +19,7 @@ from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, replace_file
 from bnnsearch.record import SESSION, Reader, Record
 from bnnsearch.tracking.database import database_uri
-from bnnsearch.tracking.store import Store, store_of
+from bnnsearch.tracking.store import Store, store_of, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Mark:
 
 
 def study_store(study: StudyConfig, folder: StudyFolder) -> Store:
-    """The store that the study began in, or will begin in.
+    """The store that the study began in, or will begin in, or that `tracking.uri` of its space was edited to name.
 
     A SQLite file that is gone is looked for where it lies from the study's folder: both may have been moved.
 
@@ -55,7 +55,7 @@ def study_store(study: StudyConfig, folder: StudyFolder) -> Store:
     """
     asked = store_of(study)
     begun = _begun(folder)
-    if begun is None or begun["uri"] == asked.shown:
+    if begun is None or begun["uri"] == asked.shown or begun.get("named", _named(study)) != _named(study):
         return asked
     if "//***@" in begun["uri"]:
         raise EnvironmentProblem(
@@ -69,19 +69,25 @@ def study_store(study: StudyConfig, folder: StudyFolder) -> Store:
     return replace(asked, uri=database_uri(beside.resolve() if moved else path))
 
 
-def remember_store(folder: StudyFolder, store: Store, record: Record | None = None) -> None:
-    """Take note, once, of where the study is recorded: in its record, where there is one, else beside the runs."""
-    if _begun(folder) is None:
+def remember_store(study: StudyConfig, folder: StudyFolder, store: Store, record: Record | None = None) -> None:
+    """Take note of where the study is recorded from now on: in its record, where there is one, else beside the runs."""
+    begun, named = _begun(folder), _named(study)
+    if begun is None or begun.get("named", named) != named:
         path = None if store.database is None else os.path.relpath(store.database, folder.path.resolve())
         if record is not None:
-            record.append("tracked", uri=store.shown, path=path)
+            record.append("tracked", uri=store.shown, path=path, named=named)
         else:
-            _write(folder, {**_read(folder), "begun": {"uri": store.shown, "path": path}})
+            _write(folder, {**_read(folder), "begun": {"uri": store.shown, "path": path, "named": named}})
+
+
+def _named(study: StudyConfig) -> str | None:
+    """`tracking.uri` as it may be remembered; unlike a working directory or a variable, an edit names another store."""
+    return None if study.tracking.uri is None else without_secrets(study.tracking.uri)
 
 
 def _begun(folder: StudyFolder) -> dict[str, Any] | None:
     tracked = [event for event in Reader(folder.record).events(("tracked",)) if event["event"] == "tracked"]
-    begun: dict[str, Any] | None = tracked[0] if tracked else _read(folder).get("begun")
+    begun: dict[str, Any] | None = tracked[-1] if tracked else _read(folder).get("begun")
     return begun
 
 

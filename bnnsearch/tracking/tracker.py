@@ -91,7 +91,7 @@ class Tracker(StudyObserver):
         """Import MLflow, here and not beside the imports that the search makes meanwhile, and mend the store."""
         import_mlflow()
         self.notice = mend_store(self.store)
-        remember_store(self._folder, self.store, self._record)
+        remember_store(self._study, self._folder, self.store, self._record)
 
     def __exit__(self, *error: object) -> None:
         self._report.close()
