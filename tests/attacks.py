@@ -1,4 +1,4 @@
-"""What the attack tests share: their size, mutations of bytes, and drivers that die."""
+"""What the attack tests share: their size, searches, mutations of bytes, and drivers that die."""
 
 from __future__ import annotations
 
@@ -12,8 +12,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import search_fixtures
+
+from bnnsearch.folder import StudyFolder
+from bnnsearch.past import read_past
+from bnnsearch.record import Reader
+from bnnsearch.results import TrialResult
+
 FULL = os.environ.get("BNN_ATTACKS") == "full"
 """Whether everything is tried; else a sample that takes no longer than other tests."""
+
+
+ONE_AT_A_TIME = ("resources.max_concurrent=1", "budget.trials=6")
+SEARCHES = {
+    "promotion": (
+        *ONE_AT_A_TIME, "sampler={name: tpe, startup_trials: 2}",
+        "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}",
+    ),
+    "stopping": (
+        *ONE_AT_A_TIME, "sampler={name: nsga2, population: 2}", "objectives=[{metric: val_acc, mode: max}]",
+        "scheduler={name: asha, type: stopping, grace_epochs: 1, reduction_factor: 2}",
+    ),
+    "retries": (
+        *ONE_AT_A_TIME, "sampler={name: nsga3, population: 2}", "trial.data.batch_size=64",
+        "constraints=[{metric: val_acc, min: 0.2}]",
+    ),
+    "grid": (*ONE_AT_A_TIME, "sampler={name: grid, points: 2}"),
+}  # fmt: skip
+"""Overrides of the tiny space; each search is the same whenever it is made, for it has one worker."""
+
+TRAINERS = {"retries": "HungryTrainer"}
+
+
+def build(search: str) -> Any:
+    return getattr(search_fixtures, TRAINERS.get(search, "TinyTrainer"))
+
+
+def same(results: Sequence[TrialResult]) -> list[tuple[Any, ...]]:
+    """What two runs of one search must agree on."""
+    return [(each.number, each.state, each.params, each.metrics, each.epochs, each.reason) for each in results]
+
+
+def results_in(folder: Path) -> tuple[TrialResult, ...]:
+    return read_past(StudyFolder(folder / "study")).results
+
+
+def events_in(folder: Path) -> list[dict[str, Any]]:
+    return list(Reader(folder / "study/study.record").events())
 
 
 def tries(short: int, full: int = 10_000) -> int:
@@ -105,16 +150,30 @@ MUTATIONS = (_flip, _flip, _flip, _cut, _behead, _lose, _double, _zero, _noise,
 
 
 class MortalDrivers:
-    """Starts drivers that are killed at one of their writes."""
+    """Starts drivers of which, or of whose Ray, a process is killed; see `killed_driver.py`."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], address: str | None) -> None:
         self._process = process
+        self._address = address
 
     def drive(
-        self, folder: Path, overrides: Sequence[str], *, write: int, how: str = "after", trainer: str = "TinyTrainer"
-    ) -> int:
-        """The exit code of a driver: -9 where it was killed, 0 where it came to its end before."""
-        order = {"folder": str(folder), "overrides": list(overrides), "trainer": trainer, "write": write, "how": how}
+        self, folder: Path, search: Sequence[str], *, writes: Sequence[int] = (), how: str = "after",
+        victim: str = "driver", trainer: str = "TinyTrainer", runner: str = "local",
+    ) -> int:  # fmt: skip
+        """The exit code of a driver: -9 where it was killed, 0 where it came to its end.
+
+        Args:
+            folder: of the study, which is resumed where it is there.
+            search: overrides of the tiny space.
+            writes: numbers of the driver's events, from 1, at which the victim is killed.
+            how: before the event, with `half` of it written, or after it.
+            victim: the driver, the worker, the gcs_server or the raylet.
+            trainer: a class of `search_fixtures`.
+            runner: local, own (a Ray of its own), or shared (the Ray whose address was given).
+        """
+        runner = self._address or "" if runner == "shared" else runner
+        order = {"folder": str(folder), "overrides": list(search), "trainer": trainer, "runner": runner}
+        order |= {"writes": list(writes), "how": how, "victim": victim}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -123,10 +182,11 @@ class MortalDrivers:
 
 
 @contextmanager
-def mortal_drivers() -> Iterator[MortalDrivers]:
+def mortal_drivers(address: str | None = None) -> Iterator[MortalDrivers]:
+    """Drivers, and the address of a Ray that they may share; they inherit its token from this process."""
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("killed_driver.py"))],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     with process:
-        yield MortalDrivers(process)
+        yield MortalDrivers(process, address)

@@ -11,9 +11,8 @@ from typing import Any
 
 import optuna
 import pytest
-from attacks import FULL, mutated, tries
+from attacks import FULL, mutated, same, tries
 from search_fixtures import TinyTrainer, tiny
-from test_attacks_record import same
 
 from bnnsearch.cli import main
 from bnnsearch.core.trainer import EpochMetrics

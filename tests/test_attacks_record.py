@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import search_fixtures
-from attacks import MortalDrivers, mortal_drivers, mutated, sample, tries
+from attacks import (
+    ONE_AT_A_TIME,
+    SEARCHES,
+    MortalDrivers,
+    build,
+    events_in,
+    mortal_drivers,
+    mutated,
+    results_in,
+    same,
+    sample,
+    tries,
+)
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.errors import EnvironmentProblem
@@ -26,34 +37,6 @@ from bnnsearch.space import Space
 
 pytestmark = pytest.mark.attack
 
-ONE_AT_A_TIME = ("resources.max_concurrent=1", "budget.trials=6")
-SEARCHES = {
-    "promotion": (
-        "sampler={name: tpe, startup_trials: 2}", "scheduler={name: asha, grace_epochs: 1, reduction_factor: 2}",
-    ),
-    "stopping": (
-        "sampler={name: nsga2, population: 2}", "objectives=[{metric: val_acc, mode: max}]",
-        "scheduler={name: asha, type: stopping, grace_epochs: 1, reduction_factor: 2}",
-    ),
-    "retries": (
-        "sampler={name: nsga3, population: 2}", "trial.data.batch_size=64", "constraints=[{metric: val_acc, min: 0.2}]",
-    ),
-    "grid": ("sampler={name: grid, points: 2}",),
-}  # fmt: skip
-TRAINERS = {"retries": "HungryTrainer"}
-
-
-def same(results: Sequence[TrialResult]) -> list[tuple[Any, ...]]:
-    return [(each.number, each.state, each.params, each.metrics, each.epochs, each.reason) for each in results]
-
-
-def overrides(search: str) -> tuple[str, ...]:
-    return (*ONE_AT_A_TIME, *SEARCHES[search])
-
-
-def build(search: str) -> Any:
-    return getattr(search_fixtures, TRAINERS.get(search, "TinyTrainer"))
-
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -61,7 +44,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("quiet")
     for name in SEARCHES:
         run_study(
-            tiny(home / name, *overrides(name)), study_dir=home / name / "study", executor=LocalExecutor(),
+            tiny(home / name, *SEARCHES[name]), study_dir=home / name / "study", executor=LocalExecutor(),
             build_trainer=build(name),
         )  # fmt: skip
     return {name: home / name for name in SEARCHES}
@@ -71,15 +54,6 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def drivers() -> Iterator[MortalDrivers]:
     with mortal_drivers() as started:
         yield started
-
-
-def results_in(folder: Path) -> tuple[TrialResult, ...]:
-    return read_past(StudyFolder(folder / "study")).results
-
-
-def events_in(folder: Path) -> int:
-    reader = Reader(folder / "study/study.record")
-    return len(list(reader.events()))
 
 
 def finish(folder: Path, search: str) -> Sequence[TrialResult]:
@@ -92,11 +66,11 @@ def test_a_driver_killed_at_any_write_loses_nothing(
 ) -> None:
     wanted = same(results_in(quiet[search]))
     assert len({state for _, state, *_ in wanted}) == (1 if search == "grid" else 2)
-    writes = events_in(quiet[search])
+    writes = len(events_in(quiet[search]))
     for how in ("before", "half", "after"):
         for write in sample(range(1, writes + 1), short=5):
             folder = tmp_path / f"{how}{write}"
-            died = drivers.drive(folder, overrides(search), write=write, how=how, trainer=build(search).__name__)
+            died = drivers.drive(folder, SEARCHES[search], writes=[write], how=how, trainer=build(search).__name__)
             assert died == -9
             if (how, write) in {("before", 1), ("half", 1)}:
                 continue  # no study has begun
@@ -112,7 +86,7 @@ def test_drivers_that_are_killed_over_and_over_come_to_the_same_end(
         folder, codes = tmp_path / str(every), []
         while not codes or codes[-1] == -9:
             codes.append(
-                drivers.drive(folder, overrides(search), write=every, how="half", trainer=build(search).__name__)
+                drivers.drive(folder, SEARCHES[search], writes=[every], how="half", trainer=build(search).__name__)
             )
             assert len(codes) < 200, "it does not get on"
         assert codes[-1] == 0
@@ -125,7 +99,7 @@ def test_what_is_to_be_tried_first_outlives_a_driver_that_has_tried_nothing(
 ) -> None:
     earlier = ParetoFront.of(results_in(quiet["promotion"]), space_of(quiet["promotion"]).study.objectives).results
     warm = (*ONE_AT_A_TIME, f"warm_start=[{quiet['promotion'] / 'study'}]")
-    assert drivers.drive(tmp_path, warm, write=2, how="before") == -9
+    assert drivers.drive(tmp_path, warm, writes=[2], how="before") == -9
     tried = [dict(each.params) for each in finish(tmp_path, "grid")]
     assert tried[: len(earlier)] == [dict(each.params) for each in earlier]
 

@@ -137,6 +137,10 @@ class Coordinator:
         left = self._running or self._waiting or self._unfinished or self._ledger.retries_waiting
         return self.stopping or not (left or not self._budget_spent())
 
+    def runs(self, number: int) -> bool:
+        """Whether the trial was handed out, and neither ended since nor waits; none does while the search stops."""
+        return number in self._running and not self.stopping
+
     def stop(self, reason: StopReason) -> None:
         """End the search; the first reason given stands."""
         self.stopped = self.stopped or reason
@@ -197,7 +201,7 @@ class Coordinator:
                 assert_never(report)
         if number not in self._running:
             self._let_go()
-        return number in self._running and not self.stopping
+        return self.runs(number)
 
     def _epoch_finished(self, trial: _Trial, metrics: EpochMetrics) -> None:
         number = trial.assignment.number

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -35,7 +36,7 @@ from bnnsearch.search.actor import REPORT, TrialActor
 from bnnsearch.search.coordinator import Coordinator
 from bnnsearch.search.own_ray import Watch, environment, own_ray, quiet_ray
 from bnnsearch.search.session import end_at_once
-from bnnsearch.search.worker import Failure, Job, one_line
+from bnnsearch.search.worker import Assignment, Failure, Job, one_line
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -151,20 +152,30 @@ class _Here:
 
 
 class _CoordinatedSearcher(Searcher):
-    """Tune's searcher: the next trial is whatever the coordinator hands out."""
+    """Tune's searcher: the next trial is whatever the coordinator hands out.
+
+    A worker that dies between two trials takes the next one with it: Tune gives that one up before it has begun. So it
+    is handed out again, ahead of all others.
+    """
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__()
         self._here = _Here(coordinator)
+        self._given: dict[str, Assignment] = {}
+        self._again: deque[Assignment] = deque()
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002  # FINISHED is a str, against Tune's own annotation
-        assignment = self._here().next_trial()
-        if assignment is not None:
-            return asdict(assignment)
-        return Searcher.FINISHED if self._here().exhausted else None
+    def suggest(self, trial_id: str) -> Any:  # FINISHED is a str, against Tune's own annotation
+        assignment = self._again.popleft() if self._again else self._here().next_trial()
+        if assignment is None:
+            return Searcher.FINISHED if self._here().exhausted else None
+        self._given[trial_id] = assignment
+        return asdict(assignment)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The scheduler has told the coordinator already."""
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
+        """Whatever a trial came to, the scheduler has told the coordinator already."""
+        assignment = self._given.pop(trial_id, None)
+        if assignment is not None and self._here().runs(assignment.number):
+            self._again.append(assignment)
 
 
 class _CoordinatedScheduler(FIFOScheduler):
@@ -182,8 +193,8 @@ class _CoordinatedScheduler(FIFOScheduler):
         coordinator = self._here()
         if coordinator.stopping:  # a signal to all processes of the search ends workers too: no fault of the trial
             return
-        self._here.check_ray()  # nor is the death of Ray
-        if not trial.should_recover():  # type: ignore[no-untyped-call]
+        self._here.check_ray()  # nor is the death of Ray, or that of a worker before it had begun
+        if trial.status == Trial.RUNNING and not trial.should_recover():  # type: ignore[no-untyped-call]
             coordinator.receive(trial.config["number"], _failure(trial))
 
 
