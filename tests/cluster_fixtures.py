@@ -18,14 +18,15 @@ import yaml
 
 SERVE = """
 import json, sys
-from ray._private.utils import write_ray_address
+from ray._private import utils
 from ray.cluster_utils import Cluster
 nodes, temp = int(sys.argv[1]), sys.argv[2]
+write = utils.write_ray_address  # as `ray start` does, below `temp`: a job then finds its own cluster, no neighbour's
+utils.write_ray_address = lambda address: write(address, temp)
 cluster = Cluster()
 dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": 0}
 agent = {"dashboard_agent_listen_port": 0}  # the usual port may be another Ray's on this machine
 head = cluster.add_node(num_cpus=0, temp_dir=temp, **dashboard, **agent)
-write_ray_address(head.gcs_address, temp)  # as `ray start` does: a job then finds its own cluster, not a neighbour's
 workers = [cluster.add_node(num_cpus=float(sys.argv[3]), **agent) for _ in range(nodes - 1)]
 cluster.wait_for_nodes()
 def pids(node):
