@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import multiprocessing
 import os
 import pwd
@@ -16,29 +15,21 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from canaries import CANARIES, files_with
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.search import own_ray as own_ray_module
 from bnnsearch.search import private_folder as private_folder_module
 from bnnsearch.search.private_folder import LONGEST, PREFIX, private_folder
 
-CANARIES = {
-    "AWS_ACCESS_KEY_ID": "canary1accesskey",
-    "AWS_SECRET_ACCESS_KEY": "canary2secretkey",
-    "AWS_SESSION_TOKEN": "canary3sessiontoken",
-    "MLFLOW_TRACKING_PASSWORD": "canary4mlflow",
-    "GOOGLE_APPLICATION_CREDENTIALS": "/canary5google",
-    "SOME_TOKEN": "canary6token",
-}
 SPACE = """
 version: 1
 name: long
@@ -120,16 +111,6 @@ def search(home: Path, *more: str) -> Iterator[Search]:
         subprocess.run(["rm", "-rf", str(private)], check=False)
 
 
-def files_with(folder: Path, words: list[str]) -> list[str]:
-    """Every file below `folder` that holds one of the words, in text or in pickles."""
-    found = []
-    for path in folder.rglob("*"):
-        if stat.S_ISREG(path.lstat().st_mode):
-            content = path.read_bytes()
-            found += [f"{path}: {word}" for word in words if word.encode() in content]
-    return found
-
-
 def listeners(pids: set[int]) -> list[tuple[int, str, int]]:
     """Process, address and port of every TCP socket on which one of the processes listens."""
     owners = {}
@@ -169,44 +150,57 @@ def as_user(name: str, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-ASK_THE_GCS = """
-import sys
+ASK = """
+import http.client, os, sys, urllib.error, urllib.request
 from ray._raylet import GcsClient
+user, gcs, *ports = map(int, sys.argv[1:])
+if user:
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
 try:
-    print("answered", GcsClient(address=sys.argv[1]).internal_kv_keys(b"", None, timeout=20))
+    print("answered", GcsClient(address=f"127.0.0.1:{gcs}").internal_kv_keys(b"", None, timeout=20))
 except BaseException as error:
     print(type(error).__name__, error)
-"""
-
-
-def asked_by_a_stranger(port: int, **environment: str) -> str:
-    """What the GCS at the port says to one who has not our token."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return subprocess.run(
-        [sys.executable, "-c", ASK_THE_GCS, f"127.0.0.1:{port}"], env={**clean, **environment},
-        capture_output=True, text=True, check=False, timeout=PATIENCE,
-    ).stdout  # fmt: skip
-
-
-def open_pages(port: int) -> list[str]:
-    """What the port shows over HTTP to one who shows no token; pages that are not there or are refused left out.
-
-    `/api/healthz` is left out as well: it says that Ray lives, and nothing else.
-    """
-    shown = []
+for port in ports:
     for page in ("/", "/metrics", "/logs", "/nodes", "/api/jobs/", "/get_or_create_runtime_env"):
         for method in ("GET", "POST"):
             request = urllib.request.Request(f"http://127.0.0.1:{port}{page}", method=method)
             try:
                 with urllib.request.urlopen(request, timeout=20) as answer:
-                    shown.append(f"{method} {port}{page}: {answer.read(80)!r}")
+                    print(f"answered {method} {port}{page}: {answer.read(80)!r}")
             except urllib.error.HTTPError as error:
-                with error:
-                    if error.code not in (401, 403, 404, 405):
-                        shown.append(f"{method} {port}{page}: {error.code}")
+                if error.code not in (401, 403, 404, 405):
+                    print(f"answered {method} {port}{page}: {error.code}")
             except (OSError, http.client.HTTPException):  # it speaks no HTTP
                 pass
-    return shown
+"""
+"""What user, 0 for ourselves, is told by the GCS, and by pages on ports; `/api/healthz`, that Ray lives, is left out.
+
+Ray is imported before it becomes the user, who may not be able to read it.
+"""
+
+
+def asked(user: int, gcs: int, *ports: int, **environment: str) -> str:
+    """What one who is told no more of Ray than ports and `environment` learns."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    told = subprocess.run(
+        [sys.executable, "-c", ASK, str(user), str(gcs), *map(str, ports)],
+        env={**clean, **environment}, cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.stdout, told.stderr
+    return told.stdout
+
+
+def open_files(processes: Iterable[psutil.Process]) -> set[str]:
+    """Files that the processes read, write or map, and what the kernel shows of each of them."""
+    found = set()
+    for process in processes:
+        found |= {f"/proc/{process.pid}/{name}" for name in ("environ", "mem", "fd/0")}
+        for link in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(link.readlink()))
+    return found
 
 
 @pytest.mark.slow
@@ -230,19 +224,25 @@ def test_a_search_on_ray_is_private_while_it_runs_and_leaves_nothing(tmp_path: P
         heard = listeners({each.pid for each in running.tree()})
         assert len(heard) >= 5  # GCS, raylet, agents, driver, worker: they are found at all
         assert [each for each in heard if each[1] not in LOOPBACK] == []
-        assert [page for _, _, port in heard for page in open_pages(port)] == []
         (gcs,) = {port for pid, _, port in heard if pid == running.of("gcs_server").pid}
-        assert "answered" in asked_by_a_stranger(
-            gcs, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(running.session / "token")
-        )
-        wrong = asked_by_a_stranger(gcs, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+        ports = [port for _, _, port in heard]
+        ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(running.session / "token")}
+        assert asked(0, gcs, **ours).startswith("answered")
+        user = 0 if stranger is None else pwd.getpwnam(stranger).pw_uid
+        wrong = asked(user, gcs, *ports, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
         assert "answered" not in wrong
         assert "AuthenticationError" in wrong
-        assert "answered" not in asked_by_a_stranger(gcs, RAY_AUTH_MODE="disabled")
+        assert "answered" not in asked(user, gcs, *ports, RAY_AUTH_MODE="disabled")
         if stranger is not None:
             for command in (["ls"], ["find"], ["cat", f"{running.session}/token"]):
                 tried = as_user(stranger, *command, str(running.session))
                 assert (tried.returncode != 0, tried.stdout.replace(f"{running.session}\n", "")) == (True, "")
+            held = {each for each in open_files(running.tree()) if not each.startswith((sys.base_prefix, sys.prefix))}
+            assert len(held) > 20
+            read = as_user(
+                stranger, "sh", "-c", 'for each; do head -c 1 "$each" >/dev/null && echo "$each"; done', "", *held
+            )
+            assert set(read.stdout.split()) <= {"/dev/null", "/dev/urandom"}
 
         pids = [each.pid for each in running.tree()]
         os.killpg(running.process.pid, signal.SIGHUP)  # as when the terminal is closed
@@ -267,6 +267,34 @@ def test_a_search_whose_ray_dies_says_so_and_can_be_resumed(tmp_path: Path, name
         assert resume == f"  bnnsearch resume {running.study.relative_to(tmp_path)}"
         assert "Traceback" not in running.said()
         assert list(running.private.glob(f"{PREFIX}*")) == []
+
+
+def test_a_dead_ray_holds_nobody_for_longer_than_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = own_ray_module.WATCH_SECONDS, own_ray_module.GRACE_SECONDS, own_ray_module.KILL_SECONDS
+    assert sum(seconds) < 15
+    waited: list[float] = []
+    told = threading.Event()
+    problems: list[str] = []
+
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return super().wait(0.01)
+
+    def give_up(problem: str) -> None:
+        problems.append(problem)
+        told.set()
+
+    vital = subprocess.Popen(["sleep", "1000"])
+    node = SimpleNamespace(all_processes={"gcs_server": [SimpleNamespace(process=vital)]})
+    monkeypatch.setattr(own_ray_module.ray._private.worker, "_global_node", node)
+    monkeypatch.setattr(own_ray_module, "threading", SimpleNamespace(Event=Over, Thread=threading.Thread))
+    with own_ray_module.Watch(give_up):  # whoever entered it never asks: Ray holds it
+        vital.kill()
+        assert told.wait(PATIENCE)
+    assert problems == ["Ray has died: its gcs_server ended with SIGKILL"]
+    assert set(waited[:-1]) == {own_ray_module.WATCH_SECONDS}
+    assert waited[-1] == own_ray_module.GRACE_SECONDS
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 # ruff: noqa: F811  # fixtures are imported by name
 """Against real MLflow servers on loopback ports: one that dies in the middle of a search, and the one `ui` starts."""
 
+import base64
 import json
 import os
 import re
@@ -9,12 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from canaries import CANARIES, files_with
 from matplotlib.image import imread
 from mlflow import MlflowClient
 from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial  # noqa: F401  # two are fixtures
@@ -149,6 +155,119 @@ def test_ui_serves_the_store_and_ends_with_us(folder, port):
     assert (ui.returncode, errors) == (0, "")
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", port))
+
+
+class Guard(BaseHTTPRequestHandler):
+    """Passes on to an MLflow server what has the right user and password, and nothing else."""
+
+    uri = ""
+    right = ""
+    refused = 0
+    passed = 0
+
+    def do_GET(self):
+        if self.headers.get("Authorization") != self.right:
+            type(self).refused += 1
+            self.send_error(401)
+            return
+        type(self).passed += 1
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+        kept = {name: value for name, value in self.headers.items() if name.lower() in ("content-type", "accept")}
+        request = urllib.request.Request(self.uri + self.path, body, kept, method=self.command)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            content = answer.read()
+            self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "text/plain"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  # the names are those of http.server
+
+    def log_message(self, *args): ...
+
+
+@pytest.fixture
+def guard(server):
+    """The server again, on another port, for the user `bnn` with the password `canary7uri` only."""
+    right = f"Basic {base64.b64encode(b'bnn:canary7uri').decode()}"
+    handler = type("OurGuard", (Guard,), {"uri": server.uri, "right": right})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as door:
+        thread = threading.Thread(target=door.serve_forever)
+        thread.start()
+        yield door
+        door.shutdown()
+        thread.join()
+
+
+SPACE = """
+version: 1
+name: tiny
+objectives: [{metric: val_acc, mode: max}, {metric: memory_bytes, mode: min}]
+sampler: {name: random}
+budget: {trials: 2}
+resources: {max_concurrent: 1}
+tracking: {uri: "${BNN_CANARY}"}
+trial:
+  data: {name: digits}
+  model: {name: mlp, hidden: [8]}
+  method: {name: ste}
+  optimizer: {name: adam, lr: {type: uniform, min: 0.001, max: 0.1}}
+  plan: {epochs: 2}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.full)])
+@pytest.mark.parametrize("way", ["uri", pytest.param("variables", marks=pytest.mark.full)])
+def test_a_server_s_password_is_nowhere_that_a_search_writes(tmp_path, guard, executor, way):
+    secrets = [*CANARIES.values(), "canary7uri", base64.b64encode(b"bnn:canary7uri").decode()]
+    home, private = tmp_path / "home", tempfile.mkdtemp(prefix="t", dir="/tmp")
+    home.mkdir()
+    server = f"127.0.0.1:{guard.server_port}"
+    environment = {
+        **os.environ,
+        **CANARIES,
+        "HOME": str(home),
+        "TMPDIR": private,
+        "BNNSEARCH_CACHE": str(home / "cache"),
+    }
+    if way == "uri":
+        environment["BNN_CANARY"] = f"http://bnn:canary7uri@{server}"
+        del environment["MLFLOW_TRACKING_PASSWORD"]
+    else:
+        environment |= {"MLFLOW_TRACKING_USERNAME": "bnn", "MLFLOW_TRACKING_PASSWORD": "canary7uri"}
+        environment["BNN_CANARY"] = f"http://{server}"
+    (home / "tiny.yaml").write_text(SPACE)
+
+    def told(*words, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", "bnnsearch", *words],
+            cwd=home, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert not [secret for secret in secrets if secret in done.stdout + done.stderr]
+
+    told("run", "tiny.yaml", "--executor", executor)
+    told("resume", "--executor", executor, "--trials", "3")
+    told("report")
+    told("export")
+    passed, handler = guard.RequestHandlerClass.passed, guard.RequestHandlerClass
+    assert passed > 10
+    handler.right = "another"  # the password was changed
+    told("resume", "--executor", executor, "--trials", "4", code=3)
+    assert handler.passed == passed
+    assert handler.refused
+    handler.right = f"Basic {base64.b64encode(b'bnn:canary7uri').decode()}"
+    runs = runs_by_trial(MlflowClient(handler.uri))
+    assert {"0", "1", "2"} <= set(runs)
+    assert files_with(tmp_path, secrets) == []  # the search's folder, and the server's database, artifacts and log
+    assert files_with(Path(private), secrets) == []
+    shutil.rmtree(private)
 
 
 @pytest.mark.slow

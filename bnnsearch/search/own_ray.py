@@ -47,8 +47,9 @@ START_SECONDS = 300
 SLOW_SECONDS = 20.0
 """After so long the user is told that Ray is still starting."""
 
-WATCH_SECONDS, GRACE_SECONDS = 0.5, 8.0
-"""Between two looks at Ray's processes; and from its death to the end of whoever it still holds."""
+WATCH_SECONDS, GRACE_SECONDS, KILL_SECONDS = 0.5, 8.0, 5.0
+"""Between two looks at Ray's processes; from its death to the end of whoever it still holds; and for what is left of it
+to end, where it takes so long. Together, how long a dead Ray may hold anyone: less than 15 s."""
 
 VITAL = ("gcs_server", "raylet")
 """Ray's processes without which it cannot go on."""
@@ -271,7 +272,7 @@ def _kill(folder: Path) -> None:
     for child in left:
         with suppress(psutil.NoSuchProcess):
             child.kill()
-    psutil.wait_procs(left, timeout=5)
+    psutil.wait_procs(left, timeout=KILL_SECONDS)
 
 
 def _belongs(process: psutil.Process, folder: Path) -> bool:
