@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bnnsearch.config.model import XorMlpConfig
+from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.cost import model_cost
-from bnnsearch.core.data import known_shape, load_data
+from bnnsearch.core.data import load_data
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.teacher import RunBuilder
 from bnnsearch.core.trainer import EpochMetrics, Trainer
@@ -17,10 +18,9 @@ from bnnsearch.evolve.build import build_evolution_trainer
 
 def network_costs(config: TrialConfig) -> dict[str, float]:
     """What the network of a gradient run costs, known without the data set; empty where only its files tell."""
-    known = known_shape(config.data)
-    if known is None or isinstance(config.model, XorMlpConfig):
+    if config.data.known is None or not isinstance(config.model, BinarySettings):
         return {}
-    shape, classes = known
+    shape, classes = config.data.known
     return model_cost(build_model(config.model, shape=shape, classes=classes), shape).metrics()
 
 
@@ -50,6 +50,6 @@ def build_trainer(
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
     data = load_data(config.data, device=device)
-    if isinstance(config.model, XorMlpConfig):
+    if isinstance(config.method, EvolutionMethod):
         return build_evolution_trainer(config, data=data)
     return RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from bnnsearch.config.data import Augmentation, DataConfig
-from bnnsearch.core.augment import alternating, augment_batch, cut_out, flip, light, rotate, translate
+from bnnsearch.core.augment import Draw, alternating, augment_batch, cut_out, flip, light, rotate, translate
 
 STEPS = TypeAdapter(tuple[Augmentation, ...])
 
@@ -22,7 +22,7 @@ def augmented(images: Tensor, steps: object, *, seed: int = 0, epoch: int = 0) -
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(len(images))
     resolved = STEPS.validate_python(steps)
-    return augment_batch(images, resolved, index=index, epoch=epoch, mean=(0.5, 0.25, 1.0), generator=generator)
+    return augment_batch(images, resolved, Draw(index, epoch, (0.5, 0.25, 1.0), generator))
 
 
 @given(down=st.integers(-9, 9), right=st.integers(-9, 9))

@@ -90,26 +90,26 @@ class TestGoldenSteps:
         assert after_steps(method, 0.2, [0.1], epoch=1) == pytest.approx([0.180725], abs=1e-6)
 
     def test_bop(self) -> None:
-        method = Bop(BopConfig(gamma=0.1, threshold=0.05))
+        method = Bop(BopConfig(gamma=0.1, threshold=0.05), PLAIN_SGD)
         # m = .1 flips, .07 has the other sign, -.237 flips back
         assert after_steps(method, 1.0, [1.0, -0.2, -3.0]) == [-1.0, -1.0, 1.0]
 
     @pytest.mark.parametrize(("threshold", "flips"), [(0.25, False), (0.249, True)])
     def test_bop_keeps_a_weight_at_the_threshold(self, threshold: float, flips: bool) -> None:
-        method = Bop(BopConfig(gamma=0.5, threshold=threshold))
+        method = Bop(BopConfig(gamma=0.5, threshold=threshold), PLAIN_SGD)
         assert after_steps(method, 1.0, [0.5]) == [-1.0 if flips else 1.0]
 
     @pytest.mark.parametrize(
         ("threshold", "expected"), [(0.99, [-1.0, -1.0]), (1.01, [1.0, 1.0]), (0.69, [-1.0, -1.0])]
     )
     def test_second_order_bop_first_ratio_is_one(self, threshold: float, expected: list[float]) -> None:
-        method = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=threshold))
+        method = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=threshold), PLAIN_SGD)
         assert after_steps(method, 1.0, [1.0, -0.2]) == expected
 
     @pytest.mark.parametrize(("threshold", "flips"), [(0.68972, True), (0.68974, False)])
     def test_second_order_bop_second_ratio(self, threshold: float, flips: bool) -> None:
         parameter = Parameter(torch.tensor([1.0]))
-        optimizer = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=2.0)).optimizer([parameter])
+        optimizer = Bop(Bop2Config(gamma=0.1, sigma=0.01, threshold=2.0), PLAIN_SGD).optimizer([parameter])
         parameter.grad = torch.tensor([1.0])
         optimizer.step()
         optimizer.threshold = threshold  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ class TestGoldenSteps:
         # after one step both moments are those of the gradient itself: ratio 1 whatever the rates
         for threshold, value in [(0.999, -1.0), (1.001, 1.0)]:
             config = Bop2Config(gamma=1e-3, sigma=1e-2, threshold=threshold, bias_correction=True)
-            assert after_steps(Bop(config), 1.0, [0.3]) == [value]
+            assert after_steps(Bop(config, PLAIN_SGD), 1.0, [0.3]) == [value]
 
     def test_proxquant_proximal_steps(self) -> None:
         weight = torch.tensor([0.4, 1.3, -0.4, -0.95])

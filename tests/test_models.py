@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from bnnsearch.config.model import (
+    BinarySettings,
     Bireal18Config,
     BrnConfig,
     CnnConfig,
-    GradientModel,
     MlpConfig,
     ReactnetAConfig,
     Realtobinary18Config,
@@ -29,7 +29,7 @@ from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 SMALL, LARGE = (3, 32, 32), (3, 64, 64)
 # every family and every choice inside it, narrow enough for a test
-NETWORKS: dict[str, tuple[GradientModel, tuple[int, int, int]]] = {
+NETWORKS: dict[str, tuple[BinarySettings, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(32, 16)), (1, 8, 8)),
     "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation="rprelu"), (1, 8, 8)),
     "cnn": (CnnConfig(channels=(8, 8, 16), pool_after=(1, 2), shift=0.1), (1, 28, 28)),
@@ -206,7 +206,7 @@ def test_without_its_convolutions_a_unit_is_its_shortcut(block: str) -> None:
 
 def test_an_activation_follows_the_stem_where_the_published_network_has_one() -> None:
     """ReCU's ResNet-20 has one and its ResNet-18 none; Real-to-Binary has a PReLU."""
-    configs: list[GradientModel] = [
+    configs: list[BinarySettings] = [
         Resnet20Config(), Resnet18Config(), BrnConfig(), Bireal18Config(), Realtobinary18Config(), ReactnetAConfig(),
         Resnet18Config(stem_activation=True), ReactnetAConfig(stem_activation=True),
     ]  # fmt: skip

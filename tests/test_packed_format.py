@@ -78,6 +78,12 @@ def test_what_is_saved_is_what_is_loaded(packed: PackedModel, content: bytes, tm
     np.testing.assert_array_equal(loaded.logits(images), packed.logits(images))
 
 
+def test_a_file_is_a_function_of_its_model_alone(packed: PackedModel, content: bytes, tmp_path: Path) -> None:
+    for number in range(8):  # safetensors writes metadata in any order
+        packed.save(tmp_path / f"{number}.bnn")
+        assert (tmp_path / f"{number}.bnn").read_bytes() == content
+
+
 def test_bits_lie_as_the_documentation_says(packed: PackedModel) -> None:
     """Output channel 0: bit (row 3 + column) 5 + channel, least significant first."""
     torch.manual_seed(3)

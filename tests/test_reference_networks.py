@@ -33,9 +33,9 @@ from reference import digest, fill, images, loss
 from torch import Tensor, nn
 
 from bnnsearch.config.model import (
+    BinarySettings,
     Bireal18Config,
     BrnConfig,
-    GradientModel,
     ReactnetAConfig,
     Realtobinary18Config,
     Resnet18Config,
@@ -74,7 +74,7 @@ class Case:
         settled: whether it is evaluated after the pass in training, or before it.
     """
 
-    config: GradientModel
+    config: BinarySettings
     count: int
     shape: tuple[int, int, int]
     view: View = sign_view

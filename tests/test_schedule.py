@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from training_fixtures import trainer, trial
 
 from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig, WarmRestartsConfig
-from bnnsearch.core.schedule import lr_factor, stretch, warmup_factor
+from bnnsearch.core.schedule import stretch, warmup_factor
 
 SCHEDULES: tuple[ScheduleConfig, ...] = (LinearConfig(), CosineConfig(), WarmRestartsConfig(), ConstantConfig())
 
@@ -28,19 +28,19 @@ SCHEDULES: tuple[ScheduleConfig, ...] = (LinearConfig(), CosineConfig(), WarmRes
     ],
 )
 def test_values(schedule: ScheduleConfig, epoch: float, expected: float) -> None:
-    assert lr_factor(schedule, epoch, 10) == pytest.approx(expected, abs=1e-6)
+    assert schedule.at(epoch, 10) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_254_epochs_of_the_thesis_are_seven_whole_periods() -> None:
     schedule = WarmRestartsConfig(period=2, factor=2)
-    restarts = [epoch for epoch in range(255) if lr_factor(schedule, epoch, 254) == 1]
+    restarts = [epoch for epoch in range(255) if schedule.at(epoch, 254) == 1]
     assert restarts == [0, 2, 6, 14, 30, 62, 126, 254]
 
 
 @given(st.sampled_from(SCHEDULES), st.floats(0, 1), st.integers(1, 1000))
 def test_a_factor_lies_between_0_and_1_and_starts_at_1(schedule: ScheduleConfig, share: float, epochs: int) -> None:
-    assert 0 <= lr_factor(schedule, share * epochs, epochs) <= 1
-    assert lr_factor(schedule, 0, epochs) == 1
+    assert 0 <= schedule.at(share * epochs, epochs) <= 1
+    assert schedule.at(0, epochs) == 1
 
 
 def test_warmup_rises_linearly_and_stays() -> None:

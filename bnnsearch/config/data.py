@@ -2,49 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from bnnsearch.config.base import Settings
+from bnnsearch.config.families import AUGMENTATIONS, DATA_SETS, Member
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from bnnsearch.core.augment import Draw
+    from bnnsearch.core.data.dataset import Dataset
+
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
 
 
-class CropConfig(Settings):
+class AugmentationSettings(Member):
+    """One transformation of training batches."""
+
+    @property
+    def translation(self) -> int | None:
+        """Pixels by which images are moved at most, where that is all that is done; None else."""
+        return None
+
+    def apply(self, images: Tensor, draw: Draw) -> Tensor:
+        """The images, uint8 (B, C, H, W), transformed; all randomness comes from `draw`."""
+        transformed: Tensor = self._built(images, draw)
+        return transformed
+
+
+class CropConfig(AugmentationSettings):
     """Random crop of the zero-padded image: a shift of at most `padding` pixels either way."""
+
+    builder: ClassVar[str] = "bnnsearch.core.augment:crop"
 
     name: Literal["crop"] = "crop"
     padding: Annotated[int, Field(ge=1, le=32)] = 4
 
 
-class FlipConfig(Settings):
+class FlipConfig(AugmentationSettings):
     """Horizontal flip: of a random half of every batch, or `alternating`, each image flipped every second epoch."""
+
+    builder: ClassVar[str] = "bnnsearch.core.augment:flip_some"
 
     name: Literal["flip"] = "flip"
     kind: Literal["random", "alternating"] = "random"
 
 
-class RotationConfig(Settings):
+class RotationConfig(AugmentationSettings):
     """Rotation about the centre by a random angle of at most `degrees` either way, zero outside the image."""
+
+    builder: ClassVar[str] = "bnnsearch.core.augment:turn"
 
     name: Literal["rotation"] = "rotation"
     degrees: Annotated[float, Field(gt=0, le=180)] = 15.0
 
 
-class CutoutConfig(Settings):
+class CutoutConfig(AugmentationSettings):
     """A square of `size` pixels, at a random place, is set to the mean colour (DeVries & Taylor, 2017)."""
+
+    builder: ClassVar[str] = "bnnsearch.core.augment:cut"
 
     name: Literal["cutout"] = "cutout"
     size: Annotated[int, Field(ge=1, le=256)] = 8
 
 
-class ShiftConfig(Settings):
+class ShiftConfig(AugmentationSettings):
     """Translation by at most `pixels` either way, zero outside the image: the mild crop that suits digits."""
+
+    builder: ClassVar[str] = "bnnsearch.core.augment:shift"
 
     name: Literal["shift"] = "shift"
     pixels: Annotated[int, Field(ge=1, le=32)] = 1
 
+    @property
+    def translation(self) -> int | None:
+        return self.pixels
 
-class LightingConfig(Settings):
+
+class LightingConfig(AugmentationSettings):
     """Each image is moved along the principal components of ImageNet's colours (Krizhevsky et al., 2012, section 4.1).
 
     ReActNet's code has it, too, but adds what is meant for pixels in [0, 1] to levels of 0 to 255, and rounds it away.
@@ -53,27 +91,17 @@ class LightingConfig(Settings):
         deviation: standard deviation of the move along each component, in units of the component's eigenvalue.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.augment:lighten"
+
     name: Literal["lighting"] = "lighting"
     deviation: Annotated[float, Field(gt=0, le=10)] = 0.1
 
 
-AugmentationName = Literal["crop", "flip", "rotation", "cutout", "shift", "lighting"]
-_Augmentation = CropConfig | FlipConfig | RotationConfig | CutoutConfig | ShiftConfig | LightingConfig
-
-
-def _by_name(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-Augmentation = Annotated[
-    _Augmentation,
-    Field(discriminator="name"),
-    BeforeValidator(_by_name, json_schema_input_type=AugmentationName | _Augmentation),
-]
+Augmentation = Annotated[AugmentationSettings, AUGMENTATIONS]
 """One transformation of training batches; its bare name stands for its defaults."""
 
 
-class _Split(Settings):
+class DataSettings(Member):
     """What every data set has.
 
     Attributes:
@@ -95,6 +123,20 @@ class _Split(Settings):
         """Channels of the images."""
         return 3
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        """Shape of the images and number of classes, without looking; None where only the files tell."""
+        return None
+
+    def load(self, device: torch.device) -> Dataset:
+        """The data set, read, checked, split and normalised, on the device.
+
+        Raises:
+            DataError: a file is missing, short or corrupt.
+        """
+        dataset: Dataset = self._built(device)
+        return dataset
+
     @model_validator(mode="after")
     def _lighting_has_colours(self) -> Self:
         if self.colours != 3 and any(isinstance(step, LightingConfig) for step in self.augment):
@@ -104,7 +146,7 @@ class _Split(Settings):
         return self
 
 
-class _GreySplit(_Split):
+class _GreySettings(DataSettings):
     """What a data set of grey images has."""
 
     @property
@@ -112,43 +154,69 @@ class _GreySplit(_Split):
         return 1
 
 
-class DigitsConfig(_GreySplit):
+class DigitsConfig(_GreySettings):
     """scikit-learn's digits: 1,797 real 8x8 grey images, 10 classes; nothing to download."""
+
+    builder: ClassVar[str] = "bnnsearch.core.data.load:load_digits"
 
     name: Literal["digits"] = "digits"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        return (1, 8, 8), 10
 
-class MnistConfig(_GreySplit):
+
+class MnistConfig(_GreySettings):
     """MNIST: 60,000 + 10,000 grey 28x28 images, 10 classes, in torchvision's layout below `root`."""
+
+    builder: ClassVar[str] = "bnnsearch.core.data.load:load_mnist"
 
     name: Literal["mnist"] = "mnist"
     root: str = "./data"
     download: bool = False
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        return (1, 28, 28), 10
 
-class Cifar10Config(_Split):
+
+class Cifar10Config(DataSettings):
     """CIFAR-10: 50,000 + 10,000 colour 32x32 images, 10 classes, in torchvision's layout below `root`."""
+
+    builder: ClassVar[str] = "bnnsearch.core.data.load:load_cifar10"
 
     name: Literal["cifar10"] = "cifar10"
     root: str = "./data"
     download: bool = False
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        return (3, 32, 32), 10
 
-class Cifar100Config(_Split):
+
+class Cifar100Config(DataSettings):
     """CIFAR-100: 50,000 + 10,000 colour 32x32 images, 100 classes, in torchvision's layout below `root`."""
+
+    builder: ClassVar[str] = "bnnsearch.core.data.load:load_cifar100"
 
     name: Literal["cifar100"] = "cifar100"
     root: str = "./data"
     download: bool = False
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        return (3, 32, 32), 100
 
-class ImageFolderConfig(_Split):
+
+class ImageFolderConfig(DataSettings):
     """A folder with `train/CLASS/*` and `test/CLASS/*` images, resized to `image_size` and kept in memory.
 
     Attributes:
         cache: where the decoded images are kept, so that the second start is fast; None is `root/.bnnsearch-cache`.
     """
+
+    builder: ClassVar[str] = "bnnsearch.core.data.load:load_image_folder"
 
     name: Literal["image_folder"] = "image_folder"
     root: str
@@ -161,13 +229,15 @@ class ImageFolderConfig(_Split):
         return self.channels
 
 
-class ImagenetConfig(_Split):
+class ImagenetConfig(DataSettings):
     """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels.
 
     Training images are random resized crops, to which `augment` applies on top: a flip is usual, ReActNet's code has
     `lighting` before it. The published validation images are the test split; validation is cut from the training
     images.
     """
+
+    builder: ClassVar[str] = "bnnsearch.core.data.imagenet:load_imagenet"
 
     name: Literal["imagenet"] = "imagenet"
     root: str
@@ -176,8 +246,9 @@ class ImagenetConfig(_Split):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.01
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
 
+    @property
+    def known(self) -> tuple[Shape, int] | None:
+        return (3, self.image_size, self.image_size), 1000
 
-DataConfig = Annotated[
-    DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig | ImagenetConfig,
-    Field(discriminator="name"),
-]
+
+DataConfig = Annotated[DataSettings, DATA_SETS]

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import Augmentation
+from bnnsearch.config.families import METHODS, MODELS
 from bnnsearch.config.method import GradientMethod, method_epochs
-from bnnsearch.config.model import GradientModel
+from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.optimizer import OptimizerConfig, SgdConfig
 from bnnsearch.config.plan import CosineConfig, PlanConfig, ScheduleConfig
 
@@ -49,7 +50,7 @@ class TwinConfig(Settings):
 
     name: Literal["twin"] = "twin"
     activations: Literal["relu", "tanh", "binary"] = "relu"
-    method: Annotated[GradientMethod, Field(discriminator="name")] | None = None
+    method: Annotated[GradientMethod, METHODS.only(GradientMethod)] | None = None
     optimizer: OptimizerConfig = SgdConfig(lr=0.1, momentum=0.9, weight_decay=1e-4)
     plan: RealPlanConfig = RealPlanConfig()
     batch_size: Annotated[int, Field(ge=1, le=65536)] | None = None
@@ -83,7 +84,7 @@ class NetworkConfig(TwinConfig):
     """
 
     name: Literal["network"] = "network"  # type: ignore[assignment]  # the tag of the union
-    model: Annotated[GradientModel, Field(discriminator="name")]
+    model: Annotated[BinarySettings, MODELS.only(BinarySettings)]
 
 
 class TrainedConfig(Settings):

@@ -8,11 +8,17 @@ which a neuron is left alone, and an `error_threshold` that an error must exceed
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from bnnsearch.config.base import Fraction, Settings
+from bnnsearch.config.base import Fraction
+from bnnsearch.config.method import MethodSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bnnsearch.evolve.algorithm import Algorithm, Problem
 
 MOST_SHIFT = 2
 """Pixels by which images may be shifted: all shifted versions are kept, packed."""
@@ -26,7 +32,21 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Generations = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class PerturbingConfig(Settings):
+class EvolutionMethod(MethodSettings):
+    """What every evolutionary method has."""
+
+    @property
+    def batches_summed(self) -> int:
+        """Batches whose votes are summed before anything moves."""
+        return 1
+
+    def build(self, problem: Problem, generator: np.random.Generator) -> Algorithm:
+        """The algorithm with new networks, drawn from `generator`."""
+        algorithm: Algorithm = self._built(problem, generator)
+        return algorithm
+
+
+class PerturbingConfig(EvolutionMethod):
     """What the methods that score random flips have.
 
     Attributes:
@@ -53,6 +73,8 @@ class PerturbingConfig(Settings):
 class NaiveConfig(PerturbingConfig):
     """Naive perturbation (appendix .1): a flipped copy replaces the network unless it is worse."""
 
+    builder: ClassVar[str] = "bnnsearch.evolve.naive:build_naive"
+
     name: Literal["naive"] = "naive"
 
 
@@ -68,6 +90,8 @@ class ElitistConfig(PerturbingConfig):
         tournament: networks that compete for a place in the elite; 0 takes the best.
     """
 
+    builder: ClassVar[str] = "bnnsearch.evolve.elitist:build_elitist"
+
     name: Literal["elitist"] = "elitist"
     elite_size: Annotated[int, Field(ge=1, le=1024)] = 4
     children: Annotated[int, Field(ge=1, le=4096)] = 8
@@ -78,7 +102,7 @@ class ElitistConfig(PerturbingConfig):
     generations_per_epoch: Generations = 50
 
 
-class CountingConfig(Settings):
+class CountingConfig(EvolutionMethod):
     """Counting errors (appendix .3): weights that took part in many errors of a batch flip with a probability.
 
     Attributes:
@@ -97,6 +121,8 @@ class CountingConfig(Settings):
         error_threshold: errors up to this size ask for nothing.
     """
 
+    builder: ClassVar[str] = "bnnsearch.evolve.counting:build_counting"
+
     name: Literal["counting"] = "counting"
     credit: Literal["votes", "literal", "balanced"] = "votes"
     share: Share = 0.02
@@ -110,7 +136,7 @@ class CountingConfig(Settings):
     error_threshold: Annotated[int, Field(ge=0, le=65536)] = 3
 
 
-class InertiaConfig(Settings):
+class InertiaConfig(EvolutionMethod):
     """Integer inertia: an int16 counter per weight sums the counted errors; the weight follows its sign, late.
 
     Attributes:
@@ -125,6 +151,8 @@ class InertiaConfig(Settings):
         voters: mini-batches whose votes are summed before the counters move.
     """
 
+    builder: ClassVar[str] = "bnnsearch.evolve.inertia:build_inertia"
+
     name: Literal["inertia"] = "inertia"
     margin: Margin = 32
     gate: Annotated[int, Field(ge=0, le=65536)] = 20
@@ -136,5 +164,6 @@ class InertiaConfig(Settings):
     decay_from: Fraction = 0.5
     voters: Annotated[int, Field(ge=1, le=64)] = 1
 
-
-EvolutionMethod = NaiveConfig | ElitistConfig | CountingConfig | InertiaConfig
+    @property
+    def batches_summed(self) -> int:
+        return self.voters

@@ -10,18 +10,26 @@ the whole phase (`final_beta`, `pull`, `growth`), which means the same at any bu
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Fraction, PositiveFloat, Settings
-from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.families import METHODS, Member
+from bnnsearch.config.optimizer import OptimizerSettings
+
+if TYPE_CHECKING:
+    from bnnsearch.core.methods.base import Method
 
 Epochs = Annotated[int, Field(ge=0)]
 
 
-class _Pretrained(Settings):
-    """What every method has.
+class MethodSettings(Member):
+    """How a run trains: by gradients or by evolution."""
+
+
+class GradientMethod(MethodSettings):
+    """What every gradient method has.
 
     Attributes:
         pretrain_epochs: epochs with real weights in [-1, 1] before; BOP starts from their signs.
@@ -35,8 +43,28 @@ class _Pretrained(Settings):
     pretrain_epochs: Epochs = 0
     pretrained: Literal["best", "last"] = "best"
 
+    @property
+    def latent(self) -> bool:
+        """Whether it keeps latent weights, which a rectified clamp can act on."""
+        return False
 
-class _Gradual(_Pretrained):
+    @property
+    def frozen_epochs(self) -> int:
+        """Last epochs of a run, with the weights frozen at their signs."""
+        return 0
+
+    @property
+    def ends_at(self) -> float | None:
+        """Share of binary weights that ends the method's own phase; None is its planned end."""
+        return None
+
+    def build(self, optimizer: OptimizerSettings) -> Method:
+        """The method of its own phase; `optimizer` moves the weights where the method has no optimizer of its own."""
+        method: Method = self._built(optimizer)
+        return method
+
+
+class GradualMethod(GradientMethod):
     """What methods have that approach +-1 gradually.
 
     Attributes:
@@ -47,8 +75,12 @@ class _Gradual(_Pretrained):
 
     finetune_epochs: Epochs = 20
 
+    @property
+    def frozen_epochs(self) -> int:
+        return self.finetune_epochs
 
-class SteConfig(_Pretrained):
+
+class SteConfig(GradientMethod):
     """Straight-through estimator: latent weights, sign in the forward pass (BNEW paper, eq. 4).
 
     Attributes:
@@ -56,12 +88,18 @@ class SteConfig(_Pretrained):
         clip: clip the latent weights to [-1, 1] after each step; ReCU's reference code does not.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.methods.ste:Ste"
+
     name: Literal["ste"] = "ste"
     gradient: Literal["identity", "ste", "polynomial"] = "identity"
     clip: bool = True
 
+    @property
+    def latent(self) -> bool:
+        return True
 
-class BmdConfig(_Gradual):
+
+class BmdConfig(GradualMethod):
     """Mirror descent: weights tanh(beta w) with beta = rate^epoch (Ajanthan et al., 2021; BNEW paper, eq. 6).
 
     Attributes:
@@ -72,10 +110,16 @@ class BmdConfig(_Gradual):
             tanh(atanh(w) - beta step) (the mirror-descent reference code).
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.methods.bmd:build_bmd"
+
     name: Literal["bmd"] = "bmd"
     rate: Annotated[float, Field(gt=1, le=100)] | None = None
     final_beta: Annotated[float, Field(gt=1, le=1e35)] | None = None
     form: Literal["dual", "primal"] = "dual"
+
+    @property
+    def latent(self) -> bool:
+        return self.form == "dual"
 
     @model_validator(mode="after")
     def _one_speed(self) -> Self:
@@ -83,7 +127,7 @@ class BmdConfig(_Gradual):
         return self
 
 
-class BopConfig(_Pretrained):
+class BopConfig(GradientMethod):
     """Binary optimizer: flips weights whose mean gradient shares their sign and passes a threshold (Helwegen, 2019).
 
     Attributes:
@@ -91,12 +135,14 @@ class BopConfig(_Pretrained):
         threshold: magnitude of the mean gradient that flips.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.methods.bop:Bop"
+
     name: Literal["bop"] = "bop"
     gamma: Annotated[float, Field(gt=0, le=1)] = 1e-4
     threshold: Annotated[float, Field(ge=0)] = 1e-8
 
 
-class Bop2Config(_Pretrained):
+class Bop2Config(GradientMethod):
     """Second-order BOP: the mean gradient is divided by its root mean square (Suarez-Ramirez et al., 2021).
 
     Attributes:
@@ -106,6 +152,8 @@ class Bop2Config(_Pretrained):
         bias_correction: divide both moments by 1 - (1 - rate)^t, as Adam does.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.methods.bop:Bop"
+
     name: Literal["bop2"] = "bop2"
     gamma: Annotated[float, Field(gt=0, le=1)] = 1e-6
     sigma: Annotated[float, Field(gt=0, le=1)] = 1e-2
@@ -113,7 +161,7 @@ class Bop2Config(_Pretrained):
     bias_correction: bool = False
 
 
-class ProxquantConfig(_Gradual):
+class ProxquantConfig(GradualMethod):
     """ProxQuant: after each step a proximal step towards the nearer of +-1 (Bai et al., 2019).
 
     Attributes:
@@ -125,6 +173,8 @@ class ProxquantConfig(_Gradual):
         l1_step: what the l1 step moves: the `full` strength (both reference codes) or `half` of it, which follows from
             BNEW paper, eq. 9, where the factor 1/2 is missing.
     """
+
+    builder: ClassVar[str] = "bnnsearch.core.methods.proxquant:Proxquant"
 
     name: Literal["proxquant"] = "proxquant"
     finetune_epochs: Epochs = 100
@@ -139,7 +189,7 @@ class ProxquantConfig(_Gradual):
         return self
 
 
-class BnewConfig(_Gradual):
+class BnewConfig(GradualMethod):
     """BNEW: pretrain with real weights, push them to +-1 by a concave regulariser, freeze and fine-tune.
 
     The paper says lambda_t = t lambda_rate and leaves the unit of t open. The defaults are those of the authors' code:
@@ -160,6 +210,8 @@ class BnewConfig(_Gradual):
         until_binary: end the quantisation phase once this share of the weights is binary; the run is then shorter.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.methods.bnew:Bnew"
+
     name: Literal["bnew"] = "bnew"
     pretrain_epochs: Epochs = 200
     lambda_rate: PositiveFloat | None = None
@@ -169,6 +221,10 @@ class BnewConfig(_Gradual):
     step: Literal["approximate", "exact"] = "approximate"
     order: Literal["prox_last", "prox_first"] = "prox_last"
     until_binary: Fraction | None = None
+
+    @property
+    def ends_at(self) -> float | None:
+        return self.until_binary
 
     @model_validator(mode="after")
     def _one_strength(self) -> Self:
@@ -183,8 +239,7 @@ class BnewConfig(_Gradual):
         return self
 
 
-GradientMethod = SteConfig | BmdConfig | BopConfig | Bop2Config | ProxquantConfig | BnewConfig
-MethodConfig = Annotated[GradientMethod | EvolutionMethod, Field(discriminator="name")]
+MethodConfig = Annotated[MethodSettings, METHODS]
 
 
 def method_epochs(method: GradientMethod, epochs: int) -> int:
@@ -193,8 +248,7 @@ def method_epochs(method: GradientMethod, epochs: int) -> int:
     Raises:
         ValueError: none are left.
     """
-    pretrain = method.pretrain_epochs
-    finetune = method.finetune_epochs if isinstance(method, _Gradual) else 0
+    pretrain, finetune = method.pretrain_epochs, method.frozen_epochs
     if pretrain + finetune >= epochs:
         raise ValueError(
             "method.pretrain_epochs + method.finetune_epochs < plan.epochs must hold, "

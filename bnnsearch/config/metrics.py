@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.families import METHODS, named
 
 ObjectiveName = Literal[
     "val_acc", "memory_bytes", "bops", "flops", "ops", "train_bitops", "energy", "latency_ms", "packed_bytes", "params"
@@ -121,12 +122,10 @@ _EVOLVING = frozenset(METRICS) - {"train_cost_thesis"}
 GRADIENTS = Reporter("gradients", frozenset(METRICS))
 EVOLUTION = Reporter("evolution", _EVOLVING, always=frozenset({"flops"}), open_costs=frozenset({"train_bitops"}))
 
-_EVOLUTION_NAMES = frozenset(str(each.model_fields["name"].default) for each in EvolutionMethod.__args__)
-
 
 def reporter_of(method: str) -> Reporter:
     """Who trains by the method of this name."""
-    return EVOLUTION if method in _EVOLUTION_NAMES else GRADIENTS
+    return EVOLUTION if issubclass(named(METHODS.members[method]), EvolutionMethod) else GRADIENTS
 
 
 def tabled(objectives: Iterable[str], results: Iterable[Mapping[str, float]]) -> list[str]:

@@ -5,11 +5,15 @@ A published network is a class of settings whose defaults are that network; ever
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bnnsearch.config.base import PositiveFloat, Settings
+from bnnsearch.config.base import PositiveFloat
+from bnnsearch.config.families import MODELS, Member
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Activation = Literal["hardtanh", "rprelu", "prelu", "none"]
 SignGradient = Literal["ste", "polynomial"]
@@ -24,8 +28,12 @@ Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_le
 Kernel = Literal[1, 3, 5, 7]
 
 
-class BinarySettings(Settings):
-    """What every binary network has.
+class ModelSettings(Member):
+    """A network: of binary layers, trained by gradients, or of bits alone, evolved."""
+
+
+class BinarySettings(ModelSettings):
+    """What every network of binary layers has.
 
     Attributes:
         sign_gradient: derivative used for sign of activations: clipped `ste` (eq. 1) or Bi-Real `polynomial` (eq. 2).
@@ -42,6 +50,11 @@ class BinarySettings(Settings):
     scale: Scale = "none"
     alpha_gradient: AlphaGradient = "detached"
     float_layers: tuple[str, ...] = ()
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+        """The network with fresh weights, all layers binary that can be; see `bnnsearch.core.models.build`."""
+        network: nn.Sequential = self._built(shape, classes)
+        return network
 
 
 class ActivatedSettings(BinarySettings):
@@ -65,6 +78,8 @@ class MlpConfig(ActivatedSettings):
         inputs: `binary` takes the sign of the normalised pixels; `real` takes pixels into a real first layer.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.models.mlp:build_mlp"
+
     name: Literal["mlp"] = "mlp"
     hidden: Widths = (256, 256)
     inputs: Literal["binary", "real"] = "binary"
@@ -87,6 +102,8 @@ class PlainSettings(ActivatedSettings):
         kernel: kernel size of every convolution.
         width: factor on all channels.
     """
+
+    builder: ClassVar[str] = "bnnsearch.core.models.plain:build_plain"
 
     channels: Widths = (32, 64, 128)
     pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3)
@@ -130,6 +147,8 @@ class XnornetConfig(BinarySettings):
             real inputs below each place of the kernel; costs real operations at inference.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.models.plain:build_xnornet"
+
     name: Literal["xnornet"] = "xnornet"
     scale: Scale = "xnor"
     sign_gradient: SignGradient = "ste"
@@ -161,6 +180,8 @@ class ResidualSettings(ActivatedSettings):
         stem_activation: whether the activation follows the stem's norm.
         head_norm: whether batch norm precedes the classifier.
     """
+
+    builder: ClassVar[str] = "bnnsearch.core.models.residual:build_residual"
 
     channels: Widths = (64, 128, 256, 512)
     depths: Depths = (4, 4, 4, 4)
@@ -253,6 +274,8 @@ class ReactnetAConfig(ActivatedSettings):
         stem_activation: as in the residual networks.
     """
 
+    builder: ClassVar[str] = "bnnsearch.core.models.residual:build_reactnet_a"
+
     name: Literal["reactnet_a"] = "reactnet_a"
     activation: Activation = "rprelu"
     scale: Scale = "xnor"
@@ -263,7 +286,7 @@ class ReactnetAConfig(ActivatedSettings):
     stem_activation: bool = False
 
 
-class XorMlpConfig(Settings):
+class XorMlpConfig(ModelSettings):
     """Fully binary perceptron of the thesis, section 4.1: XOR, bit count, majority; no batch norm, no real number.
 
     Attributes:
@@ -280,16 +303,4 @@ class XorMlpConfig(Settings):
     crop: Annotated[int, Field(ge=0, le=256)] = 0
 
 
-GradientModel = (
-    MlpConfig
-    | CnnConfig
-    | VggSmallConfig
-    | XnornetConfig
-    | Resnet20Config
-    | Resnet18Config
-    | BrnConfig
-    | Bireal18Config
-    | Realtobinary18Config
-    | ReactnetAConfig
-)
-ModelConfig = Annotated[GradientModel | XorMlpConfig, Field(discriminator="name")]
+ModelConfig = Annotated[ModelSettings, MODELS]

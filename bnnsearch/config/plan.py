@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bnnsearch.config.base import Settings
+from bnnsearch.config.families import SCHEDULES, Member
 
 
-class LinearConfig(Settings):
+class ScheduleSettings(Member):
+    """The shape of the learning rate over time."""
+
+    def at(self, epoch: float, epochs: int) -> float:
+        """The factor in [0, 1] of the base rate at `epoch` of a stretch of `epochs`.
+
+        Args:
+            epoch: epochs since the stretch began, in [0, epochs], a step being a fraction of one.
+            epochs: length of the stretch.
+        """
+        raise NotImplementedError
+
+
+class LinearConfig(ScheduleSettings):
     """The learning rate falls linearly to 0."""
 
     name: Literal["linear"] = "linear"
 
+    def at(self, epoch: float, epochs: int) -> float:
+        return 1 - epoch / epochs
 
-class CosineConfig(Settings):
+
+class CosineConfig(ScheduleSettings):
     """The learning rate falls to 0 along half a cosine."""
 
     name: Literal["cosine"] = "cosine"
 
+    def at(self, epoch: float, epochs: int) -> float:
+        return _half_cosine(epoch / epochs)
 
-class WarmRestartsConfig(Settings):
+
+class WarmRestartsConfig(ScheduleSettings):
     """Half a cosine, again and again, each period longer than the one before (Loshchilov & Hutter, 2017).
 
     Attributes:
@@ -33,16 +54,28 @@ class WarmRestartsConfig(Settings):
     period: Annotated[int, Field(ge=1)] = 2
     factor: Annotated[int, Field(ge=1, le=10)] = 2
 
+    def at(self, epoch: float, epochs: int) -> float:  # noqa: ARG002  # its periods take no heed of the length
+        period: float = self.period
+        while epoch >= period:
+            epoch -= period
+            period *= self.factor
+        return _half_cosine(epoch / period)
 
-class ConstantConfig(Settings):
+
+class ConstantConfig(ScheduleSettings):
     """The learning rate stays."""
 
     name: Literal["constant"] = "constant"
 
+    def at(self, epoch: float, epochs: int) -> float:  # noqa: ARG002
+        return 1.0
 
-ScheduleConfig = Annotated[
-    LinearConfig | CosineConfig | WarmRestartsConfig | ConstantConfig, Field(discriminator="name")
-]
+
+def _half_cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+ScheduleConfig = Annotated[ScheduleSettings, SCHEDULES]
 
 
 class PlanConfig(Settings):

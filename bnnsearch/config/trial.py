@@ -1,4 +1,4 @@
-"""`TrialConfig`: one YAML file, one training run, nothing implied. Its tagged unions are the only registry."""
+"""`TrialConfig`: one YAML file, one training run, nothing implied."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
-from bnnsearch.config.data import DataConfig, ShiftConfig
+from bnnsearch.config.data import DataConfig
 from bnnsearch.config.distill import DistillConfig, StartConfig, check_start
-from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod, InertiaConfig
-from bnnsearch.config.method import BmdConfig, MethodConfig, SteConfig, method_epochs
-from bnnsearch.config.model import ModelConfig, XorMlpConfig
+from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod
+from bnnsearch.config.method import GradientMethod, MethodConfig, method_epochs
+from bnnsearch.config.model import BinarySettings, ModelConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.precision import PrecisionConfig
@@ -50,32 +50,32 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        if not isinstance(self.method, EvolutionMethod):
+        if isinstance(self.method, GradientMethod):
             method_epochs(self.method, self.plan.epochs)
         return self
 
     @model_validator(mode="after")
     def _evolution_fits(self) -> Self:
         evolves = isinstance(self.method, EvolutionMethod)
-        if evolves != isinstance(self.model, XorMlpConfig):
+        if evolves == isinstance(self.model, BinarySettings):
             raise ValueError(
                 "model xor_mlp and the evolutionary methods (naive, elitist, counting, inertia) need each other, "
                 f"but got model {self.model.name} with method {self.method.name}"
             )
-        if not evolves:
+        if not isinstance(self.method, EvolutionMethod):
             return self
         extras = [name for name in ("recu", "precision", "distill", "start") if getattr(self, name) is not None]
         extras += [
             f"data.augment {step.name}"
             for step in self.data.augment
-            if not (isinstance(step, ShiftConfig) and step.pixels <= MOST_SHIFT)
+            if step.translation is None or step.translation > MOST_SHIFT
         ]
         if extras:
             raise ValueError(
                 f"method {self.method.name} works on bits packed once and knows only the augmentation shift, "
                 f"by at most {MOST_SHIFT} pixels, but got {extras[0]}"
             )
-        together = self.data.batch_size * (self.method.voters if isinstance(self.method, InertiaConfig) else 1)
+        together = self.data.batch_size * self.method.batches_summed
         if together > MOST_VOTES:
             raise ValueError(
                 f"data.batch_size, times method.voters, <= {MOST_VOTES} must hold for {self.method.name}, "
@@ -90,9 +90,7 @@ class TrialConfig(Settings):
 
     @model_validator(mode="after")
     def _recu_has_latent_weights(self) -> Self:
-        latent = isinstance(self.method, SteConfig) or (
-            isinstance(self.method, BmdConfig) and self.method.form == "dual"
-        )
+        latent = isinstance(self.method, GradientMethod) and self.method.latent
         if self.recu is not None and not latent:
             raise ValueError(f"recu needs a method with latent weights, ste or bmd (dual), but got {self.method.name}")
         return self

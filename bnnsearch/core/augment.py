@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import assert_never
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
 from bnnsearch.config.data import (
-    Augmentation,
+    AugmentationSettings,
     CropConfig,
     CutoutConfig,
     FlipConfig,
@@ -29,53 +29,68 @@ EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836
 """Of the colours of ImageNet, components as columns, for pixels in [0, 1], as published with fb.resnet.torch."""
 
 
-def augment_batch(
-    images: Tensor,
-    steps: Sequence[Augmentation],
-    *,
-    index: Tensor,
-    epoch: int,
-    mean: Sequence[float],
-    generator: torch.Generator,
-) -> Tensor:
-    """`images` after all of `steps`, in order.
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a batch's transformations are drawn from.
 
-    Args:
-        images: uint8, (B, C, H, W).
-        steps: what to do.
+    Attributes:
         index: int64, (B,): which images of the data set these are; an alternating flip follows them.
         epoch: number of the epoch, from 0.
         mean: mean colour in [0, 1], (C,); what cut-out leaves.
         generator: source of all randomness, on the CPU.
     """
-    count, _, height, width = images.shape
+
+    index: Tensor
+    epoch: int
+    mean: Sequence[float]
+    generator: torch.Generator
+
+    def integers(self, limit: int) -> Tensor:
+        """Two integers in [-limit, limit] for each image, int64 (2, B)."""
+        return torch.randint(-limit, limit + 1, (2, len(self.index)), generator=self.generator)
+
+
+def augment_batch(images: Tensor, steps: Sequence[AugmentationSettings], draw: Draw) -> Tensor:
+    """`images`, uint8 (B, C, H, W), after all of `steps`, in order."""
     for step in steps:
-        match step:
-            case CropConfig():
-                images = translate(images, _draw_integers((2, count), step.padding, generator))
-            case ShiftConfig():
-                images = translate(images, _draw_integers((2, count), step.pixels, generator))
-            case FlipConfig(kind="random"):
-                images = flip(images, torch.rand(count, generator=generator) < 0.5)
-            case FlipConfig():
-                images = flip(images, alternating(index, epoch))
-            case RotationConfig():
-                angles = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(step.degrees)
-                images = rotate(images, angles)
-            case CutoutConfig():
-                rows = torch.randint(height, (count,), generator=generator)
-                columns = torch.randint(width, (count,), generator=generator)
-                images = cut_out(images, torch.stack((rows, columns)), size=step.size, mean=mean)
-            case LightingConfig():
-                images = light(images, torch.randn((count, 3), generator=generator) * step.deviation)
-            case _:
-                assert_never(step)
+        images = step.apply(images, draw)
     return images
 
 
-def _draw_integers(shape: tuple[int, int], limit: int, generator: torch.Generator) -> Tensor:
-    """Integers in [-limit, limit]."""
-    return torch.randint(-limit, limit + 1, shape, generator=generator)
+def crop(config: CropConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A random crop of the zero-padded image."""
+    return translate(images, draw.integers(config.padding))
+
+
+def shift(config: ShiftConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A random translation."""
+    return translate(images, draw.integers(config.pixels))
+
+
+def flip_some(config: FlipConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A flip of some images, left to right."""
+    if config.kind == "alternating":
+        return flip(images, alternating(draw.index, draw.epoch))
+    return flip(images, torch.rand(len(images), generator=draw.generator) < 0.5)
+
+
+def turn(config: RotationConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A random rotation."""
+    angles = (torch.rand(len(images), generator=draw.generator) * 2 - 1) * math.radians(config.degrees)
+    return rotate(images, angles)
+
+
+def cut(config: CutoutConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A random square cut out."""
+    count, _, height, width = images.shape
+    rows = torch.randint(height, (count,), generator=draw.generator)
+    columns = torch.randint(width, (count,), generator=draw.generator)
+    return cut_out(images, torch.stack((rows, columns)), size=config.size, mean=draw.mean)
+
+
+def lighten(config: LightingConfig, images: Tensor, draw: Draw) -> Tensor:
+    """A random change of the light."""
+    return light(images, torch.randn((len(images), 3), generator=draw.generator) * config.deviation)
 
 
 def translate(images: Tensor, offset: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.method import GradientMethod
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import model_cost
@@ -47,7 +47,7 @@ from bnnsearch.core.optimizers import real_optimizer, set_lr_factor
 from bnnsearch.core.precision import CyclicPrecision
 from bnnsearch.core.recu import Recu
 from bnnsearch.core.reproducible import derived_seed, reproducible
-from bnnsearch.core.schedule import lr_factor, stretch, warmup_factor
+from bnnsearch.core.schedule import stretch, warmup_factor
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import TrainingCost
 
@@ -101,7 +101,7 @@ class GradientTrainer:
     ) -> None:
         if config.seed is None:
             raise ValueError("a training run needs a seed, but got seed=None")
-        assert not isinstance(config.method, EvolutionMethod), "evolution has a trainer of its own"
+        assert isinstance(config.method, GradientMethod), "evolution has a trainer of its own"
         self._seed = config.seed
         self._config = config
         self._data = data
@@ -395,7 +395,7 @@ class GradientTrainer:
         if self._precision:
             self._precision.anneal(position.epoch * self._steps + step, plan.epochs * self._steps)
         before, length = self._stretches[position.phase]
-        factor = lr_factor(plan.schedule, before + in_phase, length) * warmup_factor(in_run, plan.warmup_epochs)
+        factor = plan.schedule.at(before + in_phase, length) * warmup_factor(in_run, plan.warmup_epochs)
         for optimizer in self._optimizers:
             set_lr_factor(optimizer, factor)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, Optimizer
 
-from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig, SgdConfig, SignumConfig
+from bnnsearch.config.optimizer import AdamConfig, OptimizerSettings, SgdConfig, SignumConfig
+
+Groups = Sequence[dict[str, Any]]
+"""Parameter groups in torch's form."""
 
 
 class Signum(Optimizer):
@@ -43,34 +46,34 @@ class Signum(Optimizer):
         return None
 
 
-def build_optimizer(config: OptimizerConfig, groups: Sequence[dict[str, Any]], *, lr: float) -> Optimizer:
-    """The optimizer that `config` names, over parameter groups in torch's form, at learning rate `lr`."""
-    match config:
-        case AdamConfig():
-            return Adam(groups, lr=lr, betas=config.betas, fused=True)
-        case SgdConfig():
-            return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
-        case SignumConfig():
-            return Signum(groups, lr, momentum=config.momentum)
-        case _:
-            assert_never(config)
+def adam(config: AdamConfig, groups: Groups, lr: float) -> Optimizer:
+    """Torch's Adam."""
+    return Adam(groups, lr=lr, betas=config.betas, fused=True)
 
 
-def binary_optimizer(config: OptimizerConfig, weights: Sequence[Parameter]) -> Optimizer:
+def sgd(config: SgdConfig, groups: Groups, lr: float) -> Optimizer:
+    """Torch's SGD."""
+    return SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+
+
+def signum(config: SignumConfig, groups: Groups, lr: float) -> Optimizer:
+    """Signum."""
+    return Signum(groups, lr, momentum=config.momentum)
+
+
+def binary_optimizer(config: OptimizerSettings, weights: Sequence[Parameter]) -> Optimizer:
     """The optimizer of latent or relaxed binary weights."""
-    return build_optimizer(
-        config, [{"params": list(weights), "weight_decay": config.binary_weight_decay}], lr=config.lr
-    )
+    return config.build([{"params": list(weights), "weight_decay": config.binary_weight_decay}], config.lr)
 
 
-def real_optimizer(config: OptimizerConfig, model: nn.Module, binary: Sequence[Parameter]) -> Optimizer:
+def real_optimizer(config: OptimizerSettings, model: nn.Module, binary: Sequence[Parameter]) -> Optimizer:
     """The optimizer of every parameter of `model` that is not among `binary`; only matrices and kernels decay."""
     taken = {id(weight) for weight in binary}
     real = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     decayed = [parameter for parameter in real if parameter.squeeze().ndim >= 2]
     others = [parameter for parameter in real if parameter.squeeze().ndim < 2]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return build_optimizer(config, [group for group in groups if group["params"]], lr=config.real_lr or config.lr)
+    return config.build([group for group in groups if group["params"]], config.real_lr or config.lr)
 
 
 def set_lr_factor(optimizer: Optimizer, factor: float) -> None:

@@ -1,33 +1,8 @@
-"""Learning-rate schedules as pure functions: the factor of the base rate at a moment of a run."""
+"""Where a moment of a run lies on its learning-rate schedule, whose shapes are in `bnnsearch.config.plan`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import assert_never
-
-from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig, WarmRestartsConfig
-
-
-def lr_factor(schedule: ScheduleConfig, epoch: float, epochs: int) -> float:
-    """The factor in [0, 1] at `epoch` of a stretch of `epochs`.
-
-    Args:
-        schedule: the shape.
-        epoch: epochs since the stretch began, in [0, epochs], a step being a fraction of one.
-        epochs: length of the stretch; warm restarts have periods of their own and take no heed of it.
-    """
-    match schedule:
-        case LinearConfig():
-            return 1 - epoch / epochs
-        case CosineConfig():
-            return _half_cosine(epoch / epochs)
-        case WarmRestartsConfig():
-            return _half_cosine(_share_of_period(epoch, schedule.period, schedule.factor))
-        case ConstantConfig():
-            return 1.0
-        case _:
-            assert_never(schedule)
 
 
 def stretch(lengths: Sequence[int], restarts: Sequence[bool], phase: int) -> tuple[int, int]:
@@ -50,14 +25,3 @@ def stretch(lengths: Sequence[int], restarts: Sequence[bool], phase: int) -> tup
 def warmup_factor(epoch: float, warmup_epochs: float) -> float:
     """Linear from 0 to 1 over the first `warmup_epochs` of a run; 1 from then on."""
     return min(1.0, epoch / warmup_epochs) if warmup_epochs > 0 else 1.0
-
-
-def _half_cosine(share: float) -> float:
-    return (1 + math.cos(math.pi * share)) / 2
-
-
-def _share_of_period(epoch: float, period: float, factor: int) -> float:
-    while epoch >= period:
-        epoch -= period
-        period *= factor
-    return epoch / period

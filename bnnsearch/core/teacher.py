@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bnnsearch import __version__
 from bnnsearch.config.distill import NetworkConfig, TeacherWeightsConfig, TorchvisionConfig, TrainedConfig, TwinConfig
 from bnnsearch.config.method import SteConfig
-from bnnsearch.config.model import XorMlpConfig
+from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.binarize import filter_mean_magnitude
@@ -115,7 +115,7 @@ class RunBuilder:
         )
 
     def _model(self, config: TrialConfig, twin: TwinConfig | None) -> nn.Sequential:
-        assert config.seed is not None and not isinstance(config.model, XorMlpConfig), "a gradient run with a seed"
+        assert config.seed is not None and isinstance(config.model, BinarySettings), "a gradient run with a seed"
         with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
             model = build_model(config.model, shape=self.data.shape, classes=self.data.classes)
             return model if twin is None or twin.method else real_twin(model, twin.activations)
@@ -155,7 +155,7 @@ class RunBuilder:
         path, saved = _read(source)
         check_classes(saved, self.data.names, path)
         config = TrialConfig.model_validate(saved["config"]).alone()
-        if isinstance(config.model, XorMlpConfig):
+        if not isinstance(config.model, BinarySettings):
             raise InputError(
                 f"{printable(path)}: a teacher or start must be trained by gradients, but got {config.model.name}"
             )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import numpy as np
 
-from bnnsearch.config.evolution import CountingConfig, ElitistConfig, EvolutionMethod, InertiaConfig, NaiveConfig
+from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.model import XorMlpConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.reproducible import derived_seed
-from bnnsearch.evolve.algorithm import Algorithm, Problem
-from bnnsearch.evolve.counting import Counting
-from bnnsearch.evolve.elitist import Elitist
-from bnnsearch.evolve.inertia import Inertia
+from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.evolve.naive import Naive
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.evolve.parallel import Threads
 from bnnsearch.evolve.samples import pack_data
@@ -40,22 +34,4 @@ def build_evolution_trainer(config: TrialConfig, *, data: Dataset) -> EvolutionT
     layout = Layout((samples.inputs, *model.hidden, samples.classes * model.bits_per_label))
     problem = Problem(samples, layout, config.data.batch_size, config.plan.epochs, Threads())
     generator = np.random.default_rng(derived_seed(config.seed, "initial weights"))
-    algorithm = _build_algorithm(method, problem, generator)
-    return EvolutionTrainer(config, problem=problem, algorithm=algorithm)
-
-
-def _build_algorithm(method: EvolutionMethod, problem: Problem, generator: np.random.Generator) -> Algorithm:
-    genome = problem.layout.random(generator)
-    match method:
-        case NaiveConfig():
-            return Naive(method, problem, genome=genome)
-        case ElitistConfig():
-            return Elitist(
-                method, problem, genomes=[problem.layout.random(generator) for _ in range(method.elite_size)]
-            )
-        case CountingConfig():
-            return Counting(method, problem, genome=genome)
-        case InertiaConfig():
-            return Inertia(method, problem, genome=genome, generator=generator)
-        case _:
-            assert_never(method)
+    return EvolutionTrainer(config, problem=problem, algorithm=method.build(problem, generator))

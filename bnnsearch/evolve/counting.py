@@ -135,3 +135,8 @@ class Counting:
     def _children_operations(self) -> int:
         """Of the forward passes that judge one batch's pool."""
         return (self._config.children + self._config.keep_parent) * self._batch * self._problem.layout.weights
+
+
+def build_counting(config: CountingConfig, problem: Problem, generator: np.random.Generator) -> Counting:
+    """The algorithm with a new network."""
+    return Counting(config, problem, genome=problem.layout.random(generator))

@@ -99,3 +99,10 @@ class Elitist:
             ancestors = fixed if individual.ancestors is None else individual.ancestors
             scores.append(((ONE - weight) * fixed + weight * ancestors) // ONE)
         return scores
+
+
+def build_elitist(config: ElitistConfig, problem: Problem, generator: np.random.Generator) -> Elitist:
+    """The algorithm with a new elite."""
+    problem.layout.random(generator)  # one more than is used, so that seeds give what they always gave
+    genomes = [problem.layout.random(generator) for _ in range(config.elite_size)]
+    return Elitist(config, problem, genomes=genomes)

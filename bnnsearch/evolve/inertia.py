@@ -99,3 +99,8 @@ class Inertia:
             np.clip(counters, -(LARGEST_COUNTER // 2), LARGEST_COUNTER // 2, out=counters)
             np.left_shift(counters, 1, out=counters)
         self._decays = due
+
+
+def build_inertia(config: InertiaConfig, problem: Problem, generator: np.random.Generator) -> Inertia:
+    """The algorithm with a new network and new counters."""
+    return Inertia(config, problem, genome=problem.layout.random(generator), generator=generator)

@@ -68,3 +68,8 @@ class Naive:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._network = Individual(to_words(state["genome"]))
+
+
+def build_naive(config: NaiveConfig, problem: Problem, generator: np.random.Generator) -> Naive:
+    """The algorithm with a new network."""
+    return Naive(config, problem, genome=problem.layout.random(generator))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.config.data import Augmentation
+from bnnsearch.config.data import AugmentationSettings
 from bnnsearch.core.data import AnySplit, DataError, Dataset, Split
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.kernels.popcount import Words, padded
@@ -82,7 +82,7 @@ class Samples:
         return to_blocks(self.rows[picks], self.labels[picks % self.count])
 
 
-def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[Augmentation] = ()) -> Samples:
+def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[AugmentationSettings] = ()) -> Samples:
     """Pack the three splits.
 
     Args:
@@ -99,7 +99,7 @@ def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[Augmentatio
     if inputs > MOST_INPUTS:
         raise DataError(f"at most {MOST_INPUTS} bits per image fit 16-bit counts, but these have {inputs}")
     train, train_labels = _arrays(data.train)
-    reach = sum(step.pixels for step in augment if step.name == "shift")
+    reach = sum(step.translation or 0 for step in augment)
     steps = sorted(range(-reach, reach + 1), key=abs)
     rows = np.concatenate([binarizer.rows(train, (down, right)) for down in steps for right in steps])
     val, test = (to_blocks(binarizer.rows(images), labels) for images, labels in map(_arrays, (data.val, data.test)))

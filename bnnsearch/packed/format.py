@@ -90,7 +90,19 @@ def encode(
     )
     text = json.dumps(_brief(manifest), separators=(",", ":"))
     metadata = {"manifest": text, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return save(dict(tensors), metadata=metadata)
+    return _ordered(save(dict(tensors), metadata=metadata))
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its header in one order: safetensors writes the metadata in any, anew every time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    return (
+        content[:8]
+        + json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - 8)
+        + content[end:]
+    )
 
 
 def write(path: Path, content: bytes) -> None:

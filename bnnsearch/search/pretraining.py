@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bnnsearch.config.evolution import EvolutionMethod
-from bnnsearch.config.method import BnewConfig
+from bnnsearch.config.method import BnewConfig, GradientMethod
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.teacher import fingerprint
@@ -34,7 +33,7 @@ def pretrain_epochs(config: Mapping[str, Any]) -> int:
         method = TrialConfig.model_validate(config).method
     except ValueError:  # for the worker to report
         return 0
-    return 0 if isinstance(method, EvolutionMethod) else method.pretrain_epochs
+    return method.pretrain_epochs if isinstance(method, GradientMethod) else 0
 
 
 def pretraining_of(config: Mapping[str, Any]) -> TrialConfig | None:
@@ -46,7 +45,7 @@ def pretraining_of(config: Mapping[str, Any]) -> TrialConfig | None:
     if not epochs:
         return None
     trial = TrialConfig.model_validate(config)
-    assert not isinstance(trial.method, EvolutionMethod), "evolution pretrains nothing"
+    assert isinstance(trial.method, GradientMethod), "evolution pretrains nothing"
     restarts = trial.plan.restarts(trial.method.own_phase)
     spans_run = trial.precision is not None or trial.recu is not None or not restarts
     own_plan = trial.plan.model_copy(update={"epochs": epochs + 1, "restart": True})

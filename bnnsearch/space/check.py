@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bnnsearch.config.families import Family
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.study import NoSchedulerConfig, StudyConfig
 from bnnsearch.config.trial import TrialConfig
@@ -145,7 +146,7 @@ def model_problems(
         for error in errors:
             trail, path = _follow(tree, error["loc"])
             if error["loc"] not in enclosing and not any(step.mark in broken for step in trail):
-                known = _known_at(model, error, beside)
+                known = _known_at(model, error, tree, beside)
                 yield error["type"], _problem(error, trail, ".".join(filter(None, [prefix, *path])), known)
 
 
@@ -209,31 +210,44 @@ def _named_place(tree: Tree, message: str) -> Mark | None:
     return None
 
 
-def _known_at(model: type[BaseModel], error: ErrorDetails, beside: Sequence[str]) -> list[str]:
+def _known_at(model: type[BaseModel], error: ErrorDetails, tree: Tree, beside: Sequence[str]) -> list[str]:
     """The keys an unknown one may have meant, or the names of the members of a union."""
     if error["type"] == "extra_forbidden":
-        known = [key for owner in _models_at(model, error["loc"][:-1]) for key in owner.model_fields]
+        known = [key for owner in _models_at(model, error["loc"][:-1], tree) for key in owner.model_fields]
         return [*known, *beside] if len(error["loc"]) == 1 else known
     if error["type"].startswith("union_tag"):
-        return [str(owner.model_fields["name"].default) for owner in _models_at(model, error["loc"])]
+        return [str(owner.model_fields["name"].default) for owner in _models_at(model, error["loc"], None)]
     return []
 
 
-def _models_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[type[BaseModel]]:
-    """The settings classes that may stand at pydantic's `loc` in `model`."""
+def _models_at(model: type[BaseModel], loc: Sequence[int | str], tree: Tree | None) -> list[type[BaseModel]]:
+    """The settings classes that may stand at pydantic's `loc` in `model`; with its `tree`, those it names."""
     models = [model]
     for part in loc:
-        tagged = [one for one in models if "name" in one.model_fields and one.model_fields["name"].default == part]
+        tagged = [one for one in models if _name_of(one) == part]
         if tagged:
             models = tagged
-        elif isinstance(part, str):
+            continue
+        value = None if tree is None else tree.value
+        tree = value[part] if isinstance(value, dict | tuple) else None  # type: ignore[index]
+        if isinstance(part, str):
             fields = [one.model_fields[part] for one in models if part in one.model_fields]
-            models = [inner for field in fields for inner in _models_in(field.annotation)]
+            models = [inner for field in fields for inner in _models_in(field.annotation, *field.metadata)]
+        if isinstance(tree, Tree) and "name" in tree.mapping:
+            models = [one for one in models if _name_of(one) in (None, tree.mapping["name"].value)] or models
     return models
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+def _name_of(model: type[BaseModel]) -> str | None:
+    return model.model_fields["name"].default if "name" in model.model_fields else None
+
+
+def _models_in(*annotations: Any) -> Iterator[type[BaseModel]]:
+    families = [each for each in annotations if isinstance(each, Family)]
+    for annotation in annotations:
+        if isinstance(annotation, Family):
+            yield from annotation.all()
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and not families:
+            yield annotation
+        else:
+            yield from _models_in(*get_args(annotation))

@@ -2,7 +2,7 @@
 
 from bnnsearch.core.data.batches import eval_batches, steps_per_epoch, train_batches
 from bnnsearch.core.data.dataset import AnySplit, Dataset, ImageSet, Split, StreamedSplit
-from bnnsearch.core.data.load import check_data, known_shape, load_data
+from bnnsearch.core.data.load import check_data, load_data
 from bnnsearch.errors import DataError
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "StreamedSplit",
     "check_data",
     "eval_batches",
-    "known_shape",
     "load_data",
     "steps_per_epoch",
     "train_batches",

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bnnsearch.config.data import Augmentation
-from bnnsearch.core.augment import augment_batch
+from bnnsearch.config.data import AugmentationSettings
+from bnnsearch.core.augment import Draw, augment_batch
 from bnnsearch.core.data.dataset import AnySplit, Split
 from bnnsearch.core.data.imagenet import stream_images
 from bnnsearch.core.reproducible import derived_seed
@@ -26,7 +26,7 @@ def train_batches(
     split: AnySplit,
     *,
     batch_size: int,
-    augment: Sequence[Augmentation] = (),
+    augment: Sequence[AugmentationSettings] = (),
     generator: torch.Generator,
     epoch: int = 0,
     share: tuple[int, int] = (0, 1),
@@ -51,7 +51,7 @@ def train_batches(
     if rank:
         generator.manual_seed(derived_seed(generator.initial_seed(), rank))  # its images, its own augmentation
     for index, images, labels in _images(split, batches, crops=generator):
-        augmented = augment_batch(images, augment, index=index, epoch=epoch, mean=split.mean, generator=generator)
+        augmented = augment_batch(images, augment, Draw(index, epoch, split.mean, generator))
         yield normalised(augmented, split), labels
 
 

@@ -1,30 +1,27 @@
-"""From `DataConfig` to `Dataset`: read once per process, checked, split, normalised, on the device."""
+"""From a data set's settings to a `Dataset`: read once per process, checked, split, normalised, on the device."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import assert_never
 
 import torch
 
 from bnnsearch.config.data import (
     Cifar10Config,
     Cifar100Config,
-    DataConfig,
+    DataSettings,
     DigitsConfig,
     ImageFolderConfig,
-    ImagenetConfig,
     MnistConfig,
 )
 from bnnsearch.core.data.dataset import Dataset, ImageSet, channel_statistics, hold_out
 from bnnsearch.core.data.folder import read_image_folder
-from bnnsearch.core.data.imagenet import load_imagenet
 from bnnsearch.core.data.sources import read_cifar, read_digits, read_mnist
 
 
-def load_data(config: DataConfig, *, device: torch.device | str = "cpu") -> Dataset:
+def load_data(config: DataSettings, *, device: torch.device | str = "cpu") -> Dataset:
     """The data set `config` names; a second call in this process for the same images answers from memory.
 
     Args:
@@ -37,7 +34,7 @@ def load_data(config: DataConfig, *, device: torch.device | str = "cpu") -> Data
     return _loaded(config.model_copy(update={"batch_size": 1, "augment": ()}), torch.device(device))
 
 
-def check_data(config: DataConfig) -> None:
+def check_data(config: DataSettings) -> None:
     """Find, before anything trains, whether `load_data` would succeed; nothing is kept in memory.
 
     A folder of images is decoded by it, so that the workers to come only read the result.
@@ -45,21 +42,19 @@ def check_data(config: DataConfig) -> None:
     Raises:
         DataError: a file is missing, short or corrupt.
     """
-    _load(config, torch.device("cpu"))
+    config.load(torch.device("cpu"))
 
 
 @lru_cache(maxsize=2)  # a reused worker meets the same images in every trial
-def _loaded(config: DataConfig, device: torch.device) -> Dataset:
-    return _load(config, device)
+def _loaded(config: DataSettings, device: torch.device) -> Dataset:
+    return config.load(device)
 
 
-def _load(config: DataConfig, device: torch.device) -> Dataset:
-    if isinstance(config, ImagenetConfig):
-        return load_imagenet(config, device)
-    read = _read(config)
-    train, test = read.train, read.test
+def in_memory(images: ImageSet, config: DataSettings, device: torch.device) -> Dataset:
+    """Images with their validation split cut off, normalised by what is left to train on."""
+    train, test = images.train, images.test
     kept, held = hold_out(
-        train.labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit, names=read.names
+        train.labels, fraction=config.val_fraction, seed=config.seed, limit=config.train_limit, names=images.names
     )
     mean, std = channel_statistics(train.images[kept])
     train, test = (replace(split, mean=mean, std=std) for split in (train, test))
@@ -70,46 +65,34 @@ def _load(config: DataConfig, device: torch.device) -> Dataset:
         test=test.to(device),
         classes=int(train.labels.max()) + 1,
         shape=(channels, height, width),
-        names=read.names,
+        names=images.names,
     )
 
 
-def known_shape(config: DataConfig) -> tuple[tuple[int, int, int], int] | None:
-    """Shape (C, H, W) of the images and number of classes, without looking; None where only the files tell."""
-    match config:
-        case DigitsConfig():
-            return (1, 8, 8), 10
-        case MnistConfig():
-            return (1, 28, 28), 10
-        case Cifar10Config():
-            return (3, 32, 32), 10
-        case Cifar100Config():
-            return (3, 32, 32), 100
-        case ImagenetConfig():
-            return (3, config.image_size, config.image_size), 1000
-        case ImageFolderConfig():
-            return None
-        case _:
-            assert_never(config)
+def load_digits(config: DigitsConfig, device: torch.device) -> Dataset:
+    """The digits; see `read_digits`."""
+    return in_memory(read_digits(config.test_fraction), config, device)
 
 
-def _read(
-    config: DigitsConfig | MnistConfig | Cifar10Config | Cifar100Config | ImageFolderConfig,
-) -> ImageSet:
-    match config:
-        case DigitsConfig():
-            return read_digits(config.test_fraction)
-        case MnistConfig():
-            return read_mnist(Path(config.root), download=config.download)
-        case Cifar10Config():
-            from torchvision.datasets import CIFAR10
+def load_mnist(config: MnistConfig, device: torch.device) -> Dataset:
+    """MNIST; see `read_mnist`."""
+    return in_memory(read_mnist(Path(config.root), download=config.download), config, device)
 
-            return read_cifar(Path(config.root), CIFAR10, download=config.download)
-        case Cifar100Config():
-            from torchvision.datasets import CIFAR100
 
-            return read_cifar(Path(config.root), CIFAR100, download=config.download)
-        case ImageFolderConfig():
-            return read_image_folder(config)
-        case _:
-            assert_never(config)
+def load_cifar10(config: Cifar10Config, device: torch.device) -> Dataset:
+    """CIFAR-10; see `read_cifar`."""
+    from torchvision.datasets import CIFAR10
+
+    return in_memory(read_cifar(Path(config.root), CIFAR10, download=config.download), config, device)
+
+
+def load_cifar100(config: Cifar100Config, device: torch.device) -> Dataset:
+    """CIFAR-100; see `read_cifar`."""
+    from torchvision.datasets import CIFAR100
+
+    return in_memory(read_cifar(Path(config.root), CIFAR100, download=config.download), config, device)
+
+
+def load_image_folder(config: ImageFolderConfig, device: torch.device) -> Dataset:
+    """A folder of images; see `read_image_folder`."""
+    return in_memory(read_image_folder(config), config, device)

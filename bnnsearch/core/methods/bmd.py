@@ -20,7 +20,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import BmdConfig
-from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
@@ -54,7 +54,7 @@ class Dual:
     seen: Seen = "mapped"
     rate_name = "lr"
 
-    def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, config: BmdConfig, optimizer: OptimizerSettings) -> None:
         self._config = config
         self._optimizer = optimizer
         self.beta = torch.ones(())
@@ -81,7 +81,7 @@ class Primal:
     seen: Seen = "relaxed"
     rate_name = "lr"
 
-    def __init__(self, config: BmdConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, config: BmdConfig, optimizer: OptimizerSettings) -> None:
         self._config = config
         self._optimizer = optimizer
         self.beta = 1.0
@@ -112,7 +112,7 @@ class Primal:
         return {"beta": self.beta}
 
 
-def build_bmd(config: BmdConfig, optimizer: OptimizerConfig) -> Dual | Primal:
+def build_bmd(config: BmdConfig, optimizer: OptimizerSettings) -> Dual | Primal:
     """Mirror descent in the form that `config` names."""
     match config.form:
         case "dual":

@@ -24,7 +24,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import BnewConfig
-from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
 
@@ -47,7 +47,7 @@ class Bnew:
     seen: Seen = "relaxed"
     rate_name = "lr"
 
-    def __init__(self, config: BnewConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, config: BnewConfig, optimizer: OptimizerSettings) -> None:
         self._config = config
         self._optimizer = optimizer
         self._lambda_rate = DEFAULT_LAMBDA_RATE if config.lambda_rate is None else config.lambda_rate

@@ -18,6 +18,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import Bop2Config, BopConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.methods.base import Progress, Seen
 
@@ -76,7 +77,7 @@ class Bop:
     seen: Seen = "signs"
     rate_name = "gamma"
 
-    def __init__(self, config: BopConfig | Bop2Config) -> None:
+    def __init__(self, config: BopConfig | Bop2Config, _: OptimizerSettings) -> None:
         self._config = config
 
     @torch.no_grad()

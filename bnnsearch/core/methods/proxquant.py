@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import ProxquantConfig
-from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
@@ -45,7 +45,7 @@ class Proxquant:
     seen: Seen = "relaxed"
     rate_name = "lr"
 
-    def __init__(self, config: ProxquantConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, config: ProxquantConfig, optimizer: OptimizerSettings) -> None:
         self._config = config
         self._optimizer = optimizer
         self._reg_rate = DEFAULT_REG_RATE if config.reg_rate is None else config.reg_rate

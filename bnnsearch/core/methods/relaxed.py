@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
@@ -25,7 +25,7 @@ class Relaxed:
     seen: Seen = "relaxed"
     rate_name = "lr"
 
-    def __init__(self, optimizer: OptimizerConfig) -> None:
+    def __init__(self, optimizer: OptimizerSettings) -> None:
         self._optimizer = optimizer
 
     def start(self, weights: Sequence[Parameter]) -> None:

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import SteConfig
-from bnnsearch.config.optimizer import OptimizerConfig
+from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.binarize import binarise
 from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
 from bnnsearch.core.optimizers import binary_optimizer
@@ -26,7 +26,7 @@ class Ste:
     seen: Seen = "signs"
     rate_name = "lr"
 
-    def __init__(self, config: SteConfig, optimizer: OptimizerConfig) -> None:
+    def __init__(self, config: SteConfig, optimizer: OptimizerSettings) -> None:
         self._config = config
         self._optimizer = optimizer
 

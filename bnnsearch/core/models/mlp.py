@@ -11,7 +11,7 @@ from bnnsearch.core.layers import BinaryLinear, Sign
 from bnnsearch.core.models.blocks import make_activation, make_sign, named
 
 
-def build_mlp(config: MlpConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_mlp(config: MlpConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes)."""
     features = math.prod(shape)
     parts: dict[str, nn.Module] = {"flatten": nn.Flatten()}

@@ -12,7 +12,7 @@ from bnnsearch.core.models.blocks import InputScaled, make_activation, make_sign
 from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 
-def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_plain(config: PlainSettings, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes).
 
     Every layer is sign, convolution, pooling, norm, activation, with norm after pooling as in the references. The first
@@ -51,7 +51,7 @@ def build_plain(config: PlainSettings, *, shape: tuple[int, int, int], classes: 
     return named(parts)
 
 
-def build_xnornet(config: XnornetConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_xnornet(config: XnornetConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes).
 
     Every binary layer is norm, sign, convolution (or linear), ReLU, pooling: the order XNOR-Net proposes.

@@ -24,7 +24,7 @@ from bnnsearch.core.models.blocks import (
 )
 
 
-def build_residual(config: ResidualSettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_residual(config: ResidualSettings, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes)."""
     width = scaled(config.channels[0], config.width)
     parts: dict[str, nn.Module] = {"stem": _stem(config, shape[0], width)}
@@ -41,7 +41,7 @@ def build_residual(config: ResidualSettings, *, shape: tuple[int, int, int], cla
     return named(parts)
 
 
-def build_reactnet_a(config: ReactnetAConfig, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_reactnet_a(config: ReactnetAConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W): logits (N, classes)."""
     width = scaled(config.stem_channels, config.width)
     parts: dict[str, nn.Module] = {"stem": _stem(config, shape[0], width)}
