@@ -44,14 +44,14 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
 
 
-def read_regular(path: str | os.PathLike[str], *, most: int) -> bytes:
+def read_regular(path: str | os.PathLike[str], *, most: int | None = None) -> bytes:
     """The content of the file `path`, or its first `most` + 1 bytes: enough to see that it is too long.
 
     Raises:
         OSError: see `open_regular`.
     """
     with open_regular(path) as content:
-        return content.read(most + 1)
+        return content.read(-1 if most is None else most + 1)
 
 
 def lock(file: int | IO[Any], *, wait: float = math.inf) -> None:

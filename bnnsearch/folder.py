@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,8 +100,10 @@ def _taken_up(folder: StudyFolder) -> int:
     return (folder.space if folder.space.exists() else folder.record).stat().st_mtime_ns
 
 
-def make_way(path: Path) -> None:
-    """Move a folder that lies where a file belongs, or a file where a folder belongs, out of the way."""
+def make_way(path: Path, *, unless: Callable[[Path], bool]) -> None:
+    """Move what lies where a file or a folder belongs, and is none (`unless`), out of the way."""
+    if unless(path) or not os.path.lexists(path):
+        return
     copies = (path.with_name(f"{path.name}.aside{copy or ''}") for copy in range(1000))
     path.rename(next(copy for copy in copies if not copy.exists()))
 
@@ -109,8 +112,7 @@ def replace_file(path: Path, text: str) -> None:
     """Make the file anew in one step, whatever is there."""
     draft = path.with_name(f".{path.name}.draft")
     for place in (draft, path):
-        if place.is_dir():
-            make_way(place)
+        make_way(place, unless=Path.is_file)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder
 from bnnsearch.record import Reader, Record
 from bnnsearch.results import TrialResult, by_number, result_of
@@ -143,7 +144,7 @@ def _checked(result: TrialResult) -> TrialResult:
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().splitlines(keepends=True)
+        return read_regular(path).splitlines(keepends=True)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -32,7 +32,7 @@ from uuid import uuid4
 
 from bnnsearch import __version__
 from bnnsearch.errors import EnvironmentProblem, StudyInUse
-from bnnsearch.files import lock
+from bnnsearch.files import check_regular, lock, open_regular
 from bnnsearch.folder import StudyFolder
 
 FORMAT = 1
@@ -89,7 +89,7 @@ class Reader:
         """
         wanted = tuple(b'{"event": "%s"' % kind.encode() for kind in {*kinds, SESSION}) if kinds else (b"",)
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self.end)
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -331,6 +331,10 @@ def _locked(folder: StudyFolder, deadline: float) -> int:
 def _opened(folder: StudyFolder) -> int:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            check_regular(folder.record)
         return os.open(folder.record, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise EnvironmentProblem(f"{error.filename}: the study's record cannot be written: {error.strerror}") from error
+        raise EnvironmentProblem(
+            f"{error.filename or folder.record}: the study's record cannot be written: {error.strerror}"
+        ) from error

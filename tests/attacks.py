@@ -1,16 +1,18 @@
-"""What the attack tests share: their size, searches, mutations of bytes, and drivers that die."""
+"""What the attack tests share: their size, the count of their tries, searches, mutations of bytes, drivers that die."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import search_fixtures
 
@@ -61,14 +63,27 @@ def events_in(folder: Path) -> list[dict[str, Any]]:
     return list(Reader(folder / "study/study.record").events())
 
 
-def tries(short: int, full: int = 10_000) -> int:
-    """How many tries an attack makes."""
-    return full if FULL else short
+TRIED: Counter[str] = Counter()
+"""Tries that were begun, by test; conftest.py tells them at the end."""
+
+Place = TypeVar("Place")
+
+
+def tries(short: int, full: int = 10_000) -> Iterator[int]:
+    """The tries of an attack, numbered from 0."""
+    return counted(range(full if FULL else short))
+
+
+def counted(places: Iterable[Place]) -> Iterator[Place]:
+    """The places, each of which is a try of the attack that runs."""
+    test = os.environ["PYTEST_CURRENT_TEST"].partition("[")[0].partition(" ")[0]
+    for place in places:
+        TRIED[test] += 1
+        yield place
 
 
 def sample(places: Sequence[Any], short: int, full: int | None = None) -> list[Any]:
-    """All of the places, or `full` of them, in the full form; else `short`, evenly spread, the first and last among
-    them."""
+    """All of the places, or `full` of them, in the full form; else `short`, evenly spread from first to last."""
     most = (len(places) if full is None else full) if FULL else short
     if len(places) <= most:
         return list(places)
@@ -76,7 +91,7 @@ def sample(places: Sequence[Any], short: int, full: int | None = None) -> list[A
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
-    """The content with one to three mutations: flips, cuts, pieces that are lost, doubled, moved or overwritten."""
+    """The content with one to three mutations: flips, cuts, pieces that are lost, doubled, overwritten or put in."""
     for _ in range(chance.choice((1, 1, 2, 3))):
         content = chance.choice(MUTATIONS)(content, chance)
     return content
@@ -122,6 +137,20 @@ def _noise(content: bytes, chance: random.Random) -> bytes:
     return content[:start] + chance.randbytes(end - start) + content[end:]
 
 
+def _insert(content: bytes, chance: random.Random) -> bytes:
+    start, _ = _piece(content, chance)
+    return content[:start] + chance.randbytes(chance.choice((1, 4, 100))) + content[start:]
+
+
+def _turn(content: bytes, chance: random.Random) -> bytes:
+    start, _ = _piece(content, chance)
+    return content[start:] + content[:start]
+
+
+def _foreign(content: bytes, chance: random.Random) -> bytes:
+    return chance.choice((b"", bytes(len(content)), chance.randbytes(len(content)), pickle.dumps(1), b"{}", b"[]\n"))
+
+
 def _lines(change: Callable[[list[bytes], random.Random], None]) -> Callable[[bytes, random.Random], bytes]:
     def changed(content: bytes, chance: random.Random) -> bytes:
         lines = content.splitlines(keepends=True)
@@ -145,7 +174,7 @@ def _swap_lines(lines: list[bytes], chance: random.Random) -> None:
     lines[a], lines[b] = lines[b], lines[a]
 
 
-MUTATIONS = (_flip, _flip, _flip, _cut, _behead, _lose, _double, _zero, _noise,
+MUTATIONS = (_flip, _flip, _flip, _cut, _behead, _lose, _double, _zero, _noise, _insert, _turn, _foreign,
              *map(_lines, (_lose_line, _double_line, _swap_lines)))  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,3 +33,20 @@ def small_ray() -> Iterator[None]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests share no pretraining with one another or with the user's own studies."""
     monkeypatch.setenv("BNNSEARCH_CACHE", str(tmp_path / "cache"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After the attacks in full form: what was tried, and what failed."""
+    from attacks import FULL, TRIED
+
+    stats = terminalreporter.stats
+    ran = [each for kind in ("passed", "failed", "error") for each in stats.get(kind, ()) if "attack" in each.keywords]
+    if not (FULL and ran):
+        return
+    tests = Counter(each.nodeid.partition("[")[0] for each in ran if each.when == "call")
+    failed = Counter(each.nodeid.partition("[")[0] for each in ran if each.failed)
+    tried = {test: max(count, TRIED[test]) for test, count in tests.items()}
+    terminalreporter.section("attacks")
+    for test, count in sorted(tried.items()):
+        terminalreporter.write_line(f"{count:>9,} tries {failed[test]:>3} failed  {test}")
+    terminalreporter.write_line(f"{sum(tried.values()):>9,} tries {failed.total():>3} failed")

@@ -1,6 +1,6 @@
 """Dies in the middle of MLflow's first migration: `python migration_killer.py HOME WAY FIRST STEP LAST`.
 
-WAY is `theirs`, MLflow's own migration of HOME/theirs-K.db, or `ours`, `make_ready` of HOME/ours-K.db. For each K from
+WAY is `theirs`, MLflow's own migration of HOME/theirs-K.db, or `ours`, `make_ready` of HOME/ours.db. For each K from
 FIRST on a forked child dies at the Kth statement that the migration executes. Prints a line of JSON: the Ks.
 """
 
@@ -38,8 +38,10 @@ def main(home, way, first, step, last):
     import_mlflow()
     died = []
     for fatal in range(first, last, step):
-        if not dying(Path(home) / f"{way}-{fatal}.db", way, fatal):
+        path = Path(home) / (f"theirs-{fatal}.db" if way == "theirs" else "ours.db")
+        if not dying(path, way, fatal):
             break
+        assert path.exists() == (way == "theirs"), fatal
         died.append(fatal)
     print(json.dumps(died))
 

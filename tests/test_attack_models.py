@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from attacks import mutated, tries
 from PIL import Image
 from test_attack_spaces import limited_processor_time
 from test_packed_format import with_manifest
@@ -37,36 +38,6 @@ from bnnsearch.packed.model import PackedModel
 from bnnsearch.train import read_run, train
 from bnnsearch.trial import build_trainer
 
-FULL = os.environ.get("BNN_ATTACKS") == "full"
-MUTATIONS = 10_000 if FULL else 300
-"""Of each kind of file."""
-
-
-def mutated(content: bytes, source: random.Random) -> bytes:
-    """One of the faults of disks and hands: cut, flipped, emptied, zeroed, repeated, inserted, swapped, foreign."""
-    at = source.randrange(len(content))
-    to = min(len(content), at + source.choice((1, 8, 512, 4096)))
-    match source.randrange(9):
-        case 0:
-            return content[:at]
-        case 1:
-            return content[:at] + bytes([content[at] ^ 1 << source.randrange(8)]) + content[at + 1 :]
-        case 2:
-            return content[:at] + bytes(to - at) + content[to:]
-        case 3:
-            return content[:at] + content[at:to] + content[at:]
-        case 4:
-            return content[:at] + source.randbytes(source.choice((1, 4, 100))) + content[at:]
-        case 5:
-            return content[at:] + content[:at]
-        case 6:
-            return content[:at] + content[to:]
-        case 7:
-            return content + source.randbytes(source.choice((1, 100)))
-        case _:
-            return source.choice((b"", b"\0" * len(content), source.randbytes(at), pickle.dumps(at), b"{}"))
-
-
 # --- packed files
 
 
@@ -85,7 +56,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[PackedModel, bytes
 def test_mutated_packed_files(packed: tuple[PackedModel, bytes], tmp_path: Path) -> None:
     model, content = packed
     path, refused = tmp_path / "model.bnn", 0
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         path.write_bytes(mutated(content, random.Random(seed)))
         try:
             with limited_processor_time():
@@ -96,7 +67,7 @@ def test_mutated_packed_files(packed: tuple[PackedModel, bytes], tmp_path: Path)
             continue
         assert (read.graph, read.classes, read.preprocessing) == (model.graph, model.classes, model.preprocessing), seed
         assert all(np.array_equal(read.tensors[name], array) for name, array in model.tensors.items()), seed
-    assert refused > 0.9 * MUTATIONS
+    assert refused > 0.9 * seed
 
 
 VALUES = (
@@ -147,7 +118,7 @@ def changed_somewhere(value: Any, source: random.Random) -> Any:
 def test_mutated_manifests_with_right_digests(packed: tuple[PackedModel, bytes]) -> None:
     """Only what it means can refuse it; a network that is left runs."""
     ran = 0
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         source = random.Random(seed)
         try:
             forged = with_manifest(packed[1], lambda manifest, source=source: changed_somewhere(manifest, source))
@@ -188,7 +159,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialConfig, Path]:
 @pytest.mark.timeout(0)
 def test_mutated_checkpoints(run: tuple[TrialConfig, Path], tmp_path: Path) -> None:
     content, path = (run[1] / "checkpoint.pt").read_bytes(), tmp_path / "checkpoint.pt"
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         damaged = mutated(content, random.Random(seed))
         path.write_bytes(damaged)
         if damaged == content:
@@ -205,7 +176,7 @@ def test_mutated_checkpoints_with_right_digests(run: tuple[TrialConfig, Path], t
     """The archive is torch's; what it is told to hold is plain values or nothing."""
     content, path = (run[1] / "checkpoint.pt").read_bytes(), tmp_path / "checkpoint.pt"
     payload = content[len(MAGIC) + 32 :]
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         forged = mutated(payload, random.Random(seed))
         path.write_bytes(MAGIC + hashlib.sha256(forged).digest() + forged)
         try:
@@ -241,7 +212,7 @@ def test_checkpoints_of_other_values_are_refused(run: tuple[TrialConfig, Path], 
     config, out = run
     saved, path = load_checkpoint(out / "checkpoint.pt"), tmp_path / "checkpoint.pt"
     trainer = build_trainer(config)
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         changed = changed_somewhere(saved, random.Random(seed))
         save_checkpoint(path, changed if isinstance(changed, dict) else {"trainer": changed})
         try:
@@ -295,7 +266,7 @@ def test_mutated_images(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(written, form)
         contents.append(written.getvalue())
     path = tmp_path / "image.png"
-    for seed in range(MUTATIONS):
+    for seed in tries(300):
         source = random.Random(seed)
         path.write_bytes(mutated(source.choice(contents), source))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -96,7 +97,24 @@ def deleted(path: Path) -> None:
     path.unlink()
 
 
-DAMAGES = (emptied, cut, flipped, a_folder, deleted)
+def a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_link_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nothing")
+
+
+DAMAGES = (emptied, cut, flipped, a_folder, deleted, a_fifo, a_link_to_nothing)
+
+
+def damage_somehow(path: Path, chance: random.Random) -> None:
+    if chance.random() < 0.4:
+        chance.choice(DAMAGES)(path)
+    else:
+        path.write_bytes(mutated(path.read_bytes(), chance))
 
 
 def files(study: Path) -> list[str]:
@@ -146,6 +164,61 @@ def test_what_only_reads_a_study_needs_nothing_but_its_record(
     said = capfd.readouterr()
     expect_one_line(code, said.out + said.err, said.err)
     assert (folder / "report/report.html").stat().st_size > 100_000
+
+
+def test_a_study_of_which_any_files_are_mutated_is_what_it_was(
+    study: Any, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One to three of its files at once, of a study that was left: `status` reads it, `resume` ends it."""
+    ended, chance = read_past(StudyFolder(home / RUNS)).results, random.Random(7)
+    past = read_past(StudyFolder(home / "left" / RUNS), epochs=True)
+    names = files(home / "left" / RUNS)
+    for _ in tries(20):
+        folder = study("left", left=True)
+        changed = chance.sample(names, chance.choice((1, 1, 2, 3)))
+        for name in changed:
+            damage_somehow(folder / name, chance)
+        now = read_past(StudyFolder(folder), epochs=True)
+        assert (now.results, now.history) == (past.results, past.history)
+        try:
+            outcome = resume_study(folder, executor=LocalExecutor(), build_trainer=TinyTrainer)
+        except InputError as error:
+            assert "space.yaml" in changed
+            assert "the space was edited since the study began" in str(error)
+            continue
+        if read_past(StudyFolder(folder)).space.study.budget == past.space.study.budget:
+            assert same(outcome.results) == same(ended), changed
+        else:
+            assert "space.yaml" in changed
+        told = [json.loads(line)["number"] for line in (folder / "results.jsonl").read_text().splitlines()]
+        assert sorted(told) == [each.number for each in outcome.results], changed
+
+
+def test_an_ended_study_of_which_any_files_are_mutated_is_what_it_was(
+    study: Any, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What MLflow and reports left among them: `status` and `export` say what they said."""
+    chance, folder = random.Random(8), study("ended")
+    names = files(folder)
+
+    def said() -> tuple[str, list[str]]:
+        capfd.readouterr()
+        assert call("status", RUNS, "--json") == 0
+        told = capfd.readouterr().out
+        assert call("export", RUNS, "--no-register", "-o", "best.yaml") == 0
+        return told, [line for line in Path("best.yaml").read_text().splitlines() if "xported" not in line]
+
+    before = said()
+    for _ in tries(20):
+        changed = {name: (folder / name).read_bytes() for name in chance.sample(names, chance.choice((1, 2, 3)))}
+        for name in changed:
+            damage_somehow(folder / name, chance)
+        assert said() == before, list(changed)
+        for name, content in changed.items():
+            if (folder / name).is_dir():
+                (folder / name).rmdir()
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_bytes(content)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -208,7 +281,7 @@ KINDS: dict[str, Callable[[StudyFolder], object]] = {
 def test_mutated_files_are_read_without_a_traceback(study: Any, name: str) -> None:
     folder, chance = StudyFolder(study("mutated")), random.Random(5)
     content = (folder.path / name).read_bytes()
-    for _ in range(tries(150)):
+    for _ in tries(150):
         (folder.path / name).write_bytes(mutated(content, chance))
         KINDS[name](folder)
 
@@ -218,7 +291,7 @@ def test_a_mutated_study_of_the_earlier_format_is_read_or_refused(tmp_path: Path
     folder, chance, space = StudyFolder(tmp_path / "study"), random.Random(6), tiny(tmp_path, *OVERRIDES)
     earlier(home / "left" / RUNS, folder)
     content = (folder.path / name).read_bytes()
-    for _ in range(tries(40)):
+    for _ in tries(40):
         (folder.path / name).write_bytes(mutated(content, chance))
         list(earlier_epochs(folder))
         try:

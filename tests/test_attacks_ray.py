@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from attacks import FULL, SEARCHES, MortalDrivers, build, events_in, mortal_drivers, results_in, same, sample
+from attacks import FULL, SEARCHES, MortalDrivers, build, counted, events_in, mortal_drivers, results_in, same, sample
 from search_fixtures import tiny
 
 from bnnsearch.search.local import LocalExecutor
@@ -60,7 +60,7 @@ def test_a_driver_killed_at_any_write_loses_nothing(
     tmp_path: Path, quiet: Path, drivers: MortalDrivers, writes: range
 ) -> None:
     for how in sample(("half", "before", "after"), short=1):
-        for write in sample(writes, short=2):
+        for write in counted(sample(writes, short=2)):
             folder, what = tmp_path / f"{how}{write}", f"killed {how} write {write}"
             assert drivers.drive(folder, SEARCH, writes=[write], how=how, runner="shared") == -9, what
             assert drivers.drive(folder, SEARCH, runner="shared") == 0, what
@@ -70,7 +70,7 @@ def test_a_driver_killed_at_any_write_loses_nothing(
 def test_drivers_that_are_killed_over_and_over_come_to_the_same_end(
     tmp_path: Path, quiet: Path, drivers: MortalDrivers, writes: range
 ) -> None:
-    for every in (5, 6, 7, 9, 12, 18) if FULL else (len(writes) // 2,):
+    for every in counted((5, 6, 7, 9, 12, 18) if FULL else (len(writes) // 2,)):
         folder, codes = tmp_path / str(every), list[int]()
         while not codes or codes[-1] == -9:
             codes.append(drivers.drive(folder, SEARCH, writes=[every], how="half", runner="shared"))
@@ -85,7 +85,7 @@ def test_a_search_whose_worker_is_killed_at_any_write_goes_on(
 ) -> None:
     strides = {1: [writes[0]], 2: [2, 3], 5: range(2, 7)} if FULL else {len(writes) // 3: [5]}
     for stride, firsts in strides.items():
-        for first in firsts:
+        for first in counted(firsts):
             killed = list(writes)[first - 2 :: stride]
             folder = tmp_path / f"{first}-{stride}"
             code = drivers.drive(folder, PATIENT, writes=killed, victim="worker", runner="shared")
@@ -102,7 +102,7 @@ def test_a_search_whose_ray_is_killed_at_any_write_is_resumed(
     tmp_path: Path, quiet: Path, drivers: MortalDrivers, writes: range, name: str
 ) -> None:
     middle = list(writes[len(writes) // 2 :][:1])
-    for write in writes[:-1] if FULL else middle:  # with the last the search is over, and Ray is gone
+    for write in counted(writes[:-1] if FULL else middle):  # with the last the search is over, and Ray is gone
         folder, what = tmp_path / str(write), f"{name} killed at write {write}"
         code = drivers.drive(folder, SEARCH, writes=[write], victim=name, runner="own")
         if code == 3:

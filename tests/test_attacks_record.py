@@ -14,6 +14,7 @@ from attacks import (
     SEARCHES,
     MortalDrivers,
     build,
+    counted,
     events_in,
     mortal_drivers,
     mutated,
@@ -68,7 +69,7 @@ def test_a_driver_killed_at_any_write_loses_nothing(
     assert len({state for _, state, *_ in wanted}) == (1 if search == "grid" else 2)
     writes = len(events_in(quiet[search]))
     for how in ("before", "half", "after"):
-        for write in sample(range(1, writes + 1), short=5):
+        for write in counted(sample(range(1, writes + 1), short=5)):
             folder = tmp_path / f"{how}{write}"
             died = drivers.drive(folder, SEARCHES[search], writes=[write], how=how, trainer=build(search).__name__)
             assert died == -9
@@ -82,7 +83,7 @@ def test_a_driver_killed_at_any_write_loses_nothing(
 def test_drivers_that_are_killed_over_and_over_come_to_the_same_end(
     tmp_path: Path, quiet: dict[str, Path], drivers: MortalDrivers, search: str
 ) -> None:
-    for every in sample((6, 7, 8, 9, 12), short=1):
+    for every in counted(sample((6, 7, 8, 9, 12), short=1)):
         folder, codes = tmp_path / str(every), []
         while not codes or codes[-1] == -9:
             codes.append(
@@ -115,7 +116,7 @@ def copied(quiet: Path, folder: Path, record: bytes) -> Path:
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_record_cut_at_any_byte_resumes_to_the_same_end(tmp_path: Path, quiet: dict[str, Path], search: str) -> None:
     record = (quiet[search] / "study/study.record").read_bytes()
-    for cut in sample(range(1, len(record)), short=6, full=250):
+    for cut in counted(sample(range(1, len(record)), short=6, full=250)):
         folder = copied(quiet[search], tmp_path / "cut", record[:cut])
         assert same(finish(folder, search)) == same(results_in(quiet[search])), f"cut to {cut} of {len(record)} bytes"
 
@@ -139,7 +140,7 @@ def test_a_record_cut_at_any_byte_is_a_ledger(tmp_path: Path, quiet: dict[str, P
     record, space = (quiet[search] / "study/study.record").read_bytes(), space_of(quiet[search])
     results = {each.number: each for each in results_in(quiet[search])}
     folder = StudyFolder(tmp_path / "study")
-    for cut in sample(range(len(record)), short=30):
+    for cut in counted(sample(range(len(record)), short=30)):
         written(folder, record[:cut])
         ledger = opened(folder, space)
         whole = record[: record[:cut].rfind(b"\n") + 1]
@@ -154,7 +155,7 @@ def test_a_mutated_record_tells_nothing_that_did_not_happen(
     record, space = (quiet[search] / "study/study.record").read_bytes(), space_of(quiet[search])
     happened = {event["n"]: event for event in numbered(quiet[search] / "study/study.record")}
     folder, chance = StudyFolder(tmp_path / "study"), random.Random(14)
-    for _ in range(tries(100)):
+    for _ in tries(100):
         written(folder, mutated(record, chance))
         read = list(numbered(folder.record))
         assert [event["n"] for event in read] == sorted({event["n"] for event in read})
@@ -165,6 +166,7 @@ def test_a_mutated_record_tells_nothing_that_did_not_happen(
             assert "no line of the study's record is whole" in str(problem)
             continue
         assert sorted(ledger.results) == sorted(event["number"] for event in read if event["event"] == "ended")
+        assert read_past(folder).results == tuple(each for _, each in sorted(ledger.results.items()))
 
 
 def numbered(path: Path) -> Iterator[dict[str, Any]]:
@@ -176,7 +178,7 @@ def numbered(path: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_mutated_record_resumes_to_every_trial_once(tmp_path: Path, quiet: dict[str, Path], search: str) -> None:
     record, chance = (quiet[search] / "study/study.record").read_bytes(), random.Random(41)
-    for _ in range(tries(8, full=500)):
+    for _ in tries(8, full=2500):
         folder = copied(quiet[search], tmp_path / "mutated", mutated(record, chance))
         try:
             results = finish(folder, search)

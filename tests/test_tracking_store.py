@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from attacks import FULL, counted
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from record_fixtures import SPACE, record_past
@@ -37,7 +38,6 @@ from bnnsearch.tracking.store import Store, check_access, check_store, connect, 
 from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
 
 TESTS = Path(__file__).parent
-FULL = os.environ.get("BNN_ATTACKS") == "full"
 
 
 def statuses(store):
@@ -61,15 +61,20 @@ def kill_migrations(home, way, first, step, last):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_store_whose_migration_was_killed_is_made_anew(tmp_path):
-    """At several statements of MLflow's chain of migrations; in the full form at every eleventh of 1700."""
+    """At several statements of MLflow's chain of migrations; in the full form at every eleventh of 1700.
+
+    A later search there loses no run.
+    """
     killed = kill_migrations(tmp_path, "theirs", 1, 11 if FULL else 500, 9999)
     assert len(killed) >= (140 if FULL else 3)
     mended = 0
-    for statement in killed:
-        path = tmp_path / f"theirs-{statement}.db"
-        mended += make_ready(path) is not None
-        client, experiment = connect(Store(database_uri(path), "after"))
-        assert client.create_run(experiment).info.status == "RUNNING"
+    for statement in counted(killed):
+        path, folder = tmp_path / f"theirs-{statement}.db", StudyFolder(tmp_path / f"runs/tiny/{statement}")
+        with Tracker(make_study(tracking={"uri": database_uri(path)}), folder) as tracker:
+            play(tracker, folder, [0, 3], epochs=1)
+        mended += tracker.notice is not None
+        assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
+        assert statuses(tracker.store) == {name: ENDED[name] for name in ("report", "0", "3")}
         assert make_ready(path) is None
     assert mended >= len(killed) - 1  # before its first table there is nothing to mend
 
@@ -78,14 +83,13 @@ def test_a_store_whose_migration_was_killed_is_made_anew(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_our_own_making_of_a_store_is_killed_without_a_trace(tmp_path):
-    killed = kill_migrations(tmp_path, "ours", 0, 17 if FULL else 700, 9999)
-    assert len(killed) >= (90 if FULL else 3)
-    for statement in killed:
-        path = tmp_path / f"ours-{statement}.db"
-        assert not path.exists()
-        assert make_ready(path) is None
-        connect(Store(database_uri(path), "after"))
-        assert not list(tmp_path.glob(f".{path.name}.draft-*"))
+    """The deaths follow one another in one folder, each among what the one before it left; the last process lives."""
+    killed = list(counted(kill_migrations(tmp_path, "ours", 0, 11 if FULL else 700, 9999)))
+    assert len(killed) >= (140 if FULL else 3)
+    path = tmp_path / "ours.db"
+    assert make_ready(path) is None
+    connect(Store(database_uri(path), "after"))
+    assert {each.name for each in tmp_path.iterdir()} == {"ours.db", ".ours.db.lock"}
 
 
 def cut_off(path):

@@ -9,6 +9,7 @@ from typing import Self
 
 from bnnsearch.cluster.files import ClusterFile, load_cluster
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
 
 PLACEMENT = "cluster.json"
@@ -50,7 +51,7 @@ class Placement:
         if not path.exists():
             raise InputError(f"{folder.path}: this study runs on this machine; it was not started with --cluster")
         try:
-            fields = json.loads(path.read_bytes())
+            fields = json.loads(read_regular(path))
             job = None if fields["job"] is None else str(fields["job"])
             return cls(folder, str(fields["cluster"]), str(fields["study"]), job)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
 from bnnsearch.results import StudyObserver, TrialResult
 
@@ -152,7 +153,7 @@ def _in_journal(path: Path, name: str, directions: list[StudyDirection], trials:
 
 
 def _logs(path: Path) -> list[dict[str, Any]]:
-    content = path.read_bytes()
+    content = read_regular(path)
     if not content.endswith(b"\n"):
         raise ValueError("its last line is cut short")
     return [json.loads(line) for line in content.splitlines()]

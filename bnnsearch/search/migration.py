@@ -19,6 +19,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import EARLIER_EPOCHS, begin_session, earlier_epochs, earlier_results
 from bnnsearch.record import SESSION, Event, Record
@@ -112,7 +113,7 @@ def _trials(journal: Path) -> tuple[list[FrozenTrial], dict[str, Any]]:
     A last line without its end is no damage.
     """
     try:
-        lines = journal.read_bytes().splitlines(keepends=True)
+        lines = read_regular(journal).splitlines(keepends=True)
         storage = JournalStorage(_Logs([json.loads(line) for line in lines if line.endswith(b"\n")]))
         (study,) = storage.get_all_studies()
         trials = storage.get_all_trials(study._study_id)

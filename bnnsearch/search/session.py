@@ -78,8 +78,7 @@ class _Log(logging.FileHandler):
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Send what the search and its packages log to `path` instead of the terminal."""
-    if path.is_dir():
-        make_way(path)
+    make_way(path, unless=Path.is_file)
     file = _Log(path, encoding="utf-8", delay=True)
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]

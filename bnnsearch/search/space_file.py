@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder
 from bnnsearch.space import Space, SpaceError, space_of
 from bnnsearch.space.reader import read_tree
@@ -34,7 +35,7 @@ def resumed_space(folder: StudyFolder, recorded: str | None, *, trials: int | No
 
 def _edited(path: Path, recorded: str | None) -> tuple[bytes, list[str]]:
     try:
-        found = path.read_bytes()
+        found = read_regular(path)
     except OSError as error:
         if recorded is None:
             raise EnvironmentProblem(

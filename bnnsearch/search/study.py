@@ -201,8 +201,7 @@ def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record 
 
 
 def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
-    if folder.checkpoints.is_file():
-        make_way(folder.checkpoints)
+    make_way(folder.checkpoints, unless=Path.is_dir)
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
     device, cache = "cuda" if per_trial.gpu else "cpu", cache_folder().absolute()

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
 from bnnsearch.record import SESSION, Reader, Record
 from bnnsearch.tracking.database import database_uri
@@ -94,7 +95,7 @@ def _begun(folder: StudyFolder) -> dict[str, Any] | None:
 def _read(folder: StudyFolder) -> dict[str, Any]:
     path = folder.path / FILE
     try:
-        known: dict[str, Any] = json.loads(path.read_bytes())
+        known: dict[str, Any] = json.loads(read_regular(path))
         if known.get(CHECK, _check(known)) != _check(known):
             raise ValueError("its checksum is another")
         for key in ("stores", "marks"):

@@ -28,17 +28,12 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     past = read_past(folder, epochs=True)
     view = StudyView(study, past.results, past.history)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import ever tells that it looks for fonts
-    if folder.report.is_file() or any(each.is_dir() for each in _files(folder.report)):
-        make_way(folder.report)  # files lie where folders belong, or folders where files do
+    make_way(folder.report, unless=lambda report: report.is_dir() and all(map(Path.is_file, report.iterdir())))
     try:
         _write(view, folder)
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or folder.report}: cannot be written: {error.strerror}") from error
     return folder.report
-
-
-def _files(report: Path) -> list[Path]:
-    return list(report.iterdir()) if report.is_dir() else []
 
 
 def _write(view: StudyView, folder: StudyFolder) -> None:
