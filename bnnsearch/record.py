@@ -68,7 +68,8 @@ class Reader:
         last: number of the last event read, 0 before the first.
         line: the last event's line, to tell another record's event of the same number from it.
         lines: complete lines, and `end`: their bytes.
-        damaged: lines that are damaged or before which events are missing, from 1, those of `known` included.
+        damaged: lines that are damaged or before which events are missing, from 1, those of `known` included; a last
+            one without its end is none, if it may be what is being written.
         known: those of them that a session found and told.
     """
 
@@ -93,6 +94,8 @@ class Reader:
                 file.seek(self.end)
                 for line in file:
                     if not line.endswith(b"\n"):
+                        if not _BEGINNING.fullmatch(line):
+                            self.damaged.add(self.lines + 1)
                         return
                     if (body := self._checked(line)) is not None and body.startswith(wanted):
                         yield self._event(body)
@@ -250,21 +253,19 @@ class Record:
                 raise EnvironmentProblem(
                     f"{self.path}: no line of the study's record is whole; move it away to begin the study anew"
                 )
-            self._end_last_line()
+            self._end_last_line(reader.lines + 1 in reader.damaged)
         return self._reader
 
-    def _end_last_line(self) -> None:
+    def _end_last_line(self, damaged: bool) -> None:
         """Cut off what a driver that was killed left of a line; what is no such beginning is kept, as damage."""
-        assert self._reader is not None
         size = os.fstat(self._file).st_size
         rest = os.pread(self._file, size - self._end, self._end)
         if not rest:
             return
-        if _BEGINNING.fullmatch(rest):
-            os.ftruncate(self._file, self._end)
-        else:
+        if damaged:
             self._write(rest + b"\n")
-            self._reader.damaged.add(self._reader.lines + 1)
+        else:
+            os.ftruncate(self._file, self._end)
 
 
 def _finite(value: Any) -> Any:

@@ -201,9 +201,12 @@ def test_one_process_holds_a_record_and_an_empty_one_is_taken_away(tmp_path: Pat
 def test_a_record_that_is_a_folder_is_an_environment_problem(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "study")
     folder.record.mkdir(parents=True)
-    with pytest.raises(EnvironmentProblem, match=r"study\.record: .* cannot be written: Is a directory"), held(folder):
+    with (
+        pytest.raises(EnvironmentProblem, match=r"study\.record: .* cannot be written: a folder, not a file"),
+        held(folder),
+    ):
         pass
-    with pytest.raises(EnvironmentProblem, match=r"study\.record: .* cannot be read: Is a directory"):
+    with pytest.raises(EnvironmentProblem, match=r"study\.record: .* cannot be read: a folder, not a file"):
         read_past(folder)
 
 
