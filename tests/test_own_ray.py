@@ -136,7 +136,7 @@ def stranger() -> Iterator[str | None]:
     if os.getuid() != 0 or shutil.which("useradd") is None:
         yield None
         return
-    name = "bnnstranger"
+    name = f"bnn{os.getpid()}"  # a run of the tests that was killed leaves its own behind
     subprocess.run(["useradd", "--system", "--no-create-home", "--shell", "/bin/sh", name], check=True)
     yield name
     subprocess.run(["userdel", name], check=True)

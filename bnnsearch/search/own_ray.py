@@ -137,6 +137,7 @@ def _start(session: ExitStack, num_cpus: int | None, say: Say) -> Path:
                     _temp_dir=str(folder / RAY_FOLDER),
                     _system_config=dict(_CONFIG),
                 )
+            keep_sigterm()
         except Exception as error:  # Ray raises whatever it meets, also bare `Exception`
             text = str(error).strip().splitlines() or [type(error).__name__]
             raise _StartError(text[0][:300]) from error
@@ -192,6 +193,17 @@ def quiet_ray() -> Iterator[None]:
         patch.object(ray._private.worker, "print_to_stdstream", _log),
     ):
         yield
+
+
+def keep_sigterm() -> None:
+    """Take SIGTERM back from Ray once it has started.
+
+    It puts a handler of its own in front of ours, which prints addresses and aborts the process three seconds after the
+    signal, however far the search has come with ending in good order.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _log(data: Mapping[str, Any], **_: Any) -> None:

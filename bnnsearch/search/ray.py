@@ -34,7 +34,7 @@ from bnnsearch.config.study import PerTrial, ResourcesConfig, StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.search.actor import REPORT, TrialActor
 from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.own_ray import Watch, environment, own_ray, quiet_ray
+from bnnsearch.search.own_ray import Watch, environment, keep_sigterm, own_ray, quiet_ray
 from bnnsearch.search.session import end_at_once
 from bnnsearch.search.worker import Assignment, Failure, Job, one_line
 
@@ -269,6 +269,7 @@ def _ray(address: str | None, num_cpus: int | None, coordinator: Coordinator, jo
                 ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
             except (ConnectionError, RuntimeError) as error:
                 raise EnvironmentProblem(f"no connection to Ray at {address}: {one_line(error)}") from error
+            keep_sigterm()
             try:
                 yield None
             finally:
