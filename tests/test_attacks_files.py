@@ -222,6 +222,27 @@ def test_an_ended_study_of_which_any_files_are_mutated_is_what_it_was(
             (folder / name).write_bytes(content)
 
 
+def test_what_is_left_of_a_mutated_record_is_told_or_refused_in_one_line(
+    study: Any, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, chance, happened = study("record"), random.Random(9), read_past(StudyFolder(home / RUNS)).results
+    record = (folder / "study.record").read_bytes()
+    for _ in tries(20):
+        (folder / "study.record").write_bytes(mutated(record, chance))
+        capfd.readouterr()
+        code = call("status", RUNS, "--json")
+        said = capfd.readouterr()
+        expect_one_line(code, said.out + said.err, said.err)
+        assert code in (0, 3)
+        if code == 0:
+            assert all(each in happened for each in read_past(StudyFolder(folder)).results)
+            told = json.loads(said.out)
+        code = call("export", RUNS, "--no-register", "-o", "best.yaml")
+        said = capfd.readouterr()
+        expect_one_line(code, said.out + said.err, said.err)
+        assert code == 3 or (code == 0) == bool(told["front"])
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_resume_mends_every_file(
     study: Any, home: Path, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
