@@ -14,7 +14,6 @@ os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that test
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but before a test module imports Ray first
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # 15 otherwise: whatever else runs here would starve workers
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import ray
 from canaries import CANARIES, files_with
 
 from bnnsearch.errors import EnvironmentProblem
@@ -320,9 +321,10 @@ def test_a_ray_that_does_not_start_is_tried_twice_and_the_way_out_is_said(
     with search(tmp_path) as running:
         assert running.process.wait(PATIENCE) == 3
         *_, again, problem, resume = running.said().splitlines()
-        assert again == "Ray did not start (its gcs_server died at once); trying once more"
+        assert again == "Ray did not start (its gcs_server died as it started); trying once more"
         assert problem.startswith(
-            "bnnsearch: Ray does not start: its gcs_server died at once; `--executor local` searches without Ray; "
+            "bnnsearch: Ray does not start: its gcs_server died as it started; "
+            "`--executor local` searches without Ray; "
         )
         assert resume == f"  bnnsearch resume {running.study.relative_to(tmp_path)}"
         assert list(running.private.glob(f"{PREFIX}*")) == []
@@ -341,18 +343,31 @@ def _start_slowly() -> None:
     own_ray_module.SLOW_SECONDS = 0.0
     said: list[str] = []
 
-    def hold(seconds: float) -> None:
-        until(lambda: [child for child in psutil.Process().children() if child.name() == "raylet"], "a raylet")
-        (raylet,) = (child for child in psutil.Process().children() if child.name() == "raylet")
-        raylet.suspend()
+    def hold(found: Callable[[psutil.Process], bool], seconds: float) -> None:
+        held: list[psutil.Process] = []
+        while not held:
+            held = [each for each in psutil.Process().children(recursive=True) if found(each)]
+        for each in held:
+            each.suspend()
         time.sleep(seconds)
-        raylet.resume()
+        for each in held:
+            each.resume()
 
-    holding = threading.Thread(target=hold, args=[40.0])  # Ray's own patience is 30 s
+    def agent(process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            return any(word.endswith(("/dashboard/agent.py", "/agent/main.py")) for word in process.cmdline()[1:3])
+        return False
+
+    def hold_all() -> None:
+        hold(lambda each: each.name() == "raylet", 40.0)  # Ray's own patience is 30 s
+        hold(agent, 20.0)  # and its node's 15 s
+
+    holding = threading.Thread(target=hold_all)
     holding.start()
     with own_ray_module.own_ray(1, said.append) as watch:
         holding.join()
         watch.check()
+        assert ray.get(ray.remote(lambda: 7).remote()) == 7
     assert said == ["Ray takes long to start on this machine; waiting up to 5 minutes"]
 
 

@@ -11,12 +11,14 @@ What keeps it private:
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import resource
 import secrets
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -30,7 +32,15 @@ import ray
 from ray._private import node as node_module
 from ray._private import ray_constants, services
 from ray._private.node import Node
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray._raylet import (  # type: ignore[attr-defined]
+    DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    METRICS_AGENT_PORT_NAME,
+    METRICS_EXPORT_PORT_NAME,
+    RUNTIME_ENV_AGENT_PORT_NAME,
+    AuthenticationTokenLoader,
+    Config,
+    persist_port,
+)
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.search.private_folder import private_folder, remove
@@ -66,10 +76,14 @@ _CONFIG = {
     "agent_register_timeout_ms": START_SECONDS * 1000,
     "worker_register_timeout_seconds": START_SECONDS,
     "enable_metrics_collection": False,
+    "worker_niceness": 0,  # not 15, with which trials stand still beside whatever else runs on this machine
 }
 _wait_for_port: Any = node_module.wait_for_persisted_port  # type: ignore[attr-defined]
+_start_raylet = services.start_raylet
 _NOT_NEEDED = ("start_monitor", "start_log_monitor", "start_api_server")
 """Methods of Ray's node that start what a search does not need, and of which some answer whoever asks."""
+
+_NO_SERVICE = -1  # a port, as Ray's agents write it
 
 WAY_OUT = "`--executor local` searches without Ray"
 
@@ -223,7 +237,10 @@ def _loopback() -> Iterator[None]:
 
 @contextmanager
 def _patient() -> Iterator[None]:
-    """Ray gives its GCS and its node 30 s to appear; here they may take what a slow machine needs, unless one dies."""
+    """Ray gives its GCS and its node 30 s to appear, and the node dies if its agents take 15 s.
+
+    Here all may take what a slow machine needs, unless one dies.
+    """
     deadline = time.monotonic() + START_SECONDS
     older = {child.pid for child in psutil.Process().children()}
 
@@ -243,16 +260,33 @@ def _patient() -> Iterator[None]:
     with (
         patch.object(node_module, "wait_for_persisted_port", until_answered(_wait_for_port, timeout_ms=1000)),
         patch.object(services, "get_node", until_answered(services.get_node)),
+        patch.object(services, "start_raylet", _raylet_that_waits_for_no_agent),
     ):
         yield
 
 
+def _raylet_that_waits_for_no_agent(*arguments: Any, **settings: Any) -> Any:
+    """Start a raylet whose agents' ports stand already where it looks for them.
+
+    It connects to the agent for runtime environments with patience; the other agent serves nothing here.
+    """
+    told = inspect.signature(_start_raylet).bind(*arguments, **settings)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = told.arguments["runtime_env_agent_port"] = free.getsockname()[1]
+    node = told.arguments["session_dir"], told.arguments["node_id"]
+    persist_port(*node, RUNTIME_ENV_AGENT_PORT_NAME, port)
+    for name in (METRICS_AGENT_PORT_NAME, METRICS_EXPORT_PORT_NAME, DASHBOARD_AGENT_LISTEN_PORT_NAME):
+        persist_port(*node, name, _NO_SERVICE)
+    return _start_raylet(*told.args, **told.kwargs)
+
+
 def _check_alive(older: Collection[int]) -> None:
-    """Raise if one of Ray's processes has died while it started; `older` are those that another attempt left."""
+    """Raise if one of Ray's processes has died as it started; `older` are those that another attempt left."""
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if child.pid not in older and child.name() in VITAL and child.status() == psutil.STATUS_ZOMBIE:
-                raise _StartError(f"its {child.name()} died at once")
+                raise _StartError(f"its {child.name()} died as it started")
 
 
 @contextmanager
