@@ -298,6 +298,27 @@ def test_a_dead_ray_holds_nobody_for_longer_than_is_promised(monkeypatch: pytest
     assert waited[-1] == own_ray_module.GRACE_SECONDS
 
 
+def test_what_is_nobody_s_child_is_ended_with_its_folder(tmp_path: Path) -> None:
+    start = '"$0" -c "import time; time.sleep(1000)" "$1" >/dev/null 2>&1 & echo $!'
+    orphans = {}
+    for name, token in (("ours", "ours/token"), ("a reader's", "ours/other"), ("theirs", "theirs/token")):
+        folder = tmp_path / token.partition("/")[0]
+        shell = ["sh", "-c", start, sys.executable, f"--log_dir={folder}/r/logs"]
+        environment = {**os.environ, "RAY_AUTH_TOKEN_PATH": str(tmp_path / token)}
+        started = subprocess.run(shell, env=environment, capture_output=True, text=True, check=True)
+        orphans[name] = psutil.Process(int(started.stdout))
+    assert not set(psutil.Process().children(recursive=True)) & set(orphans.values())
+    own_ray_module._kill(tmp_path / "ours")
+    until(lambda: not _lives(orphans["ours"]), "the orphan's end")
+    for name in ("a reader's", "theirs"):
+        assert _lives(orphans[name])
+        orphans[name].kill()
+
+
+def _lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 @pytest.mark.slow
 def test_what_a_killed_driver_leaves_is_gone_with_the_next(tmp_path: Path) -> None:
     with search(tmp_path) as running:

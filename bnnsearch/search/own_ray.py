@@ -71,6 +71,7 @@ _OBJECT_STORE = 256 * 2**20  # bytes: a search passes only settings and reports 
 _ROOM = 512 * 2**20
 _FILES = 1024
 
+_TOKEN, _TOKEN_PLACE = "token", "RAY_AUTH_TOKEN_PATH"
 _ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": None}
 _CONFIG = {
     "agent_register_timeout_ms": START_SECONDS * 1000,
@@ -164,11 +165,11 @@ def _start(session: ExitStack, num_cpus: int | None, say: Say) -> Path:
 @contextmanager
 def _guarded(folder: Path) -> Iterator[None]:
     """A token for this session, which Ray and its processes find through the environment."""
-    token = folder / "token"
+    token = folder / _TOKEN
     descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
-    with environment({**_ENVIRONMENT, "RAY_AUTH_TOKEN_PATH": str(token)}):
+    with environment({**_ENVIRONMENT, _TOKEN_PLACE: str(token)}):
         _read_anew()
         yield
     _read_anew()
@@ -314,16 +315,21 @@ def _end(folder: Path) -> None:
 
 
 def _kill(folder: Path) -> None:
-    left = [child for child in psutil.Process().children(recursive=True) if _belongs(child, folder)]
-    for child in left:
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+    """End what belongs to the folder, be it our child or not: an agent whose raylet has died is nobody's, and one that
+    only starts would make the folder anew, for all to read.
+    """
+    left = [process for process in psutil.process_iter() if _belongs(process, folder)]
+    for process in left:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
     psutil.wait_procs(left, timeout=KILL_SECONDS)
 
 
 def _belongs(process: psutil.Process, folder: Path) -> bool:
+    """Whether it is one of this Ray's: it names the folder and has its token from us; who reads logs has not."""
     with suppress(psutil.Error):
-        return any(str(folder) in word for word in process.cmdline())
+        named = any(str(folder) in word for word in process.cmdline())
+        return named and process.environ().get(_TOKEN_PLACE) == str(folder / _TOKEN)
     return False
 
 
