@@ -11,10 +11,10 @@ check:
 	uv run lint-imports
 
 test:
-	uv run pytest
+	uv run pytest -n 2
 
 test-full:
-	uv run pytest -m "not system"
+	uv run pytest -n 2 -m "not system"
 
 test-attacks:
 	BNN_ATTACKS=full uv run pytest -m attack --timeout 7200

@@ -159,6 +159,16 @@ def test_what_a_manifest_says_reaches_the_terminal_escaped(content: bytes) -> No
     assert str(caught.value).isprintable()
 
 
+def test_a_name_that_does_not_print_is_refused(content: bytes) -> None:
+    def change(manifest: Any) -> Any:
+        manifest["graph"]["operations"][2]["name"] = "\x1f"
+        return manifest
+
+    with pytest.raises(ValueError, match="a name must be printable") as caught:
+        parse(with_manifest(content, change))
+    assert str(caught.value).isprintable()
+
+
 @given(data=st.data())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_manifest_changed_anywhere_never_crashes_the_reader(content: bytes, data: st.DataObject) -> None:

@@ -9,13 +9,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Array = NDArray[Any]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Border = Annotated[int, Field(ge=0, le=64)]
 Channels = Annotated[int, Field(ge=1, le=2**20)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name must be printable")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Finite = Annotated[float, Field(ge=-3e38, le=3e38)]  # what float32 holds
 
 
