@@ -14,7 +14,7 @@ from optuna.samplers import GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_fixtures import TinyTrainer, tiny
 
-from bnnsearch.config.study import GpConfig, TpeConfig
+from bnnsearch.config.sampler import GpConfig, TpeConfig
 from bnnsearch.search.advised import AdvisedSampler, with_rungs
 from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.ordinal import from_rank, ordinal, with_ranks

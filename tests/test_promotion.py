@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.config.metrics import Mode
-from bnnsearch.config.study import AshaConfig, HyperbandConfig
+from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.local import LocalExecutor

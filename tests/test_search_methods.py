@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.samplers import RandomSampler
 from pydantic import ValidationError
 from search_fixtures import DivergingTrainer, TinyTrainer, tiny
 
 from bnnsearch.config.metrics import Mode
-from bnnsearch.config.study import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig, StudyConfig
+from bnnsearch.config.sampler import SamplerSettings
+from bnnsearch.config.scheduler import (
+    AshaConfig,
+    HyperbandConfig,
+    MedianConfig,
+    NoSchedulerConfig,
+    Rung,
+    SchedulerSettings,
+)
+from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import InputError
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.search.grid import grid_points
 from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.schedulers import is_rung, ranking, survives
+from bnnsearch.search.schedulers import ranking, survives
 from bnnsearch.search.skipping import certain, reason_to_skip
 from bnnsearch.search.study import StudyOutcome, run_study
+from bnnsearch.space import SearchSpace
 
 CONDITIONAL = (
     "trial.method={type: choice, branches: {ste: {}, bop: {gamma: {type: loguniform, min: 1.0e-5, max: 1.0e-2}}}}",
@@ -119,7 +131,7 @@ def test_a_grid_search_ends_with_the_grid(tmp_path: Path) -> None:
 
 def test_the_rungs_of_each_scheduler() -> None:
     def rungs(config: Any, number: int = 0) -> list[int]:
-        return [epoch for epoch in range(-5, 101) if is_rung(config, number, epoch=epoch, epochs=81)]
+        return [epoch for epoch in range(-5, 101) if config.is_rung(number, epoch=epoch, epochs=81)]
 
     assert rungs(AshaConfig(grace_epochs=1, reduction_factor=3)) == [1, 3, 9, 27]
     assert rungs(AshaConfig(grace_epochs=10, reduction_factor=2)) == [10, 20, 40]  # from 80 there is nothing to save
@@ -160,6 +172,53 @@ def test_the_median_rule_waits_for_enough_trials() -> None:
     assert survives(config, rung, 2, ["max"])
     assert not survives(config, rung | {3: (0.2,)}, 3, ["max"])
     assert survives(config, rung | {3: (0.85,)}, 3, ["max"])
+
+
+class _OwnSampler(SamplerSettings):
+    builder: ClassVar[str] = f"{__name__}:_Descending"
+    enumerates: ClassVar[bool] = True
+    name: Literal["own"] = "own"
+
+    def listed(self, space: SearchSpace, seed: int) -> list[dict[str, Any]]:
+        return [{"model.hidden": "[1]", "optimizer.lr": lr} for lr in (0.9, 0.4, 0.2, 0.8)]
+
+
+class _Descending(RandomSampler):
+    def __init__(self, config: _OwnSampler, seed: int) -> None:
+        super().__init__(seed)
+
+
+class _OwnScheduler(SchedulerSettings):
+    """Stops after epoch 2 whatever is below a bound, however few trials there are."""
+
+    name: Literal["own"] = "own"
+    bound: float = 0.25
+
+    def is_rung(self, number: int, *, epoch: int, epochs: int) -> bool:
+        return epoch == 2
+
+    def survives(self, number: int, rivals: Rung) -> bool:
+        return rivals[number][0] >= self.bound
+
+
+def test_a_sampler_and_a_scheduler_of_ones_own_need_no_case(tmp_path: Path) -> None:
+    space = tiny(tmp_path, "budget.trials=50")
+    study = space.study.model_copy(update={"sampler": _OwnSampler(), "scheduler": _OwnScheduler()})
+    outcome = run_study(
+        replace(space, study=study),
+        study_dir=tmp_path / "study",
+        executor=LocalExecutor(),
+        build_trainer=TinyTrainer,
+    )
+
+    assert outcome.stopped == "finished"
+    ended = {result.params["optimizer.lr"]: (result.state, result.epochs) for result in outcome.results}
+    assert ended == {
+        0.9: (TrialState.COMPLETE, 4),
+        0.4: (TrialState.COMPLETE, 4),
+        0.2: (TrialState.PRUNED, 2),
+        0.8: (TrialState.COMPLETE, 4),
+    }
 
 
 def study(**settings: Any) -> StudyConfig:

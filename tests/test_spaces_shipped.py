@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from bnnsearch.config.study import AshaConfig
+from bnnsearch.config.scheduler import AshaConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
 from bnnsearch.core.data.imagenet import TRAIN_IMAGES
-from bnnsearch.search.schedulers import is_rung
 from bnnsearch.space import Space, load_space
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +77,7 @@ def halved(space: Space, epochs: int) -> float:
     """Mean epochs of a trial where of those at a rung one in `reduction_factor` goes on."""
     scheduler = space.study.scheduler
     assert isinstance(scheduler, AshaConfig)
-    rungs = [epoch for epoch in range(1, epochs) if is_rung(scheduler, 0, epoch=epoch, epochs=epochs)]
+    rungs = [epoch for epoch in range(1, epochs) if scheduler.is_rung(0, epoch=epoch, epochs=epochs)]
     ends = [*rungs, epochs]
     lengths = [end - start for start, end in zip([0, *rungs], ends, strict=True)]
     return sum(length / scheduler.reduction_factor**rung for rung, length in enumerate(lengths))

@@ -43,3 +43,6 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 """A number greater than 0."""
+
+Count = Annotated[int, Field(ge=1)]
+"""A whole number, at least 1."""

@@ -169,3 +169,20 @@ DATA_SETS = Family(
         imagenet="ImagenetConfig",
     ),
 )
+SAMPLERS = Family(
+    "bnnsearch.config.sampler:SamplerSettings",
+    _of(
+        "sampler",
+        tpe="TpeConfig",
+        nsga2="Nsga2Config",
+        nsga3="Nsga3Config",
+        gp="GpConfig",
+        cmaes="CmaesConfig",
+        random="RandomConfig",
+        grid="GridConfig",
+    ),
+)
+SCHEDULERS = Family(
+    "bnnsearch.config.scheduler:SchedulerSettings",
+    _of("scheduler", asha="AshaConfig", hyperband="HyperbandConfig", median="MedianConfig", none="NoSchedulerConfig"),
+)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from bnnsearch.config.base import PositiveFloat, Settings
+from bnnsearch.config.base import Count, PositiveFloat, Settings
+from bnnsearch.config.families import SAMPLERS, SCHEDULERS, Family
 from bnnsearch.config.metrics import Mode, ObjectiveName
-
-Count = Annotated[int, Field(ge=1)]
+from bnnsearch.config.sampler import SamplerConfig, TpeConfig
+from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerConfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -84,134 +86,6 @@ class Constraint(Settings):
     def violation(self, value: float) -> float:
         """How far `value` lies outside the bound: feasible where <= 0."""
         return value - self.max if self.max is not None else (self.min or 0.0) - value
-
-
-class TpeConfig(Settings):
-    """Tree-structured Parzen estimator, several objectives allowed."""
-
-    name: Literal["tpe"] = "tpe"
-    startup_trials: Annotated[int, Field(ge=0)] = 10
-
-
-class Nsga2Config(Settings):
-    """NSGA-II."""
-
-    name: Literal["nsga2"] = "nsga2"
-    population: Annotated[int, Field(ge=2)] = 50
-
-
-class Nsga3Config(Settings):
-    """NSGA-III: reference directions keep a front of three and more objectives spread."""
-
-    name: Literal["nsga3"] = "nsga3"
-    population: Annotated[int, Field(ge=2)] = 50
-
-
-class GpConfig(Settings):
-    """Gaussian process: few trials, some seconds per suggestion; parameters of a branch are drawn at random."""
-
-    name: Literal["gp"] = "gp"
-    startup_trials: Annotated[int, Field(ge=0)] = 10
-
-
-class CmaesConfig(Settings):
-    """CMA-ES: one objective; values of choices and parameters of a branch are drawn at random."""
-
-    name: Literal["cmaes"] = "cmaes"
-    startup_trials: Annotated[int, Field(ge=0)] = 1
-
-
-class RandomConfig(Settings):
-    """Independent random draws."""
-
-    name: Literal["random"] = "random"
-
-
-class GridConfig(Settings):
-    """Every configuration once, in an order that the seed decides; the search ends with the last.
-
-    Attributes:
-        points: values of a number without step, from its minimum to its maximum.
-    """
-
-    name: Literal["grid"] = "grid"
-    points: Annotated[int, Field(ge=2, le=1000)] = 3
-
-
-SamplerConfig = Annotated[
-    TpeConfig | Nsga2Config | Nsga3Config | GpConfig | CmaesConfig | RandomConfig | GridConfig,
-    Field(discriminator="name"),
-]
-
-
-class AshaConfig(Settings):
-    """Asynchronous successive halving: at epochs grace * factor^k only the best 1/factor of the trials go on.
-
-    With several objectives the best are those of the smaller non-dominated rank, then those in emptier places.
-
-    Attributes:
-        type: `promotion` lets a trial wait, its state on disk, until it is among the best of all that have come so far;
-            `stopping` compares it once, with those before it, and goes on or stops at once.
-        reduction_factor: how many reach a rung for one that leaves it.
-        grace_epochs: the first rung; the last one leaves at least a factor of the run.
-    """
-
-    name: Literal["asha"] = "asha"
-    type: Literal["promotion", "stopping"] = "promotion"
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    grace_epochs: Count = 1
-
-
-class HyperbandConfig(Settings):
-    """Asynchronous HyperBand: trials take turns in brackets of successive halving, each with a longer grace.
-
-    Attributes:
-        type: as in successive halving.
-        reduction_factor: as in successive halving.
-        grace_epochs: of the first bracket; each next one has `reduction_factor` times as many.
-        brackets: how many.
-    """
-
-    name: Literal["hyperband"] = "hyperband"
-    type: Literal["promotion", "stopping"] = "promotion"
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    grace_epochs: Count = 1
-    brackets: Annotated[int, Field(ge=1, le=10)] = 3
-
-
-class MedianConfig(Settings):
-    """After every epoch from `grace_epochs` on, only the better half of the trials that came so far goes on.
-
-    Attributes:
-        grace_epochs: no trial stops before.
-        min_trials: nor before so many trials came as far.
-    """
-
-    name: Literal["median"] = "median"
-    grace_epochs: Count = 1
-    min_trials: Count = 5
-
-
-class NoSchedulerConfig(Settings):
-    """Every trial runs to its end."""
-
-    name: Literal["none"] = "none"
-
-
-def _refuse_pbt(value: Any) -> Any:
-    if isinstance(value, dict) and value.get("name") == "pbt":
-        raise ValueError(
-            "scheduler.name pbt is refused: its trials take over one another's weights and settings half-way, "
-            "so that no configuration trains again to what was found; allowed: asha, hyperband, median, none"
-        )
-    return value
-
-
-SchedulerConfig = Annotated[
-    AshaConfig | HyperbandConfig | MedianConfig | NoSchedulerConfig,
-    Field(discriminator="name"),
-    BeforeValidator(_refuse_pbt),
-]
 
 
 class BudgetConfig(Settings):
@@ -351,11 +225,12 @@ class StudyConfig(Settings):
 
     @model_validator(mode="after")
     def _sampler_fits(self) -> Self:
-        if isinstance(self.sampler, CmaesConfig) and len(self.objectives) > 1:
-            got = len(self.objectives)
-            raise ValueError(f"sampler.name cmaes takes one objective, but got {got}; allowed: tpe, nsga2, nsga3, gp")
-        if isinstance(self.sampler, GridConfig) and self.warm_start:
-            raise ValueError("warm_start has no sense with sampler.name grid, which tries every configuration")
+        name, got = self.sampler.name, len(self.objectives)
+        if not self.sampler.several_objectives and got > 1:
+            allowed = _names(SAMPLERS, lambda each: each.several_objectives)
+            raise ValueError(f"sampler.name {name} takes one objective, but got {got}; allowed: {allowed}")
+        if self.sampler.enumerates and self.warm_start:
+            raise ValueError(f"warm_start has no sense with sampler.name {name}, which tries every configuration")
         return self
 
     @model_validator(mode="after")
@@ -368,9 +243,14 @@ class StudyConfig(Settings):
     def _scheduler_fits(self) -> Self:
         """A scheduler compares trials as they train; costs alone would decide without any training seen."""
         objectives = [objective.metric for objective in self.objectives]
-        if not isinstance(self.scheduler, NoSchedulerConfig) and "val_acc" not in objectives:
+        if self.scheduler.compares and "val_acc" not in objectives:
             raise ValueError(
                 f"scheduler.name {self.scheduler.name} needs an objective that training improves, val_acc, "
-                f"but got {', '.join(objectives)}; allowed: none"
+                f"but got {', '.join(objectives)}; allowed: {_names(SCHEDULERS, lambda each: not each.compares)}"
             )
         return self
+
+
+def _names(family: Family, fits: Callable[[Any], bool]) -> str:
+    """The members of a family whose settings' class fits."""
+    return ", ".join(member.model_fields["name"].default for member in family.all() if fits(member))

@@ -17,12 +17,12 @@ import numpy as np
 import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from bnnsearch.config.scheduler import Rung
 from bnnsearch.search.ordinal import from_rank, ordinal, ordinals, with_ranks
-from bnnsearch.search.schedulers import Rung
 
 TRIES = 10
 """Suggestions, then random draws, that are thrown away before a repetition is let through: none may be left to try."""
@@ -43,7 +43,7 @@ class AdvisedSampler(BaseSampler):
 
     def __init__(
         self,
-        sampler: TPESampler | GPSampler,
+        sampler: BaseSampler,
         *,
         seed: int,
         is_known: Callable[[Mapping[str, Any]], bool],

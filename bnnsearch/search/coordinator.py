@@ -21,7 +21,7 @@ from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.pretraining import pretrain_epochs
 from bnnsearch.search.promotion import Promotion
-from bnnsearch.search.schedulers import is_rung, survives, waits
+from bnnsearch.search.schedulers import survives
 from bnnsearch.search.skipping import certain, reason_to_skip
 from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
 
@@ -110,9 +110,8 @@ class Coordinator:
             for number, each in self.results.items()
             if each.state is TrialState.PRUNED
         }
-        self._promotion = (
-            Promotion(study.scheduler, self._modes, ledger.rungs, self._let_go_at) if waits(study.scheduler) else None
-        )
+        promotes = study.scheduler.promotes is not None
+        self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._let_go_at) if promotes else None
         self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
         self._seconds = sum(each.seconds for each in self.results.values())
         self.stopped: StopReason | None = None
@@ -214,7 +213,7 @@ class Coordinator:
             self._end(trial, TrialState.COMPLETE)
             return
         own_epochs = metrics.epochs - trial.pretrain_epochs
-        if is_rung(self._study.scheduler, number, epoch=trial.own_epoch, epochs=own_epochs):
+        if self._study.scheduler.is_rung(number, epoch=trial.own_epoch, epochs=own_epochs):
             self._reached_rung(trial, values)
 
     def _reached_rung(self, trial: _Trial, values: Sequence[float]) -> None:

@@ -31,12 +31,12 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import GPSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from bnnsearch.config.study import GridConfig, StudyConfig
+from bnnsearch.config.scheduler import Rung
+from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
@@ -45,10 +45,8 @@ from bnnsearch.record import Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.search.advised import AdvisedSampler, with_rungs
 from bnnsearch.search.copies import OptunaCopy
-from bnnsearch.search.grid import grid_points
 from bnnsearch.search.pretraining import pretraining_key
 from bnnsearch.search.samplers import make_sampler
-from bnnsearch.search.schedulers import Rung
 from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace, Space
 
@@ -146,9 +144,7 @@ class Ledger:
             directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
             sampler=make_sampler(study.sampler, seed=study.seed),
         )
-        self._grid: list[dict[str, Any]] | None = None
-        if isinstance(study.sampler, GridConfig):
-            self._grid = grid_points(space, points=study.sampler.points, seed=study.seed)
+        self._listed = study.sampler.listed(space, study.seed) if study.sampler.enumerates else None
         self.results: dict[int, TrialResult] = {}
         self.copy: OptunaCopy | None = None
         self._open: dict[int, _Open] = {}
@@ -238,8 +234,8 @@ class Ledger:
 
     @property
     def capacity(self) -> float:
-        """How many trials there can be at all: a grid has an end."""
-        return math.inf if self._grid is None else len(self._grid)
+        """How many trials there can be at all: a list has an end."""
+        return math.inf if self._listed is None else len(self._listed)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -269,8 +265,8 @@ class Ledger:
 
     def ask(self) -> Assignment:
         """A new trial: what was enqueued, else what the sampler suggests."""
-        if self._grid is not None and not self._waiting:
-            self.enqueue(self._grid[len(self)])
+        if self._listed is not None and not self._waiting:
+            self.enqueue(self._listed[len(self)])
         if self._waiting:
             trial = self._waiting.popleft()  # as Optuna does
         else:
@@ -394,9 +390,8 @@ class Ledger:
     def _seed_sampler(self, number: int) -> None:
         seed = _seed(self._config.seed, number, "sampler")
         sampler = make_sampler(self._config.sampler, seed=seed)
-        if isinstance(sampler, TPESampler | GPSampler):
-            # with one objective TPE is told of trials that have not ended by their reports
-            informed = isinstance(sampler, TPESampler) and len(self._config.objectives) == 1
+        if self._config.sampler.advised:
+            informed = self._config.sampler.reads_reports and len(self._config.objectives) == 1
             seen = self._trials if informed else self._standing
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
         self._study.sampler = sampler

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from bnnsearch.config.metrics import Mode
-from bnnsearch.config.study import AshaConfig, HyperbandConfig
-from bnnsearch.search.schedulers import Rung, ranking, rivals
+from bnnsearch.config.scheduler import Rung, SchedulerSettings
+from bnnsearch.search.schedulers import ranking, rivals
 
 Waiting = Mapping[int, int]
 """Number of a trial to the epoch of the rung it waits at."""
@@ -34,7 +34,7 @@ class Promotion:
     """The choice among the trials that wait.
 
     Args:
-        config: the scheduler's settings.
+        config: settings of a scheduler that promotes.
         modes: one per objective.
         rungs: epoch to the values of all trials that have reached its rung.
         let_go: number of a trial that was let go of to the epoch of the rung it waited at. It counts there, but takes
@@ -45,12 +45,14 @@ class Promotion:
 
     def __init__(
         self,
-        config: AshaConfig | HyperbandConfig,
+        config: SchedulerSettings,
         modes: Sequence[Mode],
         rungs: Mapping[int, Rung],
         let_go: Mapping[int, int],
     ) -> None:
+        assert config.promotes is not None
         self._config = config
+        self._factor = config.promotes
         self._modes = modes
         self._rungs = rungs
         self._let_go = let_go
@@ -61,7 +63,7 @@ class Promotion:
         for epoch in sorted(set(waiting.values()), reverse=True):
             rounded = math.ceil if to_come(epoch) == 0 else math.floor
             for contest in self._at(epoch):
-                for number in contest.order[: rounded(contest.size / self._config.reduction_factor)]:
+                for number in contest.order[: rounded(contest.size / self._factor)]:
                     if waiting.get(number) == epoch:
                         return number
         return None
@@ -72,7 +74,7 @@ class Promotion:
             number
             for epoch in sorted(set(waiting.values()))
             for contest in self._at(epoch)
-            for number in contest.order[math.ceil((contest.size + to_come(epoch)) / self._config.reduction_factor) :]
+            for number in contest.order[math.ceil((contest.size + to_come(epoch)) / self._factor) :]
             if waiting.get(number) == epoch
         ]
 

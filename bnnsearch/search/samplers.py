@@ -1,9 +1,8 @@
-"""From a sampler's settings to Optuna's sampler."""
+"""Optuna's samplers, from their settings."""
 
 from __future__ import annotations
 
 import warnings
-from typing import assert_never
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
@@ -16,19 +15,10 @@ from optuna.samplers import (
     TPESampler,
 )
 
-from bnnsearch.config.study import (
-    CmaesConfig,
-    GpConfig,
-    GridConfig,
-    Nsga2Config,
-    Nsga3Config,
-    RandomConfig,
-    SamplerConfig,
-    TpeConfig,
-)
+from bnnsearch.config.sampler import CmaesConfig, GpConfig, Nsga2Config, Nsga3Config, SamplerSettings, TpeConfig
 
 
-def make_sampler(config: SamplerConfig, *, seed: int) -> BaseSampler:
+def make_sampler(config: SamplerSettings, *, seed: int) -> BaseSampler:
     """The sampler for one suggestion.
 
     The ledger makes a new one for each trial, seeded by that trial: what is suggested then depends on the trials
@@ -36,24 +26,35 @@ def make_sampler(config: SamplerConfig, *, seed: int) -> BaseSampler:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for what has been in use for years
-        return _make_sampler(config, seed)
+        return config.build(seed)
 
 
-def _make_sampler(config: SamplerConfig, seed: int) -> BaseSampler:
-    match config:
-        case TpeConfig():
-            return TPESampler(
-                n_startup_trials=config.startup_trials, multivariate=True, group=True, constant_liar=True, seed=seed
-            )
-        case Nsga2Config():
-            return NSGAIISampler(population_size=config.population, seed=seed)
-        case Nsga3Config():
-            return NSGAIIISampler(population_size=config.population, seed=seed)
-        case GpConfig():
-            return GPSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
-        case CmaesConfig():
-            return CmaEsSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
-        case RandomConfig() | GridConfig():  # the ledger enqueues the grid's points
-            return RandomSampler(seed=seed)
-        case _:
-            assert_never(config)
+def build_tpe(config: TpeConfig, seed: int) -> BaseSampler:
+    """Joint suggestions, within branches too; trials that run count as bad, so that workers spread."""
+    startup = config.startup_trials
+    return TPESampler(n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed)
+
+
+def build_nsga2(config: Nsga2Config, seed: int) -> BaseSampler:
+    """See `Nsga2Config`."""
+    return NSGAIISampler(population_size=config.population, seed=seed)
+
+
+def build_nsga3(config: Nsga3Config, seed: int) -> BaseSampler:
+    """See `Nsga3Config`."""
+    return NSGAIIISampler(population_size=config.population, seed=seed)
+
+
+def build_gp(config: GpConfig, seed: int) -> BaseSampler:
+    """See `GpConfig`."""
+    return GPSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
+
+
+def build_cmaes(config: CmaesConfig, seed: int) -> BaseSampler:
+    """See `CmaesConfig`."""
+    return CmaEsSampler(n_startup_trials=config.startup_trials, warn_independent_sampling=False, seed=seed)
+
+
+def build_random(_: SamplerSettings, seed: int) -> BaseSampler:
+    """Independent draws."""
+    return RandomSampler(seed=seed)

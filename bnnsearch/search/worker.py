@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bnnsearch.config.study import NoSchedulerConfig, SchedulerConfig
+from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerSettings
 from bnnsearch.core.checkpoint import check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import printable
 from bnnsearch.search.object_store import ObjectFolder
 from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs
-from bnnsearch.search.schedulers import is_rung, waits
 from bnnsearch.search.time_limit import TimeLimit, TimeLimitError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Job:
 
     build_trainer: BuildTrainer
     checkpoints: Path
-    scheduler: SchedulerConfig = field(default_factory=NoSchedulerConfig)
+    scheduler: SchedulerSettings = field(default_factory=NoSchedulerConfig)
     checkpoint_interval: float = 10.0
     threads: int = 1
     time_limit: float | None = None
@@ -202,11 +201,11 @@ def _train(
 
 
 def _may_wait(job: Job, assignment: Assignment, metrics: EpochMetrics) -> bool:
-    if not waits(job.scheduler):
+    if job.scheduler.promotes is None:
         return False
     pretraining = pretrain_epochs(assignment.config)
     own_epoch, own_epochs = metrics.epoch - pretraining, metrics.epochs - pretraining
-    return is_rung(job.scheduler, assignment.number, epoch=own_epoch, epochs=own_epochs)
+    return job.scheduler.is_rung(assignment.number, epoch=own_epoch, epochs=own_epochs)
 
 
 def _check(known: Mapping[str, float], epoch: int, watched: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from bnnsearch.config.families import Family
 from bnnsearch.config.plan import PlanConfig
-from bnnsearch.config.study import NoSchedulerConfig, StudyConfig
+from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.files import check_regular
 from bnnsearch.space.distribution import Distribution
@@ -87,9 +87,9 @@ def source_problems(tree: Tree) -> Iterator[Problem]:
 
 def grace_problem(root: Node, tree: Tree, study: StudyConfig) -> Problem | None:
     """A grace that is longer than every trial: its scheduler would compare nothing and stop nothing."""
-    if isinstance(study.scheduler, NoSchedulerConfig):
+    if not study.scheduler.compares:
         return None
-    longest, grace = 0, study.scheduler.grace_epochs
+    longest, grace = 0, study.scheduler.grace
     for pick in probes(root):
         plan = resolve(root, pick).mapping.get("plan")
         epochs = None if plan is None else plan.mapping.get("epochs")

@@ -1,0 +1,121 @@
+"""Samplers: what suggests the next configuration; each builds a sampler of Optuna's, and says what the search has to
+know of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from bnnsearch.config.families import SAMPLERS, Member, named
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+    from bnnsearch.space import SearchSpace
+
+
+class SamplerSettings(Member):
+    """How the next configuration is suggested.
+
+    Attributes:
+        several_objectives: whether it takes more than one.
+        advised: whether it suggests jointly, by what it has seen: then it sees ordered choices as their ranks, trials
+            that wait or were stopped as standing at their rungs, and is asked again for what was tried before.
+        reads_reports: of an advised one, whether with one objective it learns by itself from the reports of trials that
+            have not ended.
+        enumerates: whether the search tries its `points`, and ends with them.
+    """
+
+    several_objectives: ClassVar[bool] = True
+    advised: ClassVar[bool] = False
+    reads_reports: ClassVar[bool] = False
+    enumerates: ClassVar[bool] = False
+
+    def build(self, seed: int) -> BaseSampler:
+        """Optuna's sampler for one suggestion; the same trials and `seed` suggest the same."""
+        sampler: BaseSampler = self._built(seed)
+        return sampler
+
+    def listed(self, space: SearchSpace, seed: int) -> list[dict[str, Any]]:
+        """Parameters of every trial in order, dotted name to value, where it `enumerates`."""
+        raise NotImplementedError
+
+
+class TpeConfig(SamplerSettings):
+    """Tree-structured Parzen estimator, several objectives allowed."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_tpe"
+    advised: ClassVar[bool] = True
+    reads_reports: ClassVar[bool] = True
+
+    name: Literal["tpe"] = "tpe"
+    startup_trials: Annotated[int, Field(ge=0)] = 10
+
+
+class Nsga2Config(SamplerSettings):
+    """NSGA-II."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_nsga2"
+
+    name: Literal["nsga2"] = "nsga2"
+    population: Annotated[int, Field(ge=2)] = 50
+
+
+class Nsga3Config(SamplerSettings):
+    """NSGA-III: reference directions keep a front of three and more objectives spread."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_nsga3"
+
+    name: Literal["nsga3"] = "nsga3"
+    population: Annotated[int, Field(ge=2)] = 50
+
+
+class GpConfig(SamplerSettings):
+    """Gaussian process: few trials, some seconds per suggestion; parameters of a branch are drawn at random."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_gp"
+    advised: ClassVar[bool] = True
+
+    name: Literal["gp"] = "gp"
+    startup_trials: Annotated[int, Field(ge=0)] = 10
+
+
+class CmaesConfig(SamplerSettings):
+    """CMA-ES: one objective; values of choices and parameters of a branch are drawn at random."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_cmaes"
+    several_objectives: ClassVar[bool] = False
+
+    name: Literal["cmaes"] = "cmaes"
+    startup_trials: Annotated[int, Field(ge=0)] = 1
+
+
+class RandomConfig(SamplerSettings):
+    """Independent random draws."""
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_random"
+
+    name: Literal["random"] = "random"
+
+
+class GridConfig(SamplerSettings):
+    """Every configuration once, in an order that the seed decides; the search ends with the last.
+
+    Attributes:
+        points: values of a number without step, from its minimum to its maximum.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.search.samplers:build_random"  # nothing is left for it to suggest
+    enumerates: ClassVar[bool] = True
+
+    name: Literal["grid"] = "grid"
+    points: Annotated[int, Field(ge=2, le=1000)] = 3
+
+    def listed(self, space: SearchSpace, seed: int) -> list[dict[str, Any]]:
+        points: list[dict[str, Any]] = named("bnnsearch.search.grid:grid_points")(space, points=self.points, seed=seed)
+        return points
+
+
+SamplerConfig = Annotated[SamplerSettings, SAMPLERS]
