@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from bnnsearch import __version__
+from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
-from bnnsearch.core.loop import EVAL_BATCH, GradientTrainer
+from bnnsearch.core.loop import EVAL_BATCH
+from bnnsearch.core.models.build import build_model
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.evolve.trainer import EvolutionTrainer
+from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
 from bnnsearch.train import RESULT, read_run, read_trial
 from bnnsearch.trial import build_trainer
+
+Edges = Literal["float32", "int8"]
+
+
+@runtime_checkable
+class Exporting(Protocol):
+    """A trainer whose network can be packed."""
+
+    def exported(self) -> nn.Module | XorNetwork:
+        """The network as it would be exported now: from normalised images to logits, or of bits alone."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class Packed:
     checked: int
 
 
-def pack_run(run: Path, path: Path, *, edges: Literal["float32", "int8"] = "float32") -> Packed:
+def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     """Pack the network of a finished production run into the file `path`.
 
     Args:
@@ -69,30 +83,42 @@ def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
     return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
 
 
-def _packed(trainer: Trainer, data: Dataset, edges: Literal["float32", "int8"]) -> PackedModel:
-    provenance, preprocessing = {"bnnsearch": __version__}, Preprocessing(crop=data.crop)
-    match trainer:
-        case GradientTrainer():
-            return PackedModel.from_module(
-                trainer.sign_network(),
-                shape=data.shape,
-                mean=data.mean,
-                std=data.std,
-                edges=edges,
-                provenance=provenance,
-                classes=data.names,
-                preprocessing=preprocessing,
-            )
-        case EvolutionTrainer():
-            return pack_xor_network(
-                trainer.network(),
-                shape=data.shape,
-                provenance=provenance,
-                classes=data.names,
-                preprocessing=preprocessing,
-            )
-        case _:
-            raise AssertionError(f"no packed form of what {type(trainer).__name__} trains")
+def unpackable(config: TrialConfig) -> str | None:
+    """Why the network of a gradient run could not be packed, known without data and training; None where it can be."""
+    if config.data.known is None or not isinstance(config.model, BinarySettings):
+        return None
+    shape, classes = config.data.known
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config.model, shape=shape, classes=classes)
+    try:
+        PackedModel.from_module(model, shape=shape, mean=[0.0] * shape[0], std=[1.0] * shape[0])
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _packed(trainer: Trainer, data: Dataset, edges: Edges) -> PackedModel:
+    network, provenance, preprocessing = _exported(trainer), {"bnnsearch": __version__}, Preprocessing(crop=data.crop)
+    if isinstance(network, XorNetwork):
+        return pack_xor_network(
+            network, shape=data.shape, provenance=provenance, classes=data.names, preprocessing=preprocessing
+        )
+    return PackedModel.from_module(
+        network,
+        shape=data.shape,
+        mean=data.mean,
+        std=data.std,
+        edges=edges,
+        provenance=provenance,
+        classes=data.names,
+        preprocessing=preprocessing,
+    )
+
+
+def _exported(trainer: Trainer) -> nn.Module | XorNetwork:
+    if isinstance(trainer, Exporting):
+        return trainer.exported()
+    raise InputError(f"what {type(trainer).__name__} trains cannot be packed: it has no exported()")
 
 
 def _check(model: PackedModel, trainer: Trainer, images: AnySplit) -> int:
@@ -111,13 +137,9 @@ def _check(model: PackedModel, trainer: Trainer, images: AnySplit) -> int:
 
 
 def _labels(trainer: Trainer, images: Split) -> NDArray[np.int64]:
-    match trainer:
-        case EvolutionTrainer():
-            return trainer.network().predict(images.images.numpy())
-        case GradientTrainer():
-            network = trainer.sign_network().eval()
-            with torch.no_grad():
-                labels = [network(batch).argmax(1) for batch, _ in eval_batches(images, batch_size=EVAL_BATCH)]
-            return torch.cat(labels).cpu().numpy()
-        case _:
-            raise AssertionError(f"no network of {type(trainer).__name__}")
+    network = _exported(trainer)
+    if isinstance(network, XorNetwork):
+        return network.predict(images.images.numpy())
+    with torch.no_grad():
+        labels = [network.eval()(batch).argmax(1) for batch, _ in eval_batches(images, batch_size=EVAL_BATCH)]
+    return torch.cat(labels).cpu().numpy()

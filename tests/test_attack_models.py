@@ -23,6 +23,7 @@ from PIL import Image
 from test_attack_spaces import limited_processor_time
 from test_packed_format import with_manifest
 
+from bnnsearch.config.activation import RpreluConfig
 from bnnsearch.config.data import DigitsConfig
 from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import CnnConfig, MlpConfig
@@ -44,7 +45,7 @@ from bnnsearch.trial import build_trainer
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[PackedModel, bytes]:
     torch.manual_seed(0)
-    network = build_model(CnnConfig(width=0.1, activation="rprelu"), shape=(1, 8, 8), classes=3)
+    network = build_model(CnnConfig(width=0.1, activation=RpreluConfig()), shape=(1, 8, 8), classes=3)
     model = PackedModel.from_module(network, shape=(1, 8, 8), mean=(0.5,), std=(0.5,), classes=("a", "b", "c"))
     path = tmp_path_factory.mktemp("packed") / "model.bnn"
     model.save(path)

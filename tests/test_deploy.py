@@ -2,17 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from torch import nn
 
+from bnnsearch.cli import main
+from bnnsearch.config.activation import ActivationSettings
 from bnnsearch.config.data import DigitsConfig
+from bnnsearch.config.families import ACTIVATIONS
 from bnnsearch.config.method import SteConfig
-from bnnsearch.config.model import MlpConfig
+from bnnsearch.config.model import ActivatedSettings, MlpConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
-from bnnsearch.deploy import deployed_costs, pack_run
+from bnnsearch.deploy import deployed_costs, pack_run, unpackable
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
@@ -86,6 +92,64 @@ def test_costs_of_deployment_are_measured_before_training() -> None:
     small, large = costs((64,)), costs((4096, 4096))
     assert large["packed_bytes"] - small["packed_bytes"] > 4096 * 4096 / 8
     assert large["latency_ms"] > small["latency_ms"]  # 65 times the sums: no noise hides it
+
+
+class _SoftplusConfig(ActivationSettings):
+    """An activation of one's own, which no operation of a packed model is."""
+
+    builder: ClassVar[str] = f"{__name__}:_build_softplus"
+    name: Literal["softplus"] = "softplus"
+    beta: float = 2.0
+
+
+def _build_softplus(config: _SoftplusConfig, network: ActivatedSettings, channels: int) -> nn.Module:
+    return nn.Softplus(config.beta)
+
+
+class _LeakyConfig(_SoftplusConfig):
+    """One that is made of what can be packed."""
+
+    builder: ClassVar[str] = f"{__name__}:_build_leaky"
+    name: Literal["leaky"] = "leaky"  # type: ignore[assignment]
+
+
+def _build_leaky(config: _LeakyConfig, network: ActivatedSettings, channels: int) -> nn.Module:
+    return nn.Sequential(nn.PReLU(channels, init=1 / config.beta), nn.Hardtanh(-3.0, 3.0))
+
+
+@pytest.fixture
+def own_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, place in {"softplus": "_SoftplusConfig", "leaky": "_LeakyConfig"}.items():
+        monkeypatch.setitem(ACTIVATIONS.members, name, f"{__name__}:{place}")  # type: ignore[arg-type]
+
+
+def own(activation: Any) -> TrialConfig:
+    model = {"name": "mlp", "hidden": [32, 32], "activation": activation}
+    plan = {"epochs": 1, "bn_batches": 2}
+    return TrialConfig.model_validate(
+        {"data": {"name": "digits", "train_limit": 200}, "model": model, "method": {"name": "ste"}, "plan": plan}
+    )
+
+
+@pytest.mark.usefixtures("own_activations")
+def test_an_activation_of_ones_own_is_trained_and_packed(tmp_path: Path) -> None:
+    config = own({"name": "leaky", "beta": 4.0})
+    assert config.model_dump()["model"]["activation"] == {"name": "leaky", "beta": 4.0}
+    assert unpackable(config) is None
+    train(config, tmp_path / "run")
+    packed = pack_run(tmp_path / "run", tmp_path / "model.bnn")
+    assert packed.checked == len(load_data(config.data).val)
+
+
+@pytest.mark.usefixtures("own_activations")
+def test_what_cannot_be_packed_is_said_before_training(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(json.dumps(own("softplus").model_dump()))
+    ended = CliRunner().invoke(main, ["train", str(tmp_path / "own.yaml"), "-o", str(tmp_path / "run"), "--no-track"])
+    assert ended.exit_code == 0, ended.output
+    warning = "warning: this network cannot be packed: layer1.act, a Softplus, has no packed form"
+    said = " ".join(ended.output.split())
+    assert warning in said
+    assert said.index(warning) < said.index("val_acc")
 
 
 def test_latency_is_an_axis_of_the_front(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torchvision import models
 from training_fixtures import digits, repeatable, trial
 
 from bnnsearch.cli import main
+from bnnsearch.config.activation import RpreluConfig
 from bnnsearch.config.distill import TwinConfig
 from bnnsearch.config.model import BrnConfig, Realtobinary18Config, Resnet20Config
 from bnnsearch.config.trial import TrialConfig
@@ -152,7 +153,9 @@ def test_the_real_twin_of_resnet20_is_he_et_als() -> None:
     assert sum(isinstance(module, RealConv2d) for module in twin.modules()) == 18
 
 
-@pytest.mark.parametrize("kind", [Resnet20Config(width=0.25, activation="rprelu"), Realtobinary18Config(width=0.05)])
+@pytest.mark.parametrize(
+    "kind", [Resnet20Config(width=0.25, activation=RpreluConfig()), Realtobinary18Config(width=0.05)]
+)
 def test_soft_and_binary_twins_keep_all_but_weights_and_scales(kind: Any) -> None:
     with torch.random.fork_rng():
         model = build_model(kind, shape=(1, 32, 32), classes=10)

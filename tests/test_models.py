@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bnnsearch.config.activation import PreluConfig, RpreluConfig
 from bnnsearch.config.model import (
     BinarySettings,
     Bireal18Config,
@@ -31,7 +32,7 @@ SMALL, LARGE = (3, 32, 32), (3, 64, 64)
 # every family and every choice inside it, narrow enough for a test
 NETWORKS: dict[str, tuple[BinarySettings, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(32, 16)), (1, 8, 8)),
-    "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation="rprelu"), (1, 8, 8)),
+    "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation=RpreluConfig()), (1, 8, 8)),
     "cnn": (CnnConfig(channels=(8, 8, 16), pool_after=(1, 2), shift=0.1), (1, 28, 28)),
     "vgg_small": (VggSmallConfig(width=0.0625), SMALL),
     "xnornet": (XnornetConfig(width=0.03125), (3, 128, 128)),
@@ -39,7 +40,7 @@ NETWORKS: dict[str, tuple[BinarySettings, tuple[int, int, int]]] = {
     "xnornet, K": (XnornetConfig(width=0.03125, stem="small", activation_scale=True, alpha_gradient="xnor"), SMALL),
     "resnet20": (Resnet20Config(width=0.5), SMALL),
     "resnet20, pre": (Resnet20Config(width=0.5, block="pre", shortcut="conv"), SMALL),
-    "resnet20, 28 pixels": (Resnet20Config(width=0.5, shortcut="repeat", activation="prelu"), (1, 28, 28)),
+    "resnet20, 28 pixels": (Resnet20Config(width=0.5, shortcut="repeat", activation=PreluConfig()), (1, 28, 28)),
     "resnet20, 5x5": (Resnet20Config(width=0.5, kernel=5, standardise=True, shift=-0.2), SMALL),
     "resnet18": (Resnet18Config(width=0.0625), SMALL),
     "resnet18, imagenet": (Resnet18Config(width=0.0625, stem="imagenet", block="pre", shift=0.2), LARGE),

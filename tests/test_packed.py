@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from bnnsearch.config.activation import PreluConfig, RpreluConfig
 from bnnsearch.config.data import Cifar10Config, DataConfig, ImageFolderConfig, MnistConfig
 from bnnsearch.config.model import (
     Bireal18Config,
@@ -125,18 +126,18 @@ class Head(nn.Module):
 MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (MlpConfig(), (1, 8, 8)),
     (MlpConfig(hidden=(100, 70, 33), inputs="real", shift=0.2), (3, 7, 5)),
-    (MlpConfig(hidden=(90, 40), activation="rprelu", scale="xnor"), (1, 9, 9)),
+    (MlpConfig(hidden=(90, 40), activation=RpreluConfig(), scale="xnor"), (1, 9, 9)),
     (CnnConfig(), (1, 28, 28)),
-    (CnnConfig(activation="prelu", width=0.3, kernel=5), (1, 28, 28)),
+    (CnnConfig(activation=PreluConfig(), width=0.3, kernel=5), (1, 28, 28)),
     (VggSmallConfig(width=0.25), (3, 32, 32)),
     (XnornetConfig(stem="small", width=0.1), (3, 32, 32)),
     (XnornetConfig(stem="small", width=0.1, activation_scale=True), (3, 33, 31)),
     (XnornetConfig(stem="small", width=0.05, activation_scale=True, float_layers=("layer3*", "layer6*")), (1, 28, 28)),
     (Resnet20Config(), (3, 32, 32)),
-    (Resnet20Config(width=0.6, activation="rprelu", block="pre"), (3, 17, 19)),
+    (Resnet20Config(width=0.6, activation=RpreluConfig(), block="pre"), (3, 17, 19)),
     (Resnet20Config(shift=0.3, scale="xnor", shortcut="conv", float_layers=("stage2.0.conv",)), (1, 28, 28)),
     (Resnet18Config(width=0.5), (3, 32, 32)),
-    (Resnet18Config(width=0.2, depths=(2, 3, 1, 4), block="pre", shift=0.2, activation="prelu"), (3, 33, 29)),
+    (Resnet18Config(width=0.2, depths=(2, 3, 1, 4), block="pre", shift=0.2, activation=PreluConfig()), (3, 33, 29)),
     (Resnet18Config(width=0.2, block="gated", shortcut="conv", stem_activation=True, scale="xnor"), (1, 28, 28)),
     (BrnConfig(), (3, 32, 32)),
     (Bireal18Config(width=0.25), (3, 64, 64)),

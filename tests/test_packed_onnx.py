@@ -14,6 +14,7 @@ import torch
 from test_packed import pack, random_images, settle
 from test_packed_xor import random_network
 
+from bnnsearch.config.activation import PreluConfig, RpreluConfig
 from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
@@ -37,9 +38,9 @@ from bnnsearch.packed.xor import pack_xor_network
 
 MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (MlpConfig(hidden=(70, 33)), (1, 8, 8)),
-    (CnnConfig(activation="rprelu"), (1, 28, 28)),
+    (CnnConfig(activation=RpreluConfig()), (1, 28, 28)),
     (Resnet20Config(), (3, 32, 32)),
-    (Resnet20Config(width=0.6, activation="prelu", block="pre", shortcut="conv"), (3, 17, 19)),
+    (Resnet20Config(width=0.6, activation=PreluConfig(), block="pre", shortcut="conv"), (3, 17, 19)),
     (Resnet18Config(width=0.1), (3, 32, 32)),
     (Resnet18Config(width=0.1, block="pre"), (3, 17, 19)),
     (Realtobinary18Config(stem="small", width=0.1), (3, 16, 16)),
@@ -73,12 +74,15 @@ def test_onnx_runtime_predicts_the_same(config: ModelConfig, shape: tuple[int, i
 TWO_STAGES = {"channels": (5, 8), "depths": (1, 1)}
 FAMILIES: dict[str, tuple[ModelConfig, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(70, 33)), (1, 4, 4)),
-    "cnn": (CnnConfig(width=0.1, activation="rprelu"), (1, 8, 8)),
+    "cnn": (CnnConfig(width=0.1, activation=RpreluConfig()), (1, 8, 8)),
     "vgg_small": (VggSmallConfig(width=0.03), (3, 8, 8)),
     "xnornet": (XnornetConfig(stem="small", width=0.03), (3, 32, 32)),
     "xnornet-activations": (XnornetConfig(stem="small", width=0.03, activation_scale=True), (3, 32, 32)),
     "resnet20": (Resnet20Config(**TWO_STAGES), (3, 8, 8)),
-    "resnet20-pre-conv": (Resnet20Config(**TWO_STAGES, activation="prelu", block="pre", shortcut="conv"), (3, 7, 9)),
+    "resnet20-pre-conv": (
+        Resnet20Config(**TWO_STAGES, activation=PreluConfig(), block="pre", shortcut="conv"),
+        (3, 7, 9),
+    ),
     "resnet20-repeat": (Resnet20Config(**TWO_STAGES, shortcut="repeat"), (3, 8, 8)),
     "resnet18": (Resnet18Config(channels=(5, 8), depths=(2, 2)), (3, 8, 8)),
     "brn": (BrnConfig(**TWO_STAGES), (3, 16, 16)),

@@ -80,6 +80,7 @@ def train(config_path: Path, *, out: Path, device: str | None, seeds: int, recor
 
 
 def _train_all(runs: Sequence[_Run], device: str, console: Console, *, as_json: bool) -> list[Trained]:
+    from bnnsearch.deploy import unpackable
     from bnnsearch.train import RESULT, train
 
     done = []
@@ -88,6 +89,8 @@ def _train_all(runs: Sequence[_Run], device: str, console: Console, *, as_json: 
             print_lines(console, [f"{run.out} holds a finished run already; its result:"])
         else:
             print_lines(console, [f"seed {run.config.seed}: {run.config.plan.epochs} epochs in {run.out}"])
+            if (problem := unpackable(run.config)) is not None:
+                print_lines(console, [f"warning: {problem}"])
         with epochs_shown(console, as_json=as_json) as on_epoch:
             trained = train(run.config, run.out, device=device, on_epoch=on_epoch)
         if as_json:

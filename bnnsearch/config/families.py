@@ -73,7 +73,7 @@ class Family:
         members = {name: named(place).__pydantic_core_schema__ for name, place in self.members.items()}
         settings = handler(core_schema.tagged_union_schema(members, discriminator="name"))
         names = {"enum": list(members), "type": "string"}
-        return {"anyOf": [names, *settings["oneOf"]]} if self.bare else settings
+        return {"anyOf": [names, settings]} if self.bare else settings
 
     def _validated(self, value: Any) -> Member:
         if isinstance(value, named(self.base)):
@@ -129,6 +129,17 @@ MODELS = Family(
         reactnet_a="ReactnetAConfig",
         xor_mlp="XorMlpConfig",
     ),
+)
+ACTIVATIONS = Family(
+    "bnnsearch.config.activation:ActivationSettings",
+    _of(
+        "activation",
+        hardtanh="HardtanhConfig",
+        rprelu="RpreluConfig",
+        prelu="PreluConfig",
+        none="NoActivationConfig",
+    ),
+    bare=True,
 )
 OPTIMIZERS = Family(
     "bnnsearch.config.optimizer:OptimizerSettings",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bnnsearch.config.activation import Activation, HardtanhConfig, NoActivationConfig, PreluConfig, RpreluConfig
 from bnnsearch.config.base import PositiveFloat
 from bnnsearch.config.families import MODELS, Member
 
 if TYPE_CHECKING:
     from torch import nn
 
-Activation = Literal["hardtanh", "rprelu", "prelu", "none"]
 SignGradient = Literal["ste", "polynomial"]
 Scale = Literal["none", "xnor", "learned"]
 AlphaGradient = Literal["detached", "scaled", "xnor"]
@@ -61,12 +61,11 @@ class ActivatedSettings(BinarySettings):
     """A binary network whose activation is a choice.
 
     Attributes:
-        activation: `hardtanh`; `prelu`, one slope per channel; `rprelu` with learnable shifts and slopes, its signs
-            with learnable thresholds (ReActNet); `none`.
+        activation: a name, or the settings of one that has some.
         shift: horizontal shift s of the activation, sign(x - s); where thresholds are learnable, their start.
     """
 
-    activation: Activation = "hardtanh"
+    activation: Activation = HardtanhConfig()
     shift: Annotated[float, Field(ge=-4, le=4)] = 0.0
 
 
@@ -235,7 +234,7 @@ class BrnConfig(ResidualSettings):
     name: Literal["brn"] = "brn"
     channels: Widths = (16, 32, 64)
     depths: Depths = (6, 6, 6)
-    activation: Activation = "rprelu"
+    activation: Activation = RpreluConfig()
     scale: Scale = "learned"
     shortcut: Shortcut = "conv"
     stem: Stem = "pooled"
@@ -245,7 +244,7 @@ class Bireal18Config(ResidualSettings):
     """Bi-Real-18 (Liu et al., 2018) for ImageNet."""
 
     name: Literal["bireal18"] = "bireal18"
-    activation: Activation = "none"
+    activation: Activation = NoActivationConfig()
     scale: Scale = "xnor"
     shortcut: Shortcut = "conv"
     stem: Stem = "imagenet"
@@ -257,7 +256,7 @@ class Realtobinary18Config(ResidualSettings):
     name: Literal["realtobinary18"] = "realtobinary18"
     block: Block = "gated"
     sign_gradient: SignGradient = "ste"
-    activation: Activation = "prelu"
+    activation: Activation = PreluConfig()
     shortcut: Shortcut = "conv"
     stem: Stem = "imagenet"
     stem_activation: bool = True
@@ -277,7 +276,7 @@ class ReactnetAConfig(ActivatedSettings):
     builder: ClassVar[str] = "bnnsearch.core.models.residual:build_reactnet_a"
 
     name: Literal["reactnet_a"] = "reactnet_a"
-    activation: Activation = "rprelu"
+    activation: Activation = RpreluConfig()
     scale: Scale = "xnor"
     channels: Widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
     stem_channels: Width = 32

@@ -166,6 +166,10 @@ class GradientTrainer:
         self._sign_network.load_state_dict(self._kept.network)
         return self._sign_network
 
+    def exported(self) -> nn.Module:
+        """What is packed: the same."""
+        return self.sign_network()
+
     def _present_sign_network(self) -> nn.Module:
         self._sign_network.load_state_dict(sign_state(self.network))
         generator = torch.Generator().manual_seed(derived_seed(self._seed, "batch norm"))

@@ -69,6 +69,10 @@ class EvolutionTrainer:
         samples = self._problem.samples
         return XorNetwork(self._problem.layout.sizes, samples.classes, self._genome().copy(), samples.binarizer)
 
+    def exported(self) -> XorNetwork:
+        """What is packed: the same."""
+        return self.network()
+
     def costs(self) -> dict[str, float]:
         """What the network costs for one image, and what the whole plan costs at most; nothing in it is real.
 

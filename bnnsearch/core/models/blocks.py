@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bnnsearch.config.model import ActivatedSettings, Shortcut, Stem
 from bnnsearch.core.fused import fuses, norm_add_hardtanh
-from bnnsearch.core.layers import BinaryConv2d, RPReLU, RSign, ShiftedHardtanh, Sign
+from bnnsearch.core.layers import BinaryConv2d, ShiftedHardtanh
 from bnnsearch.core.wide import WideConv2d, WideMean, WideSigmoid
 
 
@@ -26,33 +26,13 @@ def scaled(channels: int, width: float) -> int:
 
 
 def make_sign(settings: ActivatedSettings, channels: int) -> nn.Module:
-    """Sign of activations: with learnable thresholds for `rprelu`, else fixed where no hardtanh shifts before it."""
-    match settings.activation:
-        case "rprelu":
-            sign = RSign(channels, settings.sign_gradient)
-            nn.init.constant_(sign.bias, -settings.shift)
-            return sign
-        case "hardtanh":
-            return Sign(0.0, settings.sign_gradient, standardise=settings.standardise)
-        case "prelu" | "none":
-            return Sign(settings.shift, settings.sign_gradient, standardise=settings.standardise)
-        case _:
-            assert_never(settings.activation)
+    """The sign of `channels` activations, before a binary layer."""
+    return settings.activation.build_sign(settings, channels)
 
 
 def make_activation(settings: ActivatedSettings, channels: int) -> nn.Module:
     """The activation on `channels` channels."""
-    match settings.activation:
-        case "hardtanh":
-            return ShiftedHardtanh(settings.shift)
-        case "rprelu":
-            return RPReLU(channels)
-        case "prelu":
-            return nn.PReLU(channels)
-        case "none":
-            return nn.Identity()
-        case _:
-            assert_never(settings.activation)
+    return settings.activation.build(settings, channels)
 
 
 class Stem2d(nn.Module):
