@@ -308,7 +308,7 @@ def weights_of(trainer: GradientTrainer) -> dict[str, Tensor]:
 def test_a_run_starts_with_the_weights_of_another() -> None:
     steps = {"name": "twin", "activations": "binary", **QUICK}
     config = started(steps)
-    (kept,) = [builder()._trained_run(config.start, config, "start")]
+    (kept,) = [builder().trained_run(config.start, config, "start")]
     begun = weights_of(builder().trainer(config))
     assert {name for name in begun if name not in kept.weights} == {"layer2.conv.alpha", "layer3.conv.alpha"}
     assert all(torch.equal(begun[name], value) for name, value in kept.weights.items())
@@ -319,7 +319,7 @@ def test_a_run_starts_with_the_weights_of_another() -> None:
 
 def test_what_a_run_starts_with_is_charged() -> None:
     config = started({"name": "twin", "activations": "binary", **QUICK})
-    first = builder()._trained_run(config.start, config, "start").spent["train_bitops"]
+    first = builder().trained_run(config.start, config, "start").spent["train_bitops"]
     alone, trainer = builder().trainer(config.alone()), builder().trainer(config)
     assert trainer.costs()["train_bitops"] == pytest.approx(first + alone.costs()["train_bitops"])
     *_, last = trainer.fit()
@@ -548,7 +548,7 @@ def test_the_page_trains_a_chain_of_teachers_and_a_killed_one_goes_on(tmp_path: 
     assert told == [1, 2, 2, 1, 2, 2, 1, 2]
     assert len(kept_in(tmp_path / "parts")) == 3
     assert config.distill is not None and isinstance(config.distill.teacher, TwinConfig)
-    last = parts._trained_run(config.distill.teacher, config, "teacher")
+    last = parts.trained_run(config.distill.teacher, config, "teacher")
     assert len(told) == 8  # it is the kept one
     carried(weights_of(run), last.weights)
     teacher = learned_from(run)

@@ -20,7 +20,13 @@ Shape = tuple[int, int, int]
 
 
 class AugmentationSettings(Member):
-    """One transformation of training batches."""
+    """One transformation of training batches.
+
+    Attributes:
+        coloured: whether images need red, green and blue.
+    """
+
+    coloured: ClassVar[bool] = False
 
     @property
     def translation(self) -> int | None:
@@ -92,6 +98,7 @@ class LightingConfig(AugmentationSettings):
     """
 
     builder: ClassVar[str] = "bnnsearch.core.augment:lighten"
+    coloured: ClassVar[bool] = True
 
     name: Literal["lighting"] = "lighting"
     deviation: Annotated[float, Field(gt=0, le=10)] = 0.1
@@ -138,11 +145,13 @@ class DataSettings(Member):
         return dataset
 
     @model_validator(mode="after")
-    def _lighting_has_colours(self) -> Self:
-        if self.colours != 3 and any(isinstance(step, LightingConfig) for step in self.augment):
-            raise ValueError(
-                f"augment lighting needs images of 3 channels, red, green and blue, but got {self.colours} channel"
-            )
+    def _colours_are_there(self) -> Self:
+        for step in self.augment:
+            if step.coloured and self.colours != 3:
+                raise ValueError(
+                    f"augment {step.name} needs images of 3 channels, red, green and blue, "
+                    f"but got {self.colours} channel"
+                )
         return self
 
 

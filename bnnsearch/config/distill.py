@@ -9,17 +9,63 @@ in steps are the same two settings written inside one another:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import Augmentation
-from bnnsearch.config.families import METHODS, MODELS
+from bnnsearch.config.families import METHODS, MODELS, named
 from bnnsearch.config.method import GradientMethod, method_epochs
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.optimizer import OptimizerConfig, SgdConfig
 from bnnsearch.config.plan import CosineConfig, PlanConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.core.teacher import RunBuilder, Trained
+
+
+class SourceSettings(Settings):
+    """Where a trained network, or weights to start from, come from.
+
+    Attributes:
+        ours: whether its layers are named as ours are.
+    """
+
+    ours: ClassVar[bool] = True
+
+    if TYPE_CHECKING:
+        name: str  # a literal, which every source declares
+
+    @property
+    def file(self) -> Path | None:
+        """What it reads weights from, as far as it is a path."""
+        return None
+
+    def needed(self) -> Iterator[SourceSettings]:
+        """The trained networks that it takes, those that they need in turn before them."""
+        yield self
+
+    def check(self) -> None:
+        """Find, before anything trains, whether what it names can be read.
+
+        Raises:
+            InputError: it is unknown.
+            EnvironmentProblem: it is missing or damaged, or a download failed.
+        """
+
+    def untrained(self, runs: RunBuilder, config: TrialConfig) -> nn.Module | None:  # noqa: ARG002
+        """Its network before any training, for the run `config`, where it is known then."""
+        return None
+
+    def trained(self, runs: RunBuilder, config: TrialConfig, role: str) -> Trained:
+        """Its network, trained or found by `runs` for the run `config`, whose `role` it has."""
+        raise NotImplementedError
 
 
 class RealPlanConfig(PlanConfig):
@@ -29,7 +75,7 @@ class RealPlanConfig(PlanConfig):
     schedule: ScheduleConfig = CosineConfig()
 
 
-class TwinConfig(Settings):
+class TwinConfig(SourceSettings):
     """A run over the same images that trains the same model with real weights, or with binary ones by `method`.
 
     It depends on nothing else of the run that it serves, so that trials can share it.
@@ -59,6 +105,21 @@ class TwinConfig(Settings):
     start: StartConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
+    @property
+    def network(self) -> BinarySettings | None:
+        """The model that it trains; None is that of the run it serves."""
+        return None
+
+    def needed(self) -> Iterator[SourceSettings]:
+        yield from needed(self.distill, self.start)
+        yield self
+
+    def untrained(self, runs: RunBuilder, config: TrialConfig) -> nn.Module | None:
+        return runs.untrained(self, config)
+
+    def trained(self, runs: RunBuilder, config: TrialConfig, role: str) -> Trained:
+        return runs.trained_run(self, config, role)
+
     @model_validator(mode="after")
     def _binary_weights_have_binary_inputs(self) -> Self:
         if self.method is not None:
@@ -86,8 +147,12 @@ class NetworkConfig(TwinConfig):
     name: Literal["network"] = "network"  # type: ignore[assignment]  # the tag of the union
     model: Annotated[BinarySettings, MODELS.only(BinarySettings)]
 
+    @property
+    def network(self) -> BinarySettings | None:
+        return self.model
 
-class TrainedConfig(Settings):
+
+class TrainedConfig(SourceSettings):
     """The network in a checkpoint: of `bnnsearch train`, or of a trial while its study goes on.
 
     Attributes:
@@ -97,8 +162,18 @@ class TrainedConfig(Settings):
     name: Literal["checkpoint"] = "checkpoint"
     path: str
 
+    @property
+    def file(self) -> Path | None:
+        return Path(self.path)
 
-class TorchvisionConfig(Settings):
+    def check(self) -> None:
+        named("bnnsearch.core.teacher:read_checkpoint")(self)
+
+    def trained(self, runs: RunBuilder, config: TrialConfig, role: str) -> Trained:  # noqa: ARG002  # whoever needs it
+        return runs.loaded(self)
+
+
+class TorchvisionConfig(SourceSettings):
     """A classifier of torchvision, normalising images as its weights expect.
 
     Attributes:
@@ -107,16 +182,34 @@ class TorchvisionConfig(Settings):
         path: a file with its state dict, instead of `weights`.
     """
 
+    ours: ClassVar[bool] = False
+
     name: Literal["torchvision"] = "torchvision"
     model: str = "resnet34"
     weights: str = "IMAGENET1K_V1"
     path: str | None = None
 
+    @property
+    def file(self) -> Path | None:
+        return Path(self.path) if self.path else None
 
-class TeacherWeightsConfig(Settings):
+    def check(self) -> None:
+        named("bnnsearch.core.models.vision:torchvision_state")(self)
+
+    def trained(self, runs: RunBuilder, config: TrialConfig, role: str) -> Trained:  # noqa: ARG002
+        network: nn.Module = named("bnnsearch.core.models.vision:torchvision_network")(
+            self, runs.data, trained=runs.trains
+        )
+        return runs.taken(network)
+
+
+class TeacherWeightsConfig(SourceSettings):
     """The weights of the run's own teacher, which must have the same layers."""
 
     name: Literal["teacher"] = "teacher"
+
+    def needed(self) -> Iterator[SourceSettings]:
+        yield from ()  # the teacher is needed anyway
 
 
 TeacherConfig = Annotated[TwinConfig | NetworkConfig | TrainedConfig | TorchvisionConfig, Field(discriminator="name")]
@@ -138,10 +231,11 @@ class DistillConfig(Settings):
 
     @model_validator(mode="after")
     def _units_have_names(self) -> Self:
-        if self.attention > 0 and isinstance(self.teacher, TorchvisionConfig):
+        if self.attention > 0 and not self.teacher.ours:
+            name = self.teacher.name
             raise ValueError(
-                f"attention matches units by name, which torchvision's networks do not share: it must be 0 with "
-                f"teacher torchvision, but got {self.attention}"
+                f"attention matches units by name, which {name}'s networks do not share: it must be 0 with "
+                f"teacher {name}, but got {self.attention}"
             )
         return self
 
@@ -156,5 +250,12 @@ def check_start(start: StartConfig | None, distill: DistillConfig | None) -> Non
         return
     if distill is None:
         raise ValueError("start: teacher needs distill.teacher, but distill is null")
-    if isinstance(distill.teacher, TorchvisionConfig):
-        raise ValueError("start: teacher needs a teacher with layers of ours, but got torchvision")
+    if not distill.teacher.ours:
+        raise ValueError(f"start: teacher needs a teacher with layers of ours, but got {distill.teacher.name}")
+
+
+def needed(distill: DistillConfig | None, start: StartConfig | None) -> Iterator[SourceSettings]:
+    """The trained networks that a run needs, those that they need in turn before them."""
+    for source in (distill.teacher if distill else None, start):
+        if source is not None:
+            yield from source.needed()

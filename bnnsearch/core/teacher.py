@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bnnsearch import __version__
-from bnnsearch.config.distill import NetworkConfig, TeacherWeightsConfig, TorchvisionConfig, TrainedConfig, TwinConfig
+from bnnsearch.config.distill import SourceSettings, TeacherWeightsConfig, TrainedConfig, TwinConfig, needed
 from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.plan import PlanConfig
@@ -35,7 +35,6 @@ from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers
 from bnnsearch.core.loop import STATE_FORMAT, GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.real import real_twin
-from bnnsearch.core.models.vision import torchvision_network, torchvision_state
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
@@ -45,9 +44,6 @@ logger = logging.getLogger(__name__)
 
 UNFINISHED = ".unfinished"
 """Suffix of the state of a network that is being trained to be kept."""
-
-Source = TwinConfig | NetworkConfig | TrainedConfig | TorchvisionConfig
-"""A trained network, or how to train it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +120,9 @@ class RunBuilder:
         if config.distill is None:
             return None
         source, attentive = config.distill.teacher, config.distill.attention > 0
-        if attentive and isinstance(source, TwinConfig):  # said before it is trained, not after
-            check_units(model, self._model(run_of(source, config), source), self.data.shape)
-        teacher = self._trained(source, config, role="teacher")
+        if attentive and (untrained := source.untrained(self, config)) is not None:  # said before it is trained
+            check_units(model, untrained, self.data.shape)
+        teacher = source.trained(self, config, role="teacher")
         check_fits(teacher.network, source, self.data, self.device)
         if attentive:
             check_units(model, teacher.network, self.data.shape)
@@ -137,22 +133,15 @@ class RunBuilder:
             return None
         if isinstance(config.start, TeacherWeightsConfig):
             return teacher
-        return self._trained(config.start, config, role="start")
+        return config.start.trained(self, config, role="start")
 
-    def _trained(self, source: Source, config: TrialConfig, *, role: str) -> Trained:
-        match source:
-            case TwinConfig():
-                return self._trained_run(source, config, role)
-            case TrainedConfig():
-                return self._loaded(source)
-            case TorchvisionConfig():
-                network = torchvision_network(source, self.data, trained=self.trains)
-                return Trained(network.to(self.device), {}, {})
-            case _:
-                assert_never(source)
+    def taken(self, network: nn.Module) -> Trained:
+        """A network that others have trained; nothing starts from it."""
+        return Trained(network.to(self.device), {}, {})
 
-    def _loaded(self, source: TrainedConfig) -> Trained:
-        path, saved = _read(source)
+    def loaded(self, source: TrainedConfig) -> Trained:
+        """The network in a checkpoint."""
+        path, saved = read_checkpoint(source)
         check_classes(saved, self.data.names, path)
         config = TrialConfig.model_validate(saved["config"]).alone()
         if not isinstance(config.model, BinarySettings):
@@ -171,7 +160,12 @@ class RunBuilder:
             ) from error
         return _result(trainer)
 
-    def _trained_run(self, source: TwinConfig, config: TrialConfig, role: str) -> Trained:
+    def untrained(self, source: TwinConfig, config: TrialConfig) -> nn.Module:
+        """The network of a run of our own, at its beginning."""
+        return self._model(run_of(source, config), source)
+
+    def trained_run(self, source: TwinConfig, config: TrialConfig, role: str) -> Trained:
+        """The network of a run of our own, which is trained unless it is kept."""
         run = run_of(source, config)
         if not self.trains:
             trainer = self.trainer(run, twin=source)
@@ -230,7 +224,7 @@ def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
     own = {"batch_size": source.batch_size, "augment": source.augment}
     return TrialConfig(
         data=config.data.model_copy(update={key: value for key, value in own.items() if value is not None}),
-        model=source.model if isinstance(source, NetworkConfig) else config.model,
+        model=source.network or config.model,
         method=source.method or SteConfig(),  # of no account where no weight is binary
         optimizer=source.optimizer,
         plan=PlanConfig.model_validate(source.plan.model_dump()),
@@ -243,7 +237,7 @@ def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
 def fingerprint(config: TrialConfig, *more: str | None) -> str:
     """A hash of all that a run depends on: its settings, `more`, the files it reads weights from, the software."""
     software = {"bnnsearch": __version__, "torch": torch.__version__, "state": STATE_FORMAT}
-    files = [_digest(Path(source.path)) for source in _sources(config) if isinstance(source, _FromFile) and source.path]
+    files = [_digest(source.file) for source in needed(config.distill, config.start) if source.file]
     text = json.dumps([config.model_dump(mode="json"), more, files, software], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -255,11 +249,8 @@ def check_sources(config: TrialConfig) -> None:
         InputError: one is unknown.
         EnvironmentProblem: one is missing or damaged, or a download failed.
     """
-    for source in _sources(config):
-        if isinstance(source, TrainedConfig):
-            _read(source)
-        elif isinstance(source, TorchvisionConfig):
-            torchvision_state(source)
+    for source in needed(config.distill, config.start):
+        source.check()
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -285,7 +276,7 @@ def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
                 layer.alpha.copy_(filter_mean_magnitude(layer.weight))
 
 
-def check_fits(network: nn.Module, source: Source, data: Dataset, device: torch.device | str) -> None:
+def check_fits(network: nn.Module, source: SourceSettings, data: Dataset, device: torch.device | str) -> None:
     """Whether `network` takes the images of `data` and knows its classes.
 
     Raises:
@@ -303,19 +294,7 @@ def check_fits(network: nn.Module, source: Source, data: Dataset, device: torch.
         )
 
 
-_FromFile = TrainedConfig | TorchvisionConfig
 _WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv2d, BinaryLinear)
-
-
-def _sources(config: TrialConfig | TwinConfig) -> Iterator[Source]:
-    """The trained networks that a run needs, those that they need in turn before them."""
-    teacher = config.distill.teacher if config.distill else None
-    for source in (teacher, config.start):
-        if source is None or isinstance(source, TeacherWeightsConfig):
-            continue
-        if isinstance(source, TwinConfig):
-            yield from _sources(source)
-        yield source
 
 
 def _digest(path: Path) -> str | None:
@@ -323,7 +302,7 @@ def _digest(path: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def _read(source: TrainedConfig) -> tuple[Path, dict[str, Any]]:
+def read_checkpoint(source: TrainedConfig) -> tuple[Path, dict[str, Any]]:
     """The checkpoint's file and content.
 
     Raises:
