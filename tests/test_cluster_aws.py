@@ -18,8 +18,9 @@ from moto.server import ThreadedMotoServer
 from test_cluster_files import filled
 
 from bnnsearch.cluster.account import account_lines
-from bnnsearch.cluster.files import LauncherFile, load_cluster
+from bnnsearch.cluster.files import load_cluster
 from bnnsearch.cluster.launch import head_address
+from bnnsearch.cluster.launcher import LauncherFile
 
 pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 REGION = "us-east-1"

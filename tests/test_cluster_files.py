@@ -10,7 +10,11 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from bnnsearch.cluster.files import AddressFile, LauncherFile, RayJobFile, SlurmFile, load_cluster
+from bnnsearch.cluster.address import AddressFile
+from bnnsearch.cluster.files import load_cluster
+from bnnsearch.cluster.kubernetes import RayJobFile
+from bnnsearch.cluster.launcher import LauncherFile
+from bnnsearch.cluster.slurm import SlurmFile
 from bnnsearch.errors import InputError
 
 CLUSTERS = Path(__file__).parent.parent / "clusters"

@@ -14,9 +14,10 @@ from test_cluster_files import CLUSTERS, filled, written
 
 from bnnsearch.cluster.backend import Order
 from bnnsearch.cluster.events import EventWriter, Replay, write_event
-from bnnsearch.cluster.files import LauncherFile, load_cluster
-from bnnsearch.cluster.kinds import driver_options, recorded_here, study_place
+from bnnsearch.cluster.files import load_cluster
+from bnnsearch.cluster.kinds import driver_options, recorded_here
 from bnnsearch.cluster.kubernetes import rendered
+from bnnsearch.cluster.launcher import LauncherFile
 from bnnsearch.cluster.placement import Placement, is_remote
 from bnnsearch.cluster.plan import plan_of
 from bnnsearch.cluster.secrecy import make_token, read_token, redacted
@@ -113,7 +114,7 @@ def test_tracking_in_a_file_is_refused_and_a_server_leaves_this_machine_its_own_
 def test_a_study_is_placed_below_the_storage_and_found_again(tmp_path: Path) -> None:
     cluster, folder = launcher("aws.yaml", tmp_path), StudyFolder(tmp_path / "20260101-000000")
     folder.path.mkdir()
-    place = study_place(cluster, tiny(tmp_path).study, folder)
+    place = cluster.place(tiny(tmp_path).study, folder)
     assert place == "s3://xyour-bucket/bnnsearch/tiny/20260101-000000"
     assert not is_remote(folder)
     with pytest.raises(InputError, match="was not started with --cluster"):

@@ -12,8 +12,9 @@ from cluster_fixtures import SPACE, LocalCluster, local_cluster, token_file
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from bnnsearch.cluster.address import AddressFile
 from bnnsearch.cluster.backend import JobState
-from bnnsearch.cluster.files import AddressFile, load_cluster
+from bnnsearch.cluster.files import load_cluster
 from bnnsearch.cluster.jobs import RayJobs
 from bnnsearch.cluster.remote import (
     logs_on_cluster,

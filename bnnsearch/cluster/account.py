@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bnnsearch.cluster.files import LauncherFile
 from bnnsearch.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from bnnsearch.cluster.launcher import LauncherFile
 
 _VCPU_QUOTAS = {
     ("standard", "on demand"): "L-1216C47A",
@@ -26,27 +28,28 @@ def account_lines(cluster: LauncherFile) -> list[str]:
         EnvironmentProblem: its library is missing, it does not know us, or a quota is too small for the whole cluster.
     """
     provider = cluster.config["provider"]["type"]
+    look = {"aws": _aws_lines, "gcp": _google_lines, "azure": _azure_lines}.get(provider)
     try:
-        match provider:
-            case "aws":
-                return list(_aws_lines(cluster))
-            case "gcp":
-                import google.auth
-
-                return [f"Google Cloud project {google.auth.default()[1]}"]
-            case "azure":
-                from azure.identity import DefaultAzureCredential
-
-                DefaultAzureCredential().get_token("https://management.azure.com/.default")
-                return ["Azure: signed in"]
-            case _:
-                return []
+        return [] if look is None else list(look(cluster))
     except ImportError as error:
         raise EnvironmentProblem(f"{error.name} is missing: pip install 'bnnsearch[{provider}]'") from error
     except EnvironmentProblem:
         raise
     except Exception as error:  # each provider's own kinds, from libraries that may not be there
         raise EnvironmentProblem(f"{provider} does not accept the credentials of this machine: {error}") from error
+
+
+def _google_lines(_: LauncherFile) -> Iterator[str]:
+    import google.auth
+
+    yield f"Google Cloud project {google.auth.default()[1]}"
+
+
+def _azure_lines(_: LauncherFile) -> Iterator[str]:
+    from azure.identity import DefaultAzureCredential
+
+    DefaultAzureCredential().get_token("https://management.azure.com/.default")
+    yield "Azure: signed in"
 
 
 def _aws_lines(cluster: LauncherFile) -> Iterator[str]:

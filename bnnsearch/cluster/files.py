@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
+from bnnsearch.cluster.address import AddressFile
+from bnnsearch.cluster.kinds import ClusterFile
+from bnnsearch.cluster.kubernetes import RayJobFile
+from bnnsearch.cluster.launcher import LauncherFile
 from bnnsearch.cluster.refusals import common_problems, launcher_problems, rayjob_problems, script_problems
+from bnnsearch.cluster.slurm import SlurmFile
 from bnnsearch.config.cluster import AddressSettings, ClusterSettings
 from bnnsearch.errors import InputError
 from bnnsearch.files import read_regular
@@ -25,47 +28,6 @@ _KINDS = (
     "an address file (address, storage, python), a file for `ray up` (cluster_name, provider), a KubeRay RayJob "
     "(kind: RayJob) or a Slurm script (#!/bin/bash and #SBATCH lines)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class AddressFile:
-    """A cluster that stands already."""
-
-    path: Path
-    settings: AddressSettings
-
-
-@dataclass(frozen=True, slots=True)
-class LauncherFile:
-    """A cluster that `ray up` starts; `config` is what Ray reads."""
-
-    path: Path
-    settings: ClusterSettings
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """What the cluster is called."""
-        return str(self.config["cluster_name"])
-
-
-@dataclass(frozen=True, slots=True)
-class RayJobFile:
-    """A KubeRay manifest: a cluster and the search on it, by one operator."""
-
-    path: Path
-    text: str
-    storage: str
-
-
-@dataclass(frozen=True, slots=True)
-class SlurmFile:
-    """A script for `sbatch`."""
-
-    path: Path
-
-
-ClusterFile = AddressFile | LauncherFile | RayJobFile | SlurmFile
 
 
 def load_cluster(path: Path) -> ClusterFile:

@@ -7,16 +7,44 @@ import re
 import shlex
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from bnnsearch.cluster.backend import JobState, Order
+from bnnsearch.cluster.backend import Backend, JobState, Order
+from bnnsearch.cluster.kinds import ClusterFile
+from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.folder import StudyFolder
+from bnnsearch.search.object_store import below
 
 NAME, STUDY = "BNNSEARCH-NAME", "BNNSEARCH-STUDY"
 READY_SECONDS = "900s"
 """How long to wait for the pods: a node with a GPU may have to be started first."""
 
 _ENDED = {"Complete", "Failed", "Suspended", "ValidationFailed"}
+
+
+@dataclass(frozen=True, slots=True)
+class RayJobFile(ClusterFile):
+    """A KubeRay manifest: a cluster and the search on it, by one operator."""
+
+    text: str
+    storage: str
+
+    def describe(self, study: StudyConfig) -> list[str]:  # noqa: ARG002
+        return ["a RayJob by kubectl: its cluster comes with the search and goes with it"]
+
+    def place(self, study: StudyConfig, folder: StudyFolder) -> str:
+        return below(self.storage, study.name, folder.search_id)
+
+    @contextmanager
+    def reached(self, folder: StudyFolder, *, start: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        yield KubernetesJobs(self.text)
+
+    def end(self, log: Path) -> str:  # noqa: ARG002
+        return "the cluster goes with its search: `bnnsearch stop` ends both"
 
 
 class KubernetesJobs:

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
+from typing import TYPE_CHECKING
 
 import requests
 
-from bnnsearch.cluster.files import LauncherFile
 from bnnsearch.cluster.secrecy import make_token, redacted
 from bnnsearch.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from bnnsearch.cluster.launcher import LauncherFile
 
 DASHBOARD_PORT = 8265
 TUNNEL_SECONDS = 60.0

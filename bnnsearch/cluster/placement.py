@@ -7,7 +7,8 @@ import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import Self
 
-from bnnsearch.cluster.files import ClusterFile, load_cluster
+from bnnsearch.cluster.files import load_cluster
+from bnnsearch.cluster.kinds import ClusterFile
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file

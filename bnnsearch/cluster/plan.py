@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bnnsearch.cluster.files import LauncherFile
 from bnnsearch.config.cluster import HourlyCost
 from bnnsearch.config.study import PerTrial, StudyConfig
 from bnnsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from bnnsearch.cluster.launcher import LauncherFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnnsearch.cluster.backend import Backend, JobState, Order
 from bnnsearch.cluster.events import Replay, is_event
-from bnnsearch.cluster.files import ClusterFile
-from bnnsearch.cluster.kinds import driver_options, reached, study_place
+from bnnsearch.cluster.kinds import ClusterFile, driver_options
 from bnnsearch.cluster.placement import Placement
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
@@ -66,8 +65,8 @@ def run_on_cluster(
     with held(folder, record) as own:
         begin_session(own, space)
         replace_file(folder.space, space.text)
-        placement = Placement.new(folder, cluster, study=study_place(cluster, space.study, folder))
-        with reached(cluster, folder, start=True) as jobs:
+        placement = Placement.new(folder, cluster, study=cluster.place(space.study, folder))
+        with cluster.reached(folder, start=True) as jobs:
             placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
             return _follow(jobs, placement, space.study, observers, own)
 
@@ -99,7 +98,7 @@ def resume_on_cluster(
         overrides = () if trials is None else (f"budget.trials={trials}",)
         before = read_past(folder, epochs=True)
         space = space_of(before.space.text.encode(), folder.space, overrides=overrides)
-        with reached(cluster, folder, start=True) as jobs:
+        with cluster.reached(folder, start=True) as jobs:
             if _runs(jobs, placement):
                 if trials is not None:
                     raise InputError(
@@ -135,7 +134,7 @@ def status_on_cluster(folder: StudyFolder) -> RemoteStatus:
     """
     placement = Placement.of(folder)
     replay = Replay(folder)
-    with reached(placement.file(), folder) as jobs:
+    with placement.file().reached(folder) as jobs:
         state = _state(jobs, placement)
         if placement.job is not None and state is not JobState.GONE:
             for line in jobs.output(placement.job):
@@ -148,14 +147,14 @@ def logs_on_cluster(folder: StudyFolder) -> list[str]:
     placement = Placement.of(folder)
     if placement.job is None:
         return []
-    with reached(placement.file(), folder) as jobs:
+    with placement.file().reached(folder) as jobs:
         return [line for line in jobs.output(placement.job) if not is_event(line)]
 
 
 def stop_on_cluster(folder: StudyFolder) -> JobState:
     """Have the search save and end; the cluster stays. Returns where it stood."""
     placement = Placement.of(folder)
-    with reached(placement.file(), folder) as jobs:
+    with placement.file().reached(folder) as jobs:
         state = _state(jobs, placement)
         if placement.job is not None and state in (JobState.QUEUED, JobState.RUNNING):
             jobs.stop(placement.job)

@@ -6,15 +6,38 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from bnnsearch.cluster.backend import JobState, Order
+from bnnsearch.cluster.backend import Backend, JobState, Order
+from bnnsearch.cluster.kinds import ClusterFile
+from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.folder import StudyFolder
 
 POLL_SECONDS = 2.0
 _QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
 _RUNNING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlurmFile(ClusterFile):
+    """A script for `sbatch`."""
+
+    def describe(self, study: StudyConfig) -> list[str]:  # noqa: ARG002
+        return [f"a Slurm job by {self.path}: its nodes come with the search and go with it"]
+
+    def place(self, study: StudyConfig, folder: StudyFolder) -> str:  # noqa: ARG002
+        return str(folder.path.absolute() / "search")
+
+    @contextmanager
+    def reached(self, folder: StudyFolder, *, start: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        yield SlurmJobs(self.path, folder.path.absolute())
+
+    def end(self, log: Path) -> str:  # noqa: ARG002
+        return "the cluster goes with its search: `bnnsearch stop` ends both"
 
 
 class SlurmJobs:

@@ -10,9 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bnnsearch.cluster.backend import JobState
-from bnnsearch.cluster.files import ClusterFile, LauncherFile, load_cluster
-from bnnsearch.cluster.kinds import cost_lines, end_cluster, plan_lines, recorded_here
+from bnnsearch.cluster.files import load_cluster
+from bnnsearch.cluster.kinds import plan_lines, recorded_here
 from bnnsearch.cluster.launch import head_address, launch
+from bnnsearch.cluster.launcher import LOG, LauncherFile
 from bnnsearch.cluster.placement import Placement
 from bnnsearch.cluster.remote import (
     logs_on_cluster,
@@ -43,7 +44,7 @@ def run(space_path: Path, overrides: Sequence[str], *, cluster_path: Path, runs:
     with held(folder) as record:
         search = partial(run_on_cluster, space, cluster=cluster, folder=folder, record=record)
         code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
-    print_lines(console, cost_lines(cluster, folder))
+    print_lines(console, cluster.cost_lines(folder))
     return code
 
 
@@ -58,7 +59,7 @@ def resume(folder: StudyFolder, *, trials: int | None, cluster_path: Path | None
         study = recorded_here(cluster, study)
         search = partial(resume_on_cluster, folder, trials=trials, cluster=elsewhere, record=record)
         code = follow_search(study, folder, lambda each: search(observers=each), as_json=as_json, interrupting=WATCHED)
-    print_lines(Console(stderr=as_json), cost_lines(cluster, folder))
+    print_lines(Console(stderr=as_json), cluster.cost_lines(folder))
     return code
 
 
@@ -67,7 +68,7 @@ def status(folder: StudyFolder, *, as_json: bool) -> int:
     study, found = read_past(folder).space.study, status_on_cluster(folder)
     tell_status(folder, study, found.results, as_json=as_json, job=found.job)
     if not as_json:
-        costs = cost_lines(Placement.of(folder).file(), folder)
+        costs = Placement.of(folder).file().cost_lines(folder)
         print_lines(Console(), [_next_line(folder, found.job), *costs])
     return OK
 
@@ -90,14 +91,14 @@ def stop(study: Path | None, *, runs: Path) -> int:
     going = state in (JobState.QUEUED, JobState.RUNNING)
     told = "it saves and ends" if going else f"it does not run there ({state})"
     resuming = f"to go on with it: bnnsearch resume {shlex.quote(str(folder.path))}"
-    print_lines(Console(), [f"{folder.path}: {told}", resuming, *cost_lines(Placement.of(folder).file(), folder)])
+    print_lines(Console(), [f"{folder.path}: {told}", resuming, *Placement.of(folder).file().cost_lines(folder)])
     return OK
 
 
 def down(study: Path | None, *, runs: Path) -> int:
     """End the cluster that a study runs on, and so the search."""
     folder = find_study_folder(study, runs)
-    print_lines(Console(), [end_cluster(Placement.of(folder).file(), folder.path / "cluster.log")])
+    print_lines(Console(), [Placement.of(folder).file().end(folder.path / LOG)])
     return OK
 
 
@@ -123,12 +124,12 @@ def cluster_status(path: Path) -> int:
 def cluster_down(path: Path) -> int:
     """End a cluster."""
     cluster = _launched_by_us(path)
-    print_lines(Console(), [end_cluster(cluster, _log(cluster))])
+    print_lines(Console(), [cluster.end(_log(cluster))])
     return OK
 
 
 def _launched_by_us(path: Path) -> LauncherFile:
-    cluster: ClusterFile = load_cluster(path)
+    cluster = load_cluster(path)
     if not isinstance(cluster, LauncherFile):
         raise InputError(f"{path}: only a cluster that `ray up` starts is started and ended by hand, but it is none")
     return cluster
