@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,8 @@ class _Lowering:
                 self._add_copy(conv.Stage.SIGMOID, (source, self._table(source)), (target, self._table(target)))
             case Convolution() | Pool() | Load():
                 self._add_block(place, stage)
+            case _:
+                assert_never(stage.source)
 
     def _keep(self, array: Array) -> int:
         self.kept.append(array)

@@ -7,6 +7,7 @@ are zeroed once, when the arena is made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +140,8 @@ def reads(prepared: Prepared, stage: Stage) -> set[str]:
             names.update(stage.source.inputs)
         case Image():
             pass
+        case _:
+            assert_never(stage.source)
     return {prepared.schedule.source_of(name) for name in names}
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,10 +195,9 @@ class _Builder:
                     "Mul", [operation.input, self.per_channel(f"{name}.a", tensors[name][0])], f"{name}.product"
                 )
                 self.node("Add", [scaled, self.per_channel(f"{name}.b", tensors[name][1])], name)
-            case Scale():
-                self.node("Mul", [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
-            case Shift():
-                self.node("Add", [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
+            case Scale() | Shift():
+                kind = "Mul" if isinstance(operation, Scale) else "Add"
+                self.node(kind, [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
             case Prelu():
                 slope = np.broadcast_to(tensors[name], (self.shapes[name].channels,))
                 self.node("PRelu", [operation.input, self.constant(f"{name}.values", slope[:, None, None])], name)
@@ -217,6 +216,8 @@ class _Builder:
                 self.node("Add" if operation.op == "add" else "Mul", operation.inputs, name)
             case Concatenate():
                 self._concatenate(operation)
+            case _:
+                assert_never(operation)
 
     def _convolution(self, operation: Convolution) -> None:
         (top, left), name = operation.padding, operation.name
