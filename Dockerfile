@@ -20,6 +20,7 @@ COPY bnnsearch/__init__.py bnnsearch/
 # hadolint ignore=SC2086
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-install-project ${EXTRAS}
 COPY bnnsearch bnnsearch
+COPY hatch_build.py ./
 # hadolint ignore=SC2086
 RUN --mount=type=cache,target=/root/.cache/uv uv sync --no-dev --no-editable ${EXTRAS}
 

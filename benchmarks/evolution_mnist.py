@@ -24,9 +24,9 @@ from statistics import mean, pstdev
 from typing import Any
 
 import torch
-from figures import Target, show_targets, write_figures
-from llvmlite import binding
+from figures import Target, processor, show_targets, write_figures
 
+from bnnsearch import native
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import DataError, Dataset, load_data
 from bnnsearch.evolve.build import build_evolution_trainer
@@ -176,8 +176,8 @@ def main() -> None:
         if run.target is not None and options.seconds >= FULL_SECONDS:
             targets.append(Target(f"{name}: test accuracy, %", rows[-1]["test_acc"], run.target))
     show_targets(targets)
-    settings = {"cpu": binding.get_host_cpu_name(), "threads": threads, "clock": options.clock}
-    write_figures(options.json, rows, targets, packages=("numba", "numpy", "deap", "torch"), **settings)
+    settings = {"cpu": processor(), "variant": native.chosen(), "threads": threads, "clock": options.clock}
+    write_figures(options.json, rows, targets, packages=("numpy", "deap", "torch"), **settings)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from bnnsearch.kernels.popcount import as_columns, majority_layer, pack_rows
+from bnnsearch.evolve import kernels
+from bnnsearch.evolve.layout import Layout
+from bnnsearch.evolve.network import to_columns
+from bnnsearch.kernels.popcount import pack_rows
 
 Call = Callable[[], object]
 
@@ -80,13 +83,13 @@ def sides(inputs: int, outputs: int) -> dict[str, Call]:
     """One product by every means, and the limit."""
     generator = np.random.default_rng(0)
     x, w = (generator.integers(0, 2, (count, inputs)).astype(np.bool_) for count in (SAMPLES, outputs))
-    columns, rows = as_columns(pack_rows(x)), pack_rows(w)
-    packed_x, packed_w = pack_rows(x), rows
+    packed_x, packed_w = pack_rows(x), pack_rows(w)
+    columns, layer = to_columns(packed_x)[0], Layout((inputs, outputs)).table[0]
     signs_x, signs_w = (torch.from_numpy(np.where(bits, 1, -1).astype(np.int8)) for bits in (x, w))
 
     def popcount() -> object:
         out = np.empty((-(-outputs // 64), SAMPLES), np.uint64)
-        majority_layer(columns, rows, (inputs, outputs), out)
+        kernels.majority(layer, packed_w, columns, SAMPLES, out)
         return out
 
     def by_numpy() -> object:

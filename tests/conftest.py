@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from bnnsearch import native
+
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -49,3 +51,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for test, count in sorted(tried.items()):
         terminalreporter.write_line(f"{count:>9,} tries {failed[test]:>3} failed  {test}")
     terminalreporter.write_line(f"{sum(tried.values()):>9,} tries {failed.total():>3} failed")
+
+
+@pytest.fixture(scope="module", params=native.variants())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Evolution's kernels as they are compiled for one instruction set."""
+    from bnnsearch.evolve import kernels
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in kernels.SIGNATURES:
+            patch.setattr(kernels, name, kernels.bind(request.param, name))
+        yield

@@ -84,6 +84,7 @@ def blurred_templates() -> Dataset:
     return Dataset(split(517), split(130), split(100), CLASSES, SHAPE)
 
 
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_seed_gives_the_same_network_and_metrics(case: str) -> None:
     method, model, more = CASES[case]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bnnsearch.core.data import Dataset, Split
 from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.batch_errors import BatchErrors, Weights
-from bnnsearch.evolve.counters import start_counters, transpose_changes
+from bnnsearch.evolve.counters import start_counters
 from bnnsearch.evolve.credit import CreditRule
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
@@ -24,6 +24,8 @@ from bnnsearch.evolve.samples import pack_data
 from bnnsearch.kernels.popcount import pack_rows, padded, unpack_rows
 
 Integers = NDArray[np.int64]
+
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def random_problem(generator: np.random.Generator, sizes: tuple[int, ...], count: int, threads: int) -> Problem:
@@ -135,7 +137,7 @@ def test_the_transpose_follows_a_change(seed: int, flips: int) -> None:
     places = layout.places(generator.integers(0, layout.weights, flips))
     new, back = old.copy(), layout.transposed(old)
     np.bitwise_xor.at(new, places >> 6, np.uint64(1) << (places & 63).astype(np.uint64))
-    transpose_changes((old, new), layout.table, back)
+    layout.change_transposed(back, old, new)
     assert (back == layout.transposed(new)).all()
 
 

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import decide, judge, score_blocks
+from bnnsearch.evolve.forward import predict, score
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.network import Binarizer, XorNetwork
 from bnnsearch.evolve.samples import to_blocks
 from bnnsearch.kernels.popcount import unpack_rows
+
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def votes_in_integers(network: XorNetwork, images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -48,13 +50,8 @@ def test_packed_network_predicts_as_integers_do(
     others = np.where(np.arange(classes) == labels[:, None], -1, votes).max(axis=1)
     leads = np.clip(votes[np.arange(len(images)), labels] - others, -5, 5)
     blocks = to_blocks(network.binarizer.rows(images), labels)
-    scored = score_blocks(network.genome, network.layout.table, blocks.columns, blocks.labels, (classes, 5))
-    assert scored == ((votes.argmax(axis=1) == labels).sum(), leads.sum())
-
-
-def test_equal_votes_go_to_the_lowest_label() -> None:
-    votes = np.array([[3, 1, 5], [3, 4, 5], [2, 4, 5]], np.int16)
-    assert decide(votes).tolist() == [0, 1, 0]
+    scored = score(network.genome[None], network.layout, blocks.columns, blocks.labels, (classes, 5))
+    assert scored.tolist() == [[(votes.argmax(axis=1) == labels).sum(), leads.sum()]]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +59,13 @@ def test_equal_votes_go_to_the_lowest_label() -> None:
     [((4, 3, 2), 0, 1, 1), ((4, 4, 2), 0, 1, 0), ((4, 4, 2), 1, 0, 0), ((1, 4, 2), 2, 0, -2), ((0, 0, 0), 0, 1, 0)],
 )
 def test_a_label_wins_a_tie_only_against_higher_ones(votes: tuple[int, ...], label: int, hit: int, lead: int) -> None:
-    assert judge(np.array(votes, np.int16), label) == (hit, lead)
+    layout = Layout((1, 12))  # an input bit of 1 makes each output its weight
+    genome = np.zeros(layout.words, np.uint64)
+    for index, ones in enumerate(votes):
+        genome[4 * index : 4 * index + ones] = 1
+    blocks = to_blocks(np.ones((1, 1), np.uint64), np.array([label]))
+    assert score(genome[None], layout, blocks.columns, blocks.labels, (3, 9)).tolist() == [[hit, lead]]
+    assert predict(genome, layout, blocks.columns, 3)[0] == votes.index(max(votes))
 
 
 def test_pixels_become_bits_by_thresholds_after_shift_and_crop() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.evolve import kernels
 from bnnsearch.evolve.algorithm import Problem
-from bnnsearch.evolve.counters import move_counters
-from bnnsearch.evolve.credit import CreditRule, Errors, assign_credit, close_gaps, errors, planes
-from bnnsearch.evolve.layout import INPUTS, Layout
+from bnnsearch.evolve.credit import Batch, CreditRule, Errors, Network, assign_credit, room
+from bnnsearch.evolve.layout import Layout
 from bnnsearch.kernels.popcount import Words, padded
 
 COUNTER_BITS = 16
@@ -47,17 +48,12 @@ class BatchErrors:
 
     def __init__(self, problem: Problem, rule: CreditRule, *, size: int) -> None:
         self._problem, self._rule = problem, rule
-        threads, places = problem.threads.count, problem.layout.neuron_words
+        threads = problem.threads.count
         self._spans = problem.threads.spans(size, 64)
         self._share = padded(-(-size // threads), 64)
-        self._blocks = [(planes(places, self._share), planes(places, self._share)) for _ in range(threads)]
-        self._errors = errors(places, self._share * threads)
+        self._rooms = [room(problem.layout, self._share, rule.classes) for _ in range(threads)]
+        self._errors = Errors(problem.layout.neuron_words, self._share * threads)
         self._words = 0
-
-    @property
-    def errors(self) -> tuple[Errors, int]:
-        """The errors of the last batch, and how many words of 64 images they fill."""
-        return self._errors, self._words
 
     def count(self, weights: Weights, picks: NDArray[np.int64]) -> tuple[int, int]:
         """Count the errors of the training images at `picks`.
@@ -65,20 +61,20 @@ class BatchErrors:
         Returns:
             correct images, and images that ask for a change.
         """
-        samples, network = self._problem.samples, (weights.genome, weights.back, self._problem.layout.table)
+        samples, network = self._problem.samples, Network(self._problem.layout, weights.genome, weights.back)
         shares = [
             (
                 network,
-                (samples.rows, picks[start:end], samples.labels[picks[start:end] % samples.count]),
+                Batch(samples.rows, picks[start:end], samples.labels[picks[start:end] % samples.count]),
                 self._rule,
-                self._blocks[thread],
+                (self._rooms[thread], self._share),
                 (self._errors, thread * self._share // 64),
             )
             for thread, (start, end) in enumerate(self._spans)
         ]
         hits, asked = np.array(self._problem.threads.run(assign_credit, shares), np.int64).T
         starts = np.arange(len(shares)) * (self._share // 64)
-        self._words = close_gaps(self._errors, starts, (asked + 63) // 64)
+        self._words = kernels.close_gaps(ctypes.byref(self._errors), starts, (asked + 63) // 64, len(shares))
         return int(hits.sum()), int(asked.sum())
 
     def push(self, weights: Weights, bounds: NDArray[np.int16]) -> int:
@@ -93,15 +89,13 @@ class BatchErrors:
         """
         if self._words == 0:
             return 0
-        threads = self._problem.threads
+        threads, errors = self._problem.threads, (ctypes.byref(self._errors), self._words)
+        # threads take inputs at multiples of 64, so that no two share a word
         return sum(
             flips
-            for row in self._problem.layout.table
+            for row, inputs in zip(self._problem.layout.table, self._problem.layout.sizes, strict=False)
             for flips in threads.run(
-                move_counters,
-                [
-                    ((weights.genome, weights.back, weights.counters), row, self.errors, span, bounds)
-                    for span in threads.spans(int(row[INPUTS]), 64)
-                ],
+                kernels.move_counters,
+                [(row, *weights, *errors, *span, *bounds.tolist()) for span in threads.spans(inputs, 64)],
             )
         )

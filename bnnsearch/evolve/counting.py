@@ -18,17 +18,17 @@ from deap import base, tools
 from numpy.typing import NDArray
 
 from bnnsearch.config.evolution import CountingConfig
+from bnnsearch.evolve import forward
 from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.batch_errors import BatchErrors, Weights, credit_operations
-from bnnsearch.evolve.counters import no_counters, transpose_changes
+from bnnsearch.evolve.counters import no_counters
 from bnnsearch.evolve.credit import CreditRule
-from bnnsearch.evolve.forward import popcount_all, score_all
 from bnnsearch.evolve.individual import Individual, clone, settle
 from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
 from bnnsearch.evolve.samples import Blocks
-from bnnsearch.evolve.scoring import hand_over, sum_up
+from bnnsearch.evolve.scoring import hand_over
 from bnnsearch.evolve.variation import as_probability, decayed, flip_sparse, mask_of
-from bnnsearch.evolve.words import to_tensor, to_words
+from bnnsearch.evolve.words import popcount, to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
 
 _MOST = np.iinfo(np.int16).max
@@ -65,7 +65,7 @@ class Counting:
             judged += len(picks)
             marked += mask.ones
             operations += spent + self._children_operations()
-        flips = popcount_all(before ^ self._network.genome)
+        flips = popcount(before ^ self._network.genome)
         steps, weights = judged // self._batch, self._problem.layout.weights
         images = judged * (1 + config.children + config.keep_parent)
         more = {"marked": marked / (steps * weights)}
@@ -116,7 +116,7 @@ class Counting:
             individual.fitness.values = (score,)
         best: Individual = toolbox.select(pool)[0]
         settle(best)
-        transpose_changes((self._network.genome, best.genome), self._problem.layout.table, self._back)
+        self._problem.layout.change_transposed(self._back, self._network.genome, best.genome)
         self._network = best
         return best.hits
 
@@ -124,10 +124,10 @@ class Counting:
         threads, rule = self._problem.threads, (self._problem.samples.classes, self._config.margin)
         genomes = np.stack([individual.genome for individual in individuals])
         shares = [
-            (genomes, self._problem.layout.table, blocks.columns[first:last], blocks.labels[first:last], rule)
+            (genomes, self._problem.layout, blocks.columns[first:last], blocks.labels[first:last], rule)
             for first, last in threads.spans(len(blocks.columns))
         ]
-        scores = sum_up(threads.run(score_all, shares)).tolist()
+        scores = np.sum(threads.run(forward.score, shares), axis=0).tolist()
         for individual, (hits, _) in zip(individuals, scores, strict=True):
             individual.hits = hits
         return [hits if self._config.fitness == "hits" else leads for hits, leads in scores]

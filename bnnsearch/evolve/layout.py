@@ -13,26 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.jit import compiled
+from bnnsearch.evolve import kernels
 from bnnsearch.kernels.popcount import Words, pack_rows, padded, unpack_rows
 
 OFFSET, INPUTS, OUTPUTS, INPUT_WORDS, INPUT_PLACE, OUTPUT_PLACE, BACK_OFFSET, COUNTER_OFFSET = range(8)
 """Columns of `Layout.table`; places count words of 64 neurons."""
-
-
-@compiled
-def weight_places(table: NDArray[np.int64], weights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """See `Layout.places`."""
-    places = np.empty_like(weights)
-    for index in range(weights.size):
-        weight, layer = weights[index], 0
-        while weight >= table[layer, INPUTS] * table[layer, OUTPUTS]:
-            weight -= table[layer, INPUTS] * table[layer, OUTPUTS]
-            layer += 1
-        neuron, source = weight // table[layer, INPUTS], weight % table[layer, INPUTS]
-        word = table[layer, OFFSET] + neuron * table[layer, INPUT_WORDS] + (source >> 6)
-        places[index] = word * 64 + (source & 63)
-    return places
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,9 @@ class Layout:
 
     def places(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
         """Bits of the genome where weights lie that are numbered layer by layer, neuron by neuron."""
-        return weight_places(self.table, weights)
+        places = np.empty_like(weights)
+        kernels.weight_places(self.table, weights, weights.size, places)
+        return places
 
     def transposed(self, genome: Words) -> Words:
         """The weights of every layer transposed, (inputs rounded up to 8, output words), one after the other."""
@@ -99,6 +86,10 @@ class Layout:
             bits[:inputs] = unpack_rows(self.layer(genome, layer)[:outputs], inputs).T
             parts.append(pack_rows(bits).ravel())
         return np.concatenate(parts)
+
+    def change_transposed(self, back: Words, old: Words, now: Words) -> None:
+        """Turn `back`, the transpose of `old`, into that of `now`, which differs in few weights."""
+        kernels.transpose_changes(self.table, len(self.table), old, now, back)
 
     def random(self, generator: np.random.Generator) -> Words:
         """A genome of fair random bits; zero in the padding."""

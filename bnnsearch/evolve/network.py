@@ -14,11 +14,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import count_votes, decide
+from bnnsearch.evolve.forward import predict
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words, as_columns, pack_rows
+from bnnsearch.kernels.popcount import Words, pack_rows, padded
 
-_BLOCK = 4096
+BLOCK = 128
+"""Samples per block of columns."""
+
+_MANY = 4096
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,16 @@ class XorNetwork:
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Labels of uint8 images (n, channels, height, width)."""
         labels = [
-            self._labels(self.binarizer.rows(images[first : first + _BLOCK])) for first in range(0, len(images), _BLOCK)
+            self._labels(self.binarizer.rows(images[first : first + _MANY])) for first in range(0, len(images), _MANY)
         ]
         return np.concatenate([np.zeros(0, np.int64), *labels])
 
     def _labels(self, rows: Words) -> NDArray[np.int64]:
-        votes = count_votes(self.genome, self.layout.table, as_columns(rows), self.classes)
-        return decide(votes)[: len(rows)]
+        return predict(self.genome, self.layout, to_columns(rows), self.classes)[: len(rows)]
+
+
+def to_columns(rows: Words) -> Words:
+    """Packed rows (n, words) as blocks of columns (blocks, words, 128), filled up with zeros."""
+    filled = np.zeros((padded(len(rows), BLOCK), rows.shape[1]), np.uint64)
+    filled[: len(rows)] = rows
+    return np.ascontiguousarray(filled.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1))

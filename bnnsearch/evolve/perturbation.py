@@ -9,10 +9,10 @@ from deap import base, tools
 
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.forward import popcount_all
 from bnnsearch.evolve.individual import Individual, clone
 from bnnsearch.evolve.scoring import Scorer, hand_over
 from bnnsearch.evolve.variation import Mask, as_probability, decayed, flip_sparse, swap_neurons
+from bnnsearch.evolve.words import popcount
 from bnnsearch.kernels.popcount import Words
 
 
@@ -60,7 +60,7 @@ class Perturbation:
             hits=best.hits,
             judged=images,
             images=images * scored,
-            flips=popcount_all(best.genome ^ before),
+            flips=popcount(best.genome ^ before),
             bit_operations=self._scorer.bit_operations - self._spent,
             more={"generations": generations, "candidates": scored, **self._statistics.compile(population)},
         )

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from bnnsearch.config.data import AugmentationSettings
 from bnnsearch.core.data import AnySplit, DataError, Dataset, Split
-from bnnsearch.evolve.network import Binarizer
-from bnnsearch.kernels.popcount import Words, padded
+from bnnsearch.evolve.network import BLOCK, Binarizer, to_columns
+from bnnsearch.kernels.popcount import Words
 
 MOST_INPUTS = 32_767
-
-BLOCK = 128
-"""Samples per block of an evaluation: their bits stay in the first-level cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,10 +111,7 @@ def _arrays(split: AnySplit) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def to_blocks(rows: Words, labels: NDArray[np.int64]) -> Blocks:
     """Packed rows (n, words) with labels (n,) as blocks."""
-    size = padded(len(rows), BLOCK)
-    filled = np.zeros((size, rows.shape[1]), np.uint64)
-    filled[: len(rows)] = rows
-    known = np.full(size, -1, np.int64)
-    known[: len(rows)] = labels
-    columns = filled.reshape(-1, BLOCK, rows.shape[1]).transpose(0, 2, 1)
-    return Blocks(np.ascontiguousarray(columns), known.reshape(-1, BLOCK), len(rows))
+    columns = to_columns(rows)
+    known = np.full((len(columns), BLOCK), -1, np.int64)
+    known.ravel()[: len(rows)] = labels
+    return Blocks(columns, known, len(rows))

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import Problem
-from bnnsearch.evolve.forward import popcount_all, score_all
-from bnnsearch.evolve.incremental import UPDATES, Kept, adopt_child, keep, rebuild, score_children
+from bnnsearch.evolve.forward import score
+from bnnsearch.evolve.incremental import Kept
 from bnnsearch.evolve.individual import Individual
-from bnnsearch.evolve.samples import BLOCK, Blocks
+from bnnsearch.evolve.network import BLOCK
+from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.variation import ones_of
+from bnnsearch.evolve.words import popcount
 from bnnsearch.kernels.popcount import Words
 
 COUNT_BITS = 16
@@ -47,7 +49,7 @@ class Scorer:
     @property
     def bit_operations(self) -> int:
         """Spent so far."""
-        return self._spent + COUNT_BITS * sum(int(kept.totals[:, UPDATES].sum()) for kept in self._kept)
+        return self._spent + COUNT_BITS * sum(kept.updates for kept in self._kept)
 
     def take(self, picks: NDArray[np.int64]) -> None:
         """Score on these training images from now on."""
@@ -56,7 +58,7 @@ class Scorer:
         spans = [(first, last) for first, last in self._problem.threads.spans(len(picks), BLOCK) if last > first]
         self._parts = [samples.blocks(picks[first:last]) for first, last in spans]
         if self._config.evaluation == "incremental":
-            self._kept = [keep(layout, part.columns, part.labels, samples.classes) for part in self._parts]
+            self._kept = [Kept(layout, part, samples.classes, self._config.margin) for part in self._parts]
 
     def evaluate(self, individuals: Sequence[Individual]) -> list[int]:
         """Fitness of each individual, in units of the setting `fitness`; remembers its hits."""
@@ -75,40 +77,31 @@ class Scorer:
             self._adopt(parent)
             return self._score_children(family)
         genomes = np.stack([child.genome for child in family])
-        table, rule = self._problem.layout.table, (self._problem.samples.classes, self._config.margin)
-        self._spent += len(genomes) * self.images * self._problem.layout.weights
-        shares = [(genomes, table, part.columns, part.labels, rule) for part in self._parts]
-        return sum_up(self._problem.threads.run(score_all, shares))
+        layout, rule = self._problem.layout, (self._problem.samples.classes, self._config.margin)
+        self._spent += len(genomes) * self.images * layout.weights
+        shares = [(genomes, layout, part.columns, part.labels, rule) for part in self._parts]
+        scores: NDArray[np.int64] = np.sum(self._problem.threads.run(score, shares), axis=0)
+        return scores
 
     def _score_children(self, family: list[Individual]) -> NDArray[np.int64]:
         starts = np.cumsum([0, *(len(child.flips) for child in family)], dtype=np.int64)
         children = np.concatenate([child.flips for child in family]), starts
-        shares = [
-            (kept, self._problem.layout.table, family[0].parent, children, self._config.margin) for kept in self._kept
-        ]
-        return sum_up(self._problem.threads.run(score_children, shares))
+        shares = [(kept, family[0].parent, *children) for kept in self._kept]
+        scores: NDArray[np.int64] = np.sum(self._problem.threads.run(Kept.score_children, shares), axis=0)
+        return scores
 
     def _adopt(self, genome: Words) -> None:
         """Make a genome the kept parent: by its differences from the present one, or anew where they are many."""
         if genome is self._parent:
             return
-        layout, margin, threads = self._problem.layout, self._config.margin, self._problem.threads
-        if self._parent is not None and popcount_all(self._parent ^ genome) < FAR:
+        threads = self._problem.threads
+        if self._parent is not None and popcount(self._parent ^ genome) < FAR:
             places = ones_of(self._parent ^ genome)
-            threads.run(adopt_child, [(kept, layout.table, self._parent, places, margin) for kept in self._kept])
+            threads.run(Kept.adopt_child, [(kept, self._parent, places) for kept in self._kept])
         else:
-            parts = zip(self._kept, self._parts, strict=True)
-            threads.run(rebuild, [(kept, layout, part.columns, genome, margin) for kept, part in parts])
-            self._spent += self.images * layout.weights
+            threads.run(Kept.rebuild, [(kept, genome) for kept in self._kept])
+            self._spent += self.images * self._problem.layout.weights
         self._parent = genome
-
-
-def sum_up(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The sum of integer arrays of one shape."""
-    total = np.zeros_like(parts[0])
-    for part in parts:
-        total += part
-    return total
 
 
 def hand_over(evaluate: Callable[[Sequence[Individual]], list[int]], individuals: Sequence[Individual]) -> list[int]:

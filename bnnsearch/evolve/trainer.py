@@ -18,7 +18,7 @@ from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
 from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
-from bnnsearch.evolve.forward import score_blocks
+from bnnsearch.evolve.forward import score
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
@@ -124,13 +124,12 @@ class EvolutionTrainer:
         return self._algorithm.candidate() if self._kept.network is None else to_words(self._kept.network)
 
     def _accuracy(self, genome: Words, blocks: Blocks) -> float:
-        threads, table = self._problem.threads, self._problem.layout.table
-        rule = (self._problem.samples.classes, 1)
+        threads, rule = self._problem.threads, (self._problem.samples.classes, 1)
         shares = [
-            (genome, table, blocks.columns[first:last], blocks.labels[first:last], rule)
+            (genome[None], self._problem.layout, blocks.columns[first:last], blocks.labels[first:last], rule)
             for first, last in threads.spans(len(blocks.columns))
         ]
-        return sum(hits for hits, _ in threads.run(score_blocks, shares)) / blocks.count
+        return int(np.sum(threads.run(score, shares), axis=0)[0, 0]) / blocks.count
 
     def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
         candidate = self._algorithm.candidate()

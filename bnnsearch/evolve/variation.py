@@ -10,11 +10,10 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.evolve.forward import popcount_all
+from bnnsearch.evolve import kernels
 from bnnsearch.evolve.individual import NO_FLIPS, Individual, settle
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.bits import count_ones, lowest_one
-from bnnsearch.kernels.jit import compiled
+from bnnsearch.evolve.words import popcount
 from bnnsearch.kernels.popcount import Words
 
 ONE = 2**32
@@ -56,7 +55,7 @@ class Mask:
 
 def mask_of(words: Words) -> Mask:
     """The weights whose bit is 1 in genome-shaped words."""
-    return Mask(popcount_all(words), partial(places_of, words))
+    return Mask(popcount(words), partial(places_of, words))
 
 
 @lru_cache(maxsize=64)
@@ -105,25 +104,16 @@ def draw_count(generator: np.random.Generator, trials: int, probability: int) ->
     return least + bisect_right(thresholds, random_word(generator))
 
 
-@compiled
 def places_of(mask: Words, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bits of the genome that are the ranks-th ones of `mask`; `ranks` ascending, each below the mask's ones."""
-    places = np.empty(ranks.size, np.int64)
-    word = passed = 0
-    for index in range(ranks.size):
-        while passed + count_ones(mask[word]) <= ranks[index]:
-            passed += count_ones(mask[word])
-            word += 1
-        left = mask[word]
-        for _ in range(ranks[index] - passed):
-            left &= left - np.uint64(1)
-        places[index] = word * 64 + lowest_one(left)
+    places = np.empty_like(ranks)
+    kernels.find_ones(mask, ranks, ranks.size, places)
     return places
 
 
 def ones_of(words: Words) -> NDArray[np.int64]:
     """Places of all ones."""
-    return places_of(words, np.arange(popcount_all(words)))
+    return places_of(words, np.arange(popcount(words)))
 
 
 def draw_distinct(generator: np.random.Generator, total: int, count: int) -> NDArray[np.int64]:

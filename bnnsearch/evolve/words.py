@@ -1,4 +1,4 @@
-"""Packed words as tensors: checkpoints hold tensors only, and torch's unsigned 64-bit integers are not for storage."""
+"""Packed words: their ones, and as tensors of int64, which checkpoints hold: torch's uint64 is not for storage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnsearch.evolve import kernels
 from bnnsearch.kernels.popcount import Words
+
+
+def popcount(words: Words) -> int:
+    """Number of ones in all words."""
+    return int(kernels.count_ones(words, words.size))
 
 
 def to_tensor(words: Words) -> Tensor:

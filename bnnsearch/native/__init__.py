@@ -1,0 +1,53 @@
+"""The native library: everything that counts bits, in C, one build of each kernel per instruction set.
+
+A kernel's name is `bnn_VARIANT_NAME`. Which variants run here is asked once, when the library is loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from bnnsearch.errors import EnvironmentProblem
+
+FILE = Path(__file__).with_name("library" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so"))
+BUILD = "in a checkout `uv sync --reinstall-package bnnsearch` builds it"
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """The library.
+
+    Raises:
+        EnvironmentProblem: there is none that loads here.
+    """
+    try:
+        return ctypes.CDLL(str(FILE))
+    except OSError as error:
+        problem = f"evolution needs the native library, which does not load: {error}; {BUILD}"
+        raise EnvironmentProblem(problem) from error
+
+
+@lru_cache(maxsize=1)
+def variants() -> tuple[str, ...]:
+    """Instruction sets that this processor has, the best first; the last, `portable`, is the reference."""
+    names = library().bnn_variants
+    names.restype = ctypes.c_char_p
+    found: bytes = names()
+    return tuple(found.decode().split())
+
+
+@lru_cache(maxsize=1)
+def chosen() -> str:
+    """The variant that is used: the best, or the one that the environment names in BNNSEARCH_VARIANT.
+
+    Raises:
+        EnvironmentProblem: it names one that does not run here.
+    """
+    name = os.environ.get("BNNSEARCH_VARIANT") or variants()[0]
+    if name not in variants():
+        raise EnvironmentProblem(f"BNNSEARCH_VARIANT: {name!r} does not run here; what does: {', '.join(variants())}")
+    return name
