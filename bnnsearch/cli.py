@@ -141,12 +141,20 @@ def run(
 @main.command()
 @_STUDY
 @click.option("--trials", type=click.IntRange(min=1), help="Raise the budget to so many trials.")
+@click.option("--changed-guests", is_flag=True, help="Go on though code that the space uses has changed.")
 @_EXECUTOR
 @_RUNS
 @_JSON
 @_CLUSTER
 def resume(
-    *, study: Path | None, trials: int | None, executor: str, runs: Path, as_json: bool, cluster: Path | None
+    *,
+    study: Path | None,
+    trials: int | None,
+    changed_guests: bool,
+    executor: str,
+    runs: Path,
+    as_json: bool,
+    cluster: Path | None,
 ) -> int:
     """Go on with a stopped search: STUDY is its folder, by default the newest.
 
@@ -154,7 +162,8 @@ def resume(
     """
     from bnnsearch.commands import search
 
-    return search.resume(study, runs=runs, trials=trials, executor=executor, cluster=cluster, as_json=as_json)
+    changes = search.Changes(trials, guests=changed_guests)
+    return search.resume(study, runs=runs, changes=changes, executor=executor, cluster=cluster, as_json=as_json)
 
 
 @main.command()
@@ -173,14 +182,19 @@ def validate(space: Path, overrides: tuple[str, ...]) -> int:
 
 
 @main.command()
-def schema() -> int:
-    """Print the JSON Schema of space files, for editors.
+@click.argument("space", type=_FILE, required=False)
+def schema(space: Path | None) -> int:
+    """Print the JSON Schema of space files, for editors; with the guests that SPACE uses, where it is given.
 
     Example: bnnsearch schema > spaces/schema.json
     """
     import json
 
     from bnnsearch.schema import space_schema
+    from bnnsearch.space import use_guests
+
+    if space is not None:
+        use_guests(space)
 
     click.echo(json.dumps(space_schema(), indent=2))
     return OK

@@ -22,6 +22,7 @@ from pydantic import field_validator
 
 from bnnsearch import __version__
 from bnnsearch.config.base import Settings
+from bnnsearch.config.guests import keep_guests
 from bnnsearch.config.study import Objective, TrackingConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
@@ -29,6 +30,7 @@ from bnnsearch.files import read_regular
 from bnnsearch.pareto import Limit, ParetoFront
 from bnnsearch.results import TrialResult, TrialState, by_number
 from bnnsearch.space.check import model_problems
+from bnnsearch.space.guests import used
 from bnnsearch.space.override import fill_variables
 from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.tree import Problem, SpaceError, holds_credentials, quoted
@@ -131,6 +133,7 @@ def export_best(
     selection: Selection,
     provenance: Provenance,
     path: Path,
+    use: Sequence[str] = (),
 ) -> TrialResult:
     """Write the selected trial to `path`, replacing it in one step.
 
@@ -141,12 +144,13 @@ def export_best(
         provenance: `study` and `search_id`, and where they are known `run_id` and what `repeated` found; the rest is
             filled in.
         path: the YAML file to write; its folder is made where missing.
+        use: the guests that the configuration names; files among them are written beside it.
 
     Returns:
         The trial that was selected.
 
     Raises:
-        InputError: as `select_trial`.
+        InputError: as `select_trial`; or another file lies where one that is used must lie.
         EnvironmentProblem: `path` cannot be written.
     """
     result = select_trial(results, objectives, selection)
@@ -160,7 +164,9 @@ def export_best(
         }
     )
     shown = dict.fromkeys([*(objective.metric for objective in objectives), *sorted(result.metrics)])
-    _replace(path, trial_yaml(TrialConfig.model_validate(result.config), whole, metrics=list(shown)))
+    config = TrialConfig.model_validate({**result.config, "use": use})
+    _replace(path, trial_yaml(config, whole, metrics=list(shown)))
+    keep_guests(use, path.parent)
     return result
 
 
@@ -283,6 +289,7 @@ def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
         raise SpaceError([Problem(tree.mark, f"a training run is a mapping of settings, but got {quoted(tree.plain)}")])
     problems: list[Problem] = []
     tree = fill_variables(tree, os.environ, problems)
+    used(tree, path.parent)
     origin = tree.mapping.get(PROVENANCE)
     problems += [problem for _, problem in model_problems(TrialConfig, tree, beside=(PROVENANCE,))]
     if origin is not None:

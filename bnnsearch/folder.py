@@ -108,12 +108,12 @@ def make_way(path: Path, *, unless: Callable[[Path], bool]) -> None:
     path.rename(next(copy for copy in copies if not copy.exists()))
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Make the file anew in one step, whatever is there."""
     draft = path.with_name(f".{path.name}.draft")
     for place in (draft, path):
         make_way(place, unless=Path.is_file)
-    draft.write_text(text, encoding="utf-8")
+    draft.write_bytes(content.encode() if isinstance(content, str) else content)
     draft.replace(path)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bnnsearch.config.guests import files_told
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.files import read_regular
@@ -25,6 +26,9 @@ History = Mapping[int, tuple[EpochMetrics, ...]]
 
 EARLIER_EPOCHS = "epochs.jsonl"
 
+GUESTS = "guests"
+"""What a session's event tells of the guests of its space."""
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -36,6 +40,7 @@ class Past:
         history: every epoch of every trial, where it was asked for.
         text: the space as the last session had it; None where the record does not tell.
         damage: what is wrong with the record, in one line; None where nothing is.
+        guests: content of the files that the space uses, by name.
     """
 
     folder: StudyFolder
@@ -43,6 +48,7 @@ class Past:
     history: History = field(default_factory=dict)
     text: str | None = None
     damage: str | None = None
+    guests: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -52,7 +58,7 @@ class Past:
             SpaceError: there is none, or it is none of this version's.
         """
         path = self.folder.space
-        return load_space(path) if self.text is None else space_of(self.text.encode(), path)
+        return load_space(path) if self.text is None else space_of(self.text.encode(), path, guests=self.guests)
 
 
 def read_past(folder: StudyFolder, *, epochs: bool = False) -> Past:
@@ -67,18 +73,19 @@ def read_past(folder: StudyFolder, *, epochs: bool = False) -> Past:
     """
     reader = Reader(folder.record)
     text: str | None = None
+    guests: dict[str, bytes] = {}
     results: dict[int, TrialResult] = {}
     history: dict[int, dict[int, EpochMetrics]] = {}
     for event in reader.events(("ended", "epoch") if epochs else ("ended",)):
         match event["event"]:
             case "session":
-                text = event["space"]
+                text, guests = event["space"], files_told(event.get(GUESTS, ()))
             case "ended":
                 results[event["number"]] = result_of(event)
             case "epoch":
                 history.setdefault(event["number"], {})[event["epoch"]] = epoch_of(event)
     if reader.last:
-        return Past(folder, _ordered(results), _in_order(history), text, reader.damage)
+        return Past(folder, _ordered(results), _in_order(history), text, reader.damage, guests)
     if reader.damaged:
         raise EnvironmentProblem(f"{folder.record}: no line of the study's record is whole")
     for number, metrics in earlier_epochs(folder) if epochs else ():
@@ -88,7 +95,8 @@ def read_past(folder: StudyFolder, *, epochs: bool = False) -> Past:
 
 def begin_session(record: Record, space: Space, **fields: Any) -> None:
     """Note in the record that a driver takes up the study with this space."""
-    record.begin_session(name=space.study.name, seed=space.study.seed, space=space.text, **fields)
+    told = {GUESTS: [guest.told() for guest in space.guests]} if space.guests else {}
+    record.begin_session(name=space.study.name, seed=space.study.seed, space=space.text, **told, **fields)
 
 
 def epoch_of(fields: Mapping[str, Any]) -> EpochMetrics:

@@ -25,6 +25,7 @@ def space_schema() -> Schema:
     """The schema of a space file: what it refuses is invalid; what it accepts may break a rule that joins settings."""
     study, trial = _untitled(StudyConfig.model_json_schema()), _untitled(TrialConfig.model_json_schema())
     plain: dict[str, Schema] = trial.pop("$defs")
+    trial["properties"].pop("use")  # a space says it beside `trial`
     definitions = {name: _named(schema) for name, schema in {**plain, **study.pop("$defs")}.items()}
     definitions |= {
         "real": _number("uniform", "loguniform"),

@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from bnnsearch.config.evolution import EvolutionMethod
+from bnnsearch.config.guests import GuestError, keep_guests, use_of
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint, take_up
 from bnnsearch.core.data import load_data
@@ -141,13 +142,17 @@ def read_result(out: Path) -> Trained:
 
 
 def read_trial(out: Path) -> TrialConfig:
-    """What the run in `out` trains.
+    """What the run in `out` trains; its guests are brought into this process.
 
     Raises:
-        EnvironmentProblem: the file is damaged.
+        EnvironmentProblem: the file is damaged, or what it uses cannot be used.
     """
+    tree = _read_json(out / TRIAL)
     try:
-        return TrialConfig.model_validate(_read_json(out / TRIAL))
+        use_of(tree, out)
+        return TrialConfig.model_validate(tree)
+    except GuestError as error:
+        raise EnvironmentProblem(f"{printable(out / TRIAL)}: {error}") from error
     except ValidationError as error:
         raise EnvironmentProblem(f"{printable(out / TRIAL)}: damaged: it is not the configuration of a run") from error
 
@@ -186,6 +191,7 @@ def _claim(config: TrialConfig, out: Path) -> None:
         written.write_text(json.dumps(wanted, indent=2) + "\n")
     elif _read_json(written) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
+    keep_guests(config.use, out)
 
 
 def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> EpochMetrics | None:

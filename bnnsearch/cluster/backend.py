@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from bnnsearch.config.guests import Guest
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -25,11 +27,13 @@ class Order:
         study: its place on the cluster.
         space: the space's text; read where the study is new.
         options: further words for the driver, such as `--trials 40`.
+        guests: what the space uses.
     """
 
     study: str
     space: str
     options: Sequence[str] = ()
+    guests: Sequence[Guest] = ()
 
 
 class Backend(Protocol):

@@ -72,7 +72,7 @@ class RayJobs:
 
     def submit(self, order: Order) -> str:
         words = [self._settings.python, "-m", "bnnsearch.cluster.driver", order.study, *order.options]
-        with packaged(order.space) as modules:
+        with packaged(order.space, order.guests) as modules:
             submit = partial(
                 self._client.submit_job,
                 entrypoint=f"exec {shlex.join(words)}",

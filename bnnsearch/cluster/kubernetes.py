@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ class KubernetesJobs:
 
     def submit(self, order: Order) -> str:
         name = f"bnnsearch-{uuid.uuid4().hex[:12]}"
-        _kubectl("apply", "--filename=-", given=json.dumps(space_map(name, order.space)))
+        _kubectl("apply", "--filename=-", given=json.dumps(space_map(name, order)))
         _kubectl("apply", "--filename=-", given=rendered(self._manifest, name, order))
         return name
 
@@ -99,9 +100,15 @@ def rendered(manifest: str, name: str, order: Order) -> str:
     return manifest.replace(NAME, name).replace(STUDY, study)
 
 
-def space_map(name: str, space: str) -> dict[str, object]:
-    """The config map that carries the space to the head."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"space.yaml": space}}
+def space_map(name: str, order: Order) -> dict[str, object]:
+    """The config map that carries the space to the head, and the files that it uses; packages are the image's."""
+    files = {guest.entry: guest.files[guest.entry] for guest in order.guests if guest.is_file}
+    told = {"data": {"space.yaml": order.space}} | ({"binaryData": _base64(files)} if files else {})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, **told}
+
+
+def _base64(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: b64encode(content).decode() for name, content in files.items()}
 
 
 def _kubectl(*words: str, given: str = "") -> str:

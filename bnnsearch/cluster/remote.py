@@ -12,11 +12,12 @@ from bnnsearch.cluster.kinds import ClusterFile, driver_options
 from bnnsearch.cluster.placement import Placement
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.folder import StudyFolder, replace_file
+from bnnsearch.folder import StudyFolder
 from bnnsearch.past import Past, begin_session, read_past
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.search.coordinator import StopReason
+from bnnsearch.search.space_file import write_space
 from bnnsearch.space import Space, space_of
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def run_on_cluster(
     options = driver_options(cluster, space.study)
     with held(folder, record) as own:
         begin_session(own, space)
-        replace_file(folder.space, space.text)
+        write_space(folder, space)
         placement = Placement.new(folder, cluster, study=cluster.place(space.study, folder))
         with cluster.reached(folder, start=True) as jobs:
-            placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
+            placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options, space.guests)))
             return _follow(jobs, placement, space.study, observers, own)
 
 
@@ -97,7 +98,8 @@ def resume_on_cluster(
         cluster = placement.file()
         overrides = () if trials is None else (f"budget.trials={trials}",)
         before = read_past(folder, epochs=True)
-        space = space_of(before.space.text.encode(), folder.space, overrides=overrides)
+        text, guests = before.space.text.encode(), before.guests
+        space = space_of(text, folder.space, overrides=overrides, guests=guests)
         with cluster.reached(folder, start=True) as jobs:
             if _runs(jobs, placement):
                 if trials is not None:
@@ -108,7 +110,8 @@ def resume_on_cluster(
                 options = driver_options(cluster, space.study)
                 if trials is not None:
                     options += ["--trials", str(trials)]
-                placement = placement.submitted(jobs.submit(Order(placement.study, space.text, options)))
+                order = Order(placement.study, space.text, options, space.guests)
+                placement = placement.submitted(jobs.submit(order))
             _begin(own, before, space)
             return _follow(jobs, placement, space.study, observers, own)
 
@@ -117,7 +120,7 @@ def _begin(record: Record, before: Past, space: Space) -> None:
     """Note the session, and what an earlier version kept in other files."""
     earlier = record.empty
     begin_session(record, space)
-    replace_file(before.folder.space, space.text)
+    write_space(before.folder, space)
     if earlier:
         for number, epochs in before.history.items():
             for metrics in epochs:

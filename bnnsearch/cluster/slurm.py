@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bnnsearch.cluster.backend import Backend, JobState, Order
 from bnnsearch.cluster.kinds import ClusterFile
+from bnnsearch.config.guests import write_files
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
@@ -55,8 +56,9 @@ class SlurmJobs:
     def submit(self, order: Order) -> str:
         study = Path(order.study)
         study.mkdir(parents=True, exist_ok=True)
-        space = study.with_suffix(".yaml")
-        space.write_text(order.space, encoding="utf-8")
+        space = study.with_name(f"{study.name}.space") / "space.yaml"
+        files = {guest.entry: guest.files[guest.entry] for guest in order.guests if guest.is_file}
+        write_files({space.name: order.space.encode(), **files}, space.parent)
         handed = {"BNNSEARCH_STUDY": str(study), "BNNSEARCH_SPACE": str(space), "BNNSEARCH_PYTHON": sys.executable}
         handed["BNNSEARCH_OPTIONS"] = " ".join(order.options)
         output = f"--output={self._folder}/slurm-%j.out"

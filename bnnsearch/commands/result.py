@@ -72,7 +72,7 @@ def export(  # noqa: D417  # the rest is what the command line says
     if then.repeats:
         provenance = _confirmed(provenance, chosen, then.repeats, console)
         print_lines(console, _confirmed_lines(provenance, objectives))
-    export_best(results, config.objectives, selection=selection, provenance=provenance, path=out)
+    export_best(results, config.objectives, selection=selection, provenance=provenance, path=out, use=config.use)
     lines = [f"wrote {out}; train it with: bnnsearch train {shlex.quote(str(out))}"]
     if then.registered and run_id is not None:
         from bnnsearch.tracking.registry import register_export

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,18 +46,31 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
         return follow_search(space.study, folder, search, as_json=as_json, record=study.record)
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """In what a search may go on otherwise than it began.
+
+    Attributes:
+        trials: a new `budget.trials`.
+        guests: whether code that the space uses may have changed.
+    """
+
+    trials: int | None = None
+    guests: bool = False
+
+
 def resume(
-    study: Path | None, *, runs: Path, trials: int | None, executor: str, cluster: Path | None, as_json: bool
+    study: Path | None, *, runs: Path, changes: Changes, executor: str, cluster: Path | None, as_json: bool
 ) -> int:
     """Go on with a stopped search."""
     folder = find_study_folder(study, runs)
     if cluster is not None or is_remote(folder):
         from bnnsearch.commands import cluster as on_cluster
 
-        return on_cluster.resume(folder, trials=trials, cluster_path=cluster, as_json=as_json)
+        return on_cluster.resume(folder, trials=changes.trials, cluster_path=cluster, as_json=as_json)
     from bnnsearch.search.study import earlier_study
 
-    with earlier_study(folder.path, trials=trials) as held_study:
+    with earlier_study(folder.path, trials=changes.trials, changed_guests=changes.guests) as held_study:
         print_lines(Console(stderr=True), list(held_study.notes))
         search = partial(held_study.search, _executor(executor))
         study_now, record = held_study.space.study, held_study.record

@@ -3,15 +3,19 @@
 A family is a kind of thing, such as the methods or the models; its members are told apart by `name`. Members are
 imported when a configuration names them, and what they describe when it is built: to check a space takes no torch.
 
-To add a member: a class of settings, derived from the family's base, that says what builds it; and a line here.
+To add a member: a class of settings, derived from the family's base, that says what builds it; and a line here. Guests,
+members that are no part of this package, need no line: see `bnnsearch.config.guests`; or an installed package names
+them as entry points, `[project.entry-points."bnnsearch.methods"] mine = "my_package.settings:MineConfig"`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -30,8 +34,9 @@ class Member(Settings):
     """Settings of a member of some family.
 
     Attributes:
-        builder: place, `module:name`, of the function or class that builds what they describe: it is called with the
-            settings, and with what the `build` of the family's base takes.
+        builder: place, `module:name`, of the function or class that builds what they describe, or its name where it
+            stands in the module of the settings: it is called with the settings, and with what the `build` of the
+            family's base takes.
     """
 
     builder: ClassVar[str]
@@ -40,7 +45,23 @@ class Member(Settings):
         name: str  # a literal, which every member declares
 
     def _built(self, *arguments: Any) -> Any:
-        return named(self.builder)(self, *arguments)
+        place = self.builder if ":" in self.builder else f"{type(self).__module__}:{self.builder}"
+        return named(place)(self, *arguments)
+
+
+GUESTS: dict[tuple[str, str], type[Member]] = {}
+"""Guests by the key of their family and their name, as far as `use:` has brought them here."""
+
+
+@cache
+def _installed(key: str) -> Mapping[str, EntryPoint]:
+    """The guests of a family that installed packages offer; none is imported by asking."""
+    _asked.add(key)
+    return {each.name: each for each in entry_points(group=f"bnnsearch.{key}")}
+
+
+_asked: set[str] = set()
+"""Families in which a name was looked up that is none of ours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +69,13 @@ class Family:
     """One kind of thing; as an annotation, `Annotated[BASE, FAMILY]`, the settings of any member.
 
     Attributes:
+        key: what it is called, as in the group of its entry points, `bnnsearch.KEY`.
         base: place, `module:name`, of the class that all members derive from.
-        members: places of the members' settings by name.
+        members: places of our own members' settings by name.
         bare: whether a bare name stands for its defaults.
     """
 
+    key: str
     base: str
     members: Mapping[str, str]
     bare: bool = False
@@ -60,17 +83,49 @@ class Family:
     def only(self, kind: type[Member]) -> Family:
         """The family of those members that derive from `kind`."""
         members = {name: place for name, place in self.members.items() if issubclass(named(place), kind)}
-        return Family(f"{kind.__module__}:{kind.__name__}", members)
+        return Family(self.key, f"{kind.__module__}:{kind.__name__}", members, self.bare)
+
+    def names(self) -> list[str]:
+        """What a configuration can name here now: our own members, guests in use, those of installed packages."""
+        guests = [name for key, name in GUESTS if key == self.key and self.member(name)]
+        return list(dict.fromkeys([*self.members, *guests, *_installed(self.key)]))
+
+    def member(self, name: str) -> type[Member] | None:
+        """The settings class of a member; None where there is no such member.
+
+        Raises:
+            ValueError: an installed package offers it, but it is no member of this family.
+        """
+        if name in self.members:
+            return cast(type[Member], named(self.members[name]))
+        found = GUESTS.get((self.key, name))
+        if found is None and name in _installed(self.key):
+            found = self._loaded(_installed(self.key)[name])
+        return found if found is not None and issubclass(found, named(self.base)) else None
+
+    def installed_in_use(self) -> list[str]:
+        """Names of guests of installed packages, once one was looked for; without, there are none in use."""
+        return [name for name in _installed(self.key) if name not in self.members] if self.key in _asked else []
+
+    def _loaded(self, point: EntryPoint) -> type[Member]:
+        source = f"the entry point {point.name} of {point.dist.name if point.dist else 'a package'}, {point.value},"
+        try:
+            member = point.load()
+        except Exception as error:  # a stranger's code may raise whatever it likes
+            raise ValueError(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
+        if not isinstance(member, type) or not issubclass(member, Member) or name_of(member) != point.name:
+            raise ValueError(f"{source} must be a class of settings with the name {point.name}")
+        return member
 
     def all(self) -> tuple[type[Member], ...]:
         """The settings classes of all members."""
-        return tuple(map(named, self.members.values()))
+        return tuple(filter(None, map(self.member, self.names())))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        members = {name: named(place).__pydantic_core_schema__ for name, place in self.members.items()}
+        members = {name_of(member): member.__pydantic_core_schema__ for member in self.all()}
         settings = handler(core_schema.tagged_union_schema(members, discriminator="name"))
         names = {"enum": list(members), "type": "string"}
         return {"anyOf": [names, settings]} if self.bare else settings
@@ -86,12 +141,21 @@ class Family:
         if "name" not in value:
             raise PydanticCustomError("union_tag_not_found", "Unable to extract tag using discriminator 'name'")
         name = value["name"]
-        if not isinstance(name, str) or name not in self.members:
-            known = ", ".join(map(repr, self.members))
+        try:
+            member = self.member(name) if isinstance(name, str) else None
+        except ValueError as error:
+            raise PydanticCustomError("guest", "{problem}", {"problem": str(error)}) from error
+        if member is None:
+            known = ", ".join(map(repr, self.names()))
             message = "Input tag '{tag}' found using 'name' does not match any of the expected tags: {known}"
             raise PydanticCustomError("union_tag_invalid", message, {"tag": str(name), "known": known})
-        member: type[Member] = named(self.members[name])
         return member.model_validate(dict(value))
+
+
+def name_of(member: type[Member]) -> str | None:
+    """The name that a configuration gives it; None where it has none, so that others derive from it."""
+    field = member.model_fields.get("name")
+    return field.default if field is not None and isinstance(field.default, str) else None
 
 
 def _of(module: str, **members: str) -> dict[str, str]:
@@ -99,6 +163,7 @@ def _of(module: str, **members: str) -> dict[str, str]:
 
 
 METHODS = Family(
+    "methods",
     "bnnsearch.config.method:MethodSettings",
     _of(
         "method",
@@ -114,6 +179,7 @@ METHODS = Family(
     ),
 )
 MODELS = Family(
+    "models",
     "bnnsearch.config.model:ModelSettings",
     _of(
         "model",
@@ -131,6 +197,7 @@ MODELS = Family(
     ),
 )
 ACTIVATIONS = Family(
+    "activations",
     "bnnsearch.config.activation:ActivationSettings",
     _of(
         "activation",
@@ -142,10 +209,12 @@ ACTIVATIONS = Family(
     bare=True,
 )
 OPTIMIZERS = Family(
+    "optimizers",
     "bnnsearch.config.optimizer:OptimizerSettings",
     _of("optimizer", adam="AdamConfig", sgd="SgdConfig", signum="SignumConfig"),
 )
 SCHEDULES = Family(
+    "schedules",
     "bnnsearch.config.plan:ScheduleSettings",
     _of(
         "plan",
@@ -156,6 +225,7 @@ SCHEDULES = Family(
     ),
 )
 AUGMENTATIONS = Family(
+    "augmentations",
     "bnnsearch.config.data:AugmentationSettings",
     _of(
         "data",
@@ -169,6 +239,7 @@ AUGMENTATIONS = Family(
     bare=True,
 )
 DATA_SETS = Family(
+    "data_sets",
     "bnnsearch.config.data:DataSettings",
     _of(
         "data",
@@ -181,6 +252,7 @@ DATA_SETS = Family(
     ),
 )
 SAMPLERS = Family(
+    "samplers",
     "bnnsearch.config.sampler:SamplerSettings",
     _of(
         "sampler",
@@ -194,6 +266,9 @@ SAMPLERS = Family(
     ),
 )
 SCHEDULERS = Family(
+    "schedulers",
     "bnnsearch.config.scheduler:SchedulerSettings",
     _of("scheduler", asha="AshaConfig", hyperband="HyperbandConfig", median="MedianConfig", none="NoSchedulerConfig"),
 )
+
+FAMILIES = (METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bnnsearch.config.evolution import EvolutionMethod
-from bnnsearch.config.families import METHODS, named
+from bnnsearch.config.families import METHODS
 
 ObjectiveName = Literal[
     "val_acc", "memory_bytes", "bops", "flops", "ops", "train_bitops", "energy", "latency_ms", "packed_bytes", "params"
@@ -125,7 +125,8 @@ EVOLUTION = Reporter("evolution", _EVOLVING, always=frozenset({"flops"}), open_c
 
 def reporter_of(method: str) -> Reporter:
     """Who trains by the method of this name."""
-    return EVOLUTION if issubclass(named(METHODS.members[method]), EvolutionMethod) else GRADIENTS
+    member = METHODS.member(method)
+    return EVOLUTION if member is not None and issubclass(member, EvolutionMethod) else GRADIENTS
 
 
 def tabled(objectives: Iterable[str], results: Iterable[Mapping[str, float]]) -> list[str]:

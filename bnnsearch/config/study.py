@@ -182,6 +182,8 @@ class StudyConfig(Settings):
             so far in every other objective.
         warm_start: what to try first: paths of configurations such as best.yaml, or of earlier studies' folders, or
             `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as it lies in this space.
+        use: the guests that the space names: modules that can be imported, and files beside it, such as
+            `./own_method.py`; see `bnnsearch.config.guests`. Their code is run.
     """
 
     version: Literal[1]
@@ -202,6 +204,7 @@ class StudyConfig(Settings):
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
     warm_start: tuple[str, ...] = ()
+    use: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _metrics_differ(self) -> Self:

@@ -34,6 +34,7 @@ class TrialConfig(Settings):
         start: whose weights to begin with; None draws them. With `plan.keep: best` there, real ones are those of its
             best epoch, latent ones of its last: the kept network has only their signs.
         seed: seed of weights, batches and augmentation; None is derived from the study's seed and the trial's number.
+        use: the guests that it names, see `bnnsearch.config.guests`; of a trial of a search, the study says that.
     """
 
     name: str | None = None
@@ -47,6 +48,7 @@ class TrialConfig(Settings):
     distill: DistillConfig | None = None
     start: StartConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    use: Annotated[tuple[str, ...], Field(exclude_if=lambda entries: not entries)] = ()
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

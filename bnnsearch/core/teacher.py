@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from bnnsearch import __version__
 from bnnsearch.config.distill import SourceSettings, TeacherWeightsConfig, TrainedConfig, TwinConfig, needed
+from bnnsearch.config.guests import digests, use_of
 from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.plan import PlanConfig
@@ -143,7 +144,11 @@ class RunBuilder:
         """The network in a checkpoint."""
         path, saved = read_checkpoint(source)
         check_classes(saved, self.data.names, path)
-        config = TrialConfig.model_validate(saved["config"]).alone()
+        try:
+            use_of(saved["config"], path.parent)
+            config = TrialConfig.model_validate(saved["config"]).alone()
+        except ValueError as error:  # that of a settings class has a line for each
+            raise InputError(f"{printable(path)}: its configuration: {str(error).splitlines()[0]}") from error
         if not isinstance(config.model, BinarySettings):
             raise InputError(
                 f"{printable(path)}: a teacher or start must be trained by gradients, but got {config.model.name}"
@@ -235,10 +240,13 @@ def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
 
 
 def fingerprint(config: TrialConfig, *more: str | None) -> str:
-    """A hash of all that a run depends on: its settings, `more`, the files it reads weights from, the software."""
+    """A hash of all that a run depends on: its settings, `more`, files it reads weights from, software, guests."""
     software = {"bnnsearch": __version__, "torch": torch.__version__, "state": STATE_FORMAT}
     files = [_digest(source.file) for source in needed(config.distill, config.start) if source.file]
-    text = json.dumps([config.model_dump(mode="json"), more, files, software], sort_keys=True)
+    told = [config.model_dump(mode="json"), more, files, software]
+    if guests := digests(config):
+        told.append(guests)
+    text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

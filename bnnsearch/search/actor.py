@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 
+from bnnsearch.config.guests import Guest, install
 from bnnsearch.search.worker import Assignment, Job, run_trial
 
 REPORT = "report"
@@ -14,8 +16,10 @@ REPORT = "report"
 class TrialActor(tune.Trainable):
     """Runs one trial after the other, so that torch is loaded once."""
 
-    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]  # with_parameters adds `job`
-        self._job = job
+    def setup(self, config: dict[str, Any], guests: Sequence[Guest], job: bytes) -> None:  # type: ignore[override]
+        """Prepare for any trial; `with_parameters` adds `guests` and, pickled, the `Job`, which may hold some."""
+        install(guests)
+        self._job: Job = cloudpickle.loads(job)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

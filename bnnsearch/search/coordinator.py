@@ -5,6 +5,7 @@ An executor only moves trials between this and the workers, so both executors de
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from bnnsearch.search.promotion import Promotion
 from bnnsearch.search.schedulers import survives
 from bnnsearch.search.skipping import certain, reason_to_skip
 from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
+
+logger = logging.getLogger(__name__)
 
 
 class StopReason(StrEnum):
@@ -194,6 +197,8 @@ class Coordinator:
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
                     self._epoch_finished(trial, report)
             case Failure():
+                for line in report.trace.splitlines():
+                    logger.warning("trial %d: %s", number, line)
                 repeated = report.out_of_memory and trial.assignment.retry_of is None
                 self._end(trial, TrialState.FAILED, report.reason, with_half_batch=repeated)
             case _:

@@ -87,8 +87,12 @@ class RayExecutor:
             tempfile.TemporaryDirectory() as scratch,
         ):
             resources, job = study.resources, replace(job, store=self.store)
+            pickled = cloudpickle.dumps(job)  # type: ignore[no-untyped-call]
             tuner = tune.Tuner(
-                tune.with_resources(tune.with_parameters(TrialActor, job=job), _request(resources.per_trial)),
+                tune.with_resources(
+                    tune.with_parameters(TrialActor, guests=job.guests, job=pickled),
+                    _request(resources.per_trial),
+                ),
                 tune_config=tune.TuneConfig(
                     search_alg=_CoordinatedSearcher(coordinator),
                     scheduler=_CoordinatedScheduler(coordinator, watch),
@@ -221,7 +225,7 @@ def _failure(trial: Trial) -> Failure:
         return Failure("the worker died")
     error = cloudpickle.loads(Path(path).read_bytes())
     if isinstance(error, RayTaskError) and error.cause is not None:
-        return Failure(one_line(error.cause))
+        return Failure(one_line(error.cause), trace=str(error))
     if isinstance(error, ActorDiedError) and "creation task" in str(error):  # a traceback: its last line says what
         return Failure(str(error).strip().splitlines()[-1])
     return Failure(f"the worker died: {one_line(error)}", out_of_memory=isinstance(error, OutOfMemoryError))

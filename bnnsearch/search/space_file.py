@@ -1,14 +1,18 @@
-"""`space.yaml` in a study's folder: what may be edited there, and what may not; mended from the record."""
+"""`space.yaml` in a study's folder, and the files it uses: what may be edited, what not; mended from the record."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bnnsearch.config.guests import files_told
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.files import read_regular
-from bnnsearch.folder import StudyFolder
+from bnnsearch.folder import StudyFolder, replace_file
+from bnnsearch.past import GUESTS
+from bnnsearch.record import Event
 from bnnsearch.space import Space, SpaceError, space_of
 from bnnsearch.space.reader import read_tree
 
@@ -16,24 +20,66 @@ MAY_DIFFER = ("budget", "tracking.uri")
 """A part of the space, or one setting of a part."""
 
 
-def resumed_space(folder: StudyFolder, recorded: str | None, *, trials: int | None) -> tuple[Space, list[str]]:
-    """The space to go on with, and a line for each thing that the user should know about the file.
+def resumed_space(
+    folder: StudyFolder, session: Event | None, *, trials: int | None, changed_guests: bool = False
+) -> tuple[Space, list[str]]:
+    """The space to go on with, and a line for each thing that the user should know about its files.
 
     Args:
         folder: the study's.
-        recorded: the space of the last session; None where the record does not tell.
+        session: how the last session began; None where the record does not tell.
         trials: a new `budget.trials`.
+        changed_guests: whether guests may be others than they were.
 
     Raises:
-        InputError: the file was edited in more than may differ.
+        InputError: a file was edited in more than may differ, or a guest has changed.
         EnvironmentProblem: neither the record nor the file holds a space.
     """
     overrides = () if trials is None else (f"budget.trials={trials}",)
-    text, notes = _edited(folder.space, recorded)
-    return space_of(text, folder.space, overrides=overrides), notes
+    told = [] if session is None else session.get(GUESTS, [])
+    guests, changes = _guest_files(folder, files_told(told), changed=changed_guests)
+    text, notes = _edited(folder.space, None if session is None else session["space"], guests)
+    space = space_of(text, folder.space, overrides=overrides, guests=guests)
+    before = {each["entry"]: each["digest"] for each in told}
+    for guest in space.guests:
+        if not guest.is_file and guest.digest != before.get(guest.entry, guest.digest):
+            changes.append(_changed(f"{guest.entry}: its package", accepted=changed_guests))
+    return space, notes + changes
 
 
-def _edited(path: Path, recorded: str | None) -> tuple[bytes, list[str]]:
+def write_space(folder: StudyFolder, space: Space) -> None:
+    """Write the space and the files that it uses into a study's folder."""
+    replace_file(folder.space, space.text)
+    for guest in space.guests:
+        if guest.is_file:
+            replace_file(folder.path / guest.entry, guest.files[guest.entry])
+
+
+def _guest_files(
+    folder: StudyFolder, recorded: Mapping[str, bytes], *, changed: bool
+) -> tuple[dict[str, bytes], list[str]]:
+    """The files to go on with, and a line for each that is not as it was."""
+    guests, notes = dict(recorded), []
+    for name, content in recorded.items():
+        path = folder.path / name
+        try:
+            guests[name] = read_regular(path)
+        except OSError as error:
+            replace_file(path, content)
+            notes.append(f"{path}: {error.strerror}; made anew from the study's record")
+        if guests[name] != content:
+            notes.append(_changed(str(path), accepted=changed))
+    return guests, notes
+
+
+def _changed(what: str, *, accepted: bool) -> str:
+    said = f"{what} has changed since the study began"
+    if not accepted:
+        raise InputError(f"{said}; bring it back as it was, or go on with `--changed-guests`")
+    return f"{said}; the trials from here on are of another kind"
+
+
+def _edited(path: Path, recorded: str | None, guests: Mapping[str, bytes]) -> tuple[bytes, list[str]]:
     try:
         found = read_regular(path)
     except OSError as error:
@@ -47,13 +93,13 @@ def _edited(path: Path, recorded: str | None) -> tuple[bytes, list[str]]:
     if recorded.encode().startswith(found):
         return recorded.encode(), [f"{path}: cut short; made anew from the study's record"]
     try:
-        edited = _plain(space_of(found, path))
+        edited = _plain(space_of(found, path, guests=guests))
     except SpaceError as error:
         aside = path.with_name(f"{path.name}.unreadable")
         path.replace(aside)
         reason = str(error).splitlines()[0]
         return recorded.encode(), [f"{reason}; the study goes on with the space of its record, this is now {aside}"]
-    before = _plain(space_of(recorded.encode(), path))
+    before = _plain(space_of(recorded.encode(), path, guests=guests))
     if differences := _differences(_fixed(before), _fixed(edited)):
         raise InputError(
             f"{path}: the space was edited since the study began, only {' and '.join(MAY_DIFFER)} may be: "

@@ -20,7 +20,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import InputError
-from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way, replace_file
+from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
@@ -30,7 +30,7 @@ from bnnsearch.search.executor import Executor
 from bnnsearch.search.ledger import Ledger
 from bnnsearch.search.migration import migrate, needs_migration
 from bnnsearch.search.session import logging_to, stop_signals, to_be_resumed
-from bnnsearch.search.space_file import resumed_space
+from bnnsearch.search.space_file import resumed_space, write_space
 from bnnsearch.search.warm_start import starting_points
 from bnnsearch.search.worker import BuildTrainer, Job, teacher_epoch
 from bnnsearch.space import Space
@@ -132,7 +132,7 @@ class HeldStudy:
         with ExitStack() as session:
             session.enter_context(to_be_resumed(folder.path))
             session.enter_context(logging_to(folder.log))
-            job = _job(study, folder, build_trainer)
+            job = _job(self.space, folder, build_trainer)
             ledger = Ledger(self.record, study=study, space=self.space.trial)
             ledger.copy = OptunaCopy.of(study, folder, ledger.trials)
             results = ResultsCopy(folder.results, ledger.results.values())
@@ -164,26 +164,33 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
         points = starting_points(space)
         with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
-            replace_file(folder.space, space.text)
+            write_space(folder, space)
         try:
             yield HeldStudy(folder, space, own)
         finally:
             if not folder.checkpoints.exists():  # no search began
                 own.clear()  # what is left empty is taken away
                 folder.space.unlink(missing_ok=True)
+                for guest in space.guests:
+                    if guest.is_file:
+                        (folder.path / guest.entry).unlink(missing_ok=True)
 
 
 @contextmanager
-def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record | None = None) -> Iterator[HeldStudy]:
+def earlier_study(
+    study_dir: Path, *, trials: int | None = None, changed_guests: bool = False, record: Record | None = None
+) -> Iterator[HeldStudy]:
     """Hold the folder of a study that began earlier.
 
     Args:
         study_dir: a folder that `run_study` made.
         trials: a new `budget.trials`.
+        changed_guests: whether guests may be others than they were.
         record: the folder's, where it is held already.
 
     Raises:
-        InputError: there is no study, its space was edited in more than may differ, or another process works on it.
+        InputError: there is no study, its space was edited in more than may differ, a guest has changed, or another
+            process works on it.
         EnvironmentProblem: the study's files cannot be used.
     """
     folder = find_study_folder(study_dir, study_dir)
@@ -191,16 +198,16 @@ def earlier_study(study_dir: Path, *, trials: int | None = None, record: Record 
         if needs_migration(own, folder):
             space, _ = resumed_space(folder, None, trials=None)
             migrate(own, folder, space)
-        last = own.last_session()
-        space, notes = resumed_space(folder, None if last is None else last["space"], trials=trials)
+        space, notes = resumed_space(folder, own.last_session(), trials=trials, changed_guests=changed_guests)
         news = own.news
         begin_session(own, space)
         with to_be_resumed(folder.path):
-            replace_file(folder.space, space.text)
+            write_space(folder, space)
         yield HeldStudy(folder, space, own, notes=tuple(filter(None, (news, *notes))))
 
 
-def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
+def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
+    study = space.study
     make_way(folder.checkpoints, unless=Path.is_dir)
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
@@ -218,6 +225,7 @@ def _job(study: StudyConfig, folder: StudyFolder, build_trainer: BuildTrainer | 
         measure=_measure if any(METRICS[name].known == "measured" for name in watched) else None,
         sample=_sample if study.tracking.system_metrics else None,
         classes=None if build_trainer else partial(_classes, device=device),
+        guests=space.guests,
     )
 
 

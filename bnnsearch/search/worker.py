@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bnnsearch.config.guests import Guest
 from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerSettings
 from bnnsearch.core.checkpoint import check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
@@ -59,6 +61,7 @@ class Job:
             nothing.
         sample: asked after every epoch; None samples nothing.
         classes: tells the classes that a checkpoint was trained on; None leaves them out.
+        guests: what configurations use; a process of its own must have them installed before it reads any.
     """
 
     build_trainer: BuildTrainer
@@ -73,6 +76,7 @@ class Job:
     measure: Measure | None = None
     sample: Sample | None = None
     classes: Classes | None = None
+    guests: tuple[Guest, ...] = ()
 
     def checkpoint(self, number: int) -> Path:
         """Where trial `number` keeps its state."""
@@ -116,10 +120,12 @@ class Failure:
     Attributes:
         reason: one line.
         out_of_memory: half the batch may fit.
+        trace: where it was raised, of several lines, for the log.
     """
 
     reason: str
     out_of_memory: bool = False
+    trace: str = ""
 
 
 Report = Costs | EpochMetrics | Failure
@@ -157,7 +163,7 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
             yield replace(metrics, node=job.sample()) if job.sample else metrics
     # a mistake in the configuration, or a number that is not finite, would come again at the next attempt
     except (TimeLimitError, ValueError, FloatingPointError) as error:
-        yield Failure(one_line(error))
+        yield Failure(one_line(error), trace=traceback.format_exc())
     except (MemoryError, torch.OutOfMemoryError) as error:
         yield Failure(one_line(error), out_of_memory=True)
     except RuntimeError as error:

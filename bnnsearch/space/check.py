@@ -179,6 +179,8 @@ def _problem(error: ErrorDetails, trail: list[Tree], path: str, known: Sequence[
         case "union_tag_invalid":
             tag = at.mapping.get("name", at)
             return Problem(tag.mark, f"{path}: unknown name {quoted(tag.plain)}{did_you_mean(tag.plain, known)}")
+        case "guest":
+            return Problem(at.mapping.get("name", at).mark, f"{path}: {context['problem']}")
         case "literal_error":
             words = _words(context["expected"])
             return Problem(at.mark, f"{path}: unknown value {quoted(at.plain)}{did_you_mean(at.plain, words)}")

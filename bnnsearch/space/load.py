@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnnsearch.config.guests import Guest, offered
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.files import read_regular
 from bnnsearch.space.check import grace_problem, model_problems, source_problems, trial_problems
+from bnnsearch.space.guests import used
 from bnnsearch.space.node import Node
 from bnnsearch.space.objectives import constant_objectives, objective_problems
 from bnnsearch.space.override import fill_variables, set_values
@@ -31,6 +33,7 @@ class Space:
         text: YAML that loads to this space: the file's own text, or written anew where options replaced settings.
         path: the file.
         warnings: what is allowed, but hardly meant, each `file:line:col: what`.
+        guests: what it uses that is no part of this package.
     """
 
     study: StudyConfig
@@ -38,6 +41,7 @@ class Space:
     text: str
     path: Path
     warnings: tuple[str, ...] = ()
+    guests: tuple[Guest, ...] = ()
 
     def describe(self) -> list[str]:
         """What `validate` prints: the study, the size of its space, and a line for each parameter."""
@@ -56,6 +60,7 @@ class Space:
             amount = "continuous" if math.isinf(values) else f"{int(values)} values"
             where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
             lines.append(f"  {parameter.name:{width}}  {parameter.distribution.describe()}, {amount}{where}")
+        lines += [f"uses {guest.entry}: {', '.join(guest.members)}" for guest in self.guests]
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
@@ -71,16 +76,42 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = (), begins: bool 
         SpaceError: with every problem found, each as `file:line:col: rule, value, what is allowed`.
     """
     path = Path(path)
+    return space_of(_content(path), path, overrides=overrides, begins=begins)
+
+
+def use_guests(path: Path) -> None:
+    """Bring the guests of the space file at `path`, whatever else is wrong with it, into this process.
+
+    Raises:
+        SpaceError: it is no YAML, or something in its `use:` cannot be used.
+    """
+    used(read_tree(_content(path), str(path)), path.parent)
+
+
+def _content(path: Path) -> bytes:
     try:
-        data = read_regular(path, most=MAX_BYTES)
+        return read_regular(path, most=MAX_BYTES)
     except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL
         reason = getattr(error, "strerror", None) or error
         raise SpaceError([Problem(Mark(str(path)), f"cannot be read: {reason}")]) from None
-    return space_of(data, path, overrides=overrides, begins=begins)
 
 
-def space_of(data: bytes, path: Path, *, overrides: Sequence[str] = (), begins: bool = False) -> Space:
-    """Check a space; `path` is the file that `data` came from, the rest is as for `load_space`.
+def space_of(
+    data: bytes,
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    begins: bool = False,
+    guests: Mapping[str, bytes] | None = None,
+) -> Space:
+    """Check a space, whose text is known already.
+
+    Args:
+        data: its text.
+        path: the file that it came from.
+        overrides: as for `load_space`.
+        begins: as for `load_space`.
+        guests: content of files that it uses, by name, which need not lie beside it.
 
     Raises:
         SpaceError: as `load_space`.
@@ -92,6 +123,7 @@ def space_of(data: bytes, path: Path, *, overrides: Sequence[str] = (), begins: 
     problems: list[Problem] = []
     written = set_values(tree, overrides)
     tree = fill_variables(written, os.environ, problems)
+    used_guests = used(tree, path.parent, guests)
     node = _trial_node(tree, problems)
     problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
     if begins:
@@ -103,9 +135,11 @@ def space_of(data: bytes, path: Path, *, overrides: Sequence[str] = (), begins: 
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
     if (problem := grace_problem(node, tree, study)) is not None:
         raise SpaceError([problem])
+    words = {word for each in tree.walk() for word in (each.value, *each.mapping) if isinstance(word, str)}
+    used_guests += tuple(each for each in offered(words) if each.digest not in {used.digest for used in used_guests})
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written) if overrides else data.decode("utf-8-sig")
-    return Space(study, SearchSpace(node), text, path, tuple(map(str, constant_objectives(tree, node))))
+    return Space(study, SearchSpace(node), text, path, tuple(map(str, constant_objectives(tree, node))), used_guests)
 
 
 def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:
@@ -115,6 +149,8 @@ def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:
         got = f"but got {quoted(trial.plain)}" if trial else "but it is missing"
         problems.append(Problem(mark, f"trial is a mapping of settings, {got}"))
         return None
+    if "use" in trial.mapping:
+        problems.append(Problem(trial.mapping["use"].key, "trial.use: stands beside trial, not in it"))
     parser = Parser()
     node = parser.node(trial)
     problems += parser.problems

@@ -1,0 +1,1 @@
+"""Guests of bnnsearch: a member of every family, each in one file."""

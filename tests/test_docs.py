@@ -1,0 +1,46 @@
+"""What the documents on members of one's own say works as it is written there: files, spaces and commands, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bnnsearch.cli import main
+
+DOCS = Path(__file__).parent.parent / "docs"
+EXAMPLE = DOCS.parent / "examples" / "guest"
+BLOCK = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["own-method", "own-architecture", "own-data"])
+def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    ran = 0
+    for kind, name, text in BLOCK.findall((DOCS / f"{document}.md").read_text(encoding="utf-8")):
+        if name:
+            Path(name).write_text(text, encoding="utf-8")
+        for line in text.splitlines() if kind == "bash" else ():
+            program, *words = shlex.split(line, comments=True)
+            assert program == "bnnsearch"
+            done = CliRunner().invoke(main, words)
+            assert done.exit_code == 0, (line, done.output)
+            ran += 1
+    assert ran >= 3
+
+
+def test_the_table_of_families_is_whole() -> None:
+    from bnnsearch.config.families import FAMILIES
+
+    text = (DOCS / "guests.md").read_text(encoding="utf-8")
+    points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]
+    for family in FAMILIES:
+        assert f"`.{family.key}`" in text or f"`bnnsearch.{family.key}`" in text
+        assert points[f"bnnsearch.{family.key}"], "an example of each"
+    for path in re.findall(r"`(examples/[\w/.]+\.py)`", text):
+        assert (DOCS.parent / path).exists()
