@@ -11,6 +11,10 @@ from cluster_fixtures import SPACE
 from ssh_hosts import SHARED, Hosts, can_make_hosts, ssh_hosts
 from test_cluster_files import CLUSTERS
 
+from bnnsearch.folder import StudyFolder
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialState
+
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(3600),
@@ -45,9 +49,9 @@ def test_up_search_status_and_down_over_ssh(tmp_path: Path) -> None:
         assert "a head and up to 2 workers" in ran
         assert re.search(rf"the head of cluster bnnsearch-onprem \({hosts.addresses[0]}\) still runs; end it with", ran)
         (study,) = tmp_path.glob("runs/on_a_cluster/*")
-        results = [json.loads(line) for line in (study / "results.jsonl").read_text().splitlines()]
-        assert sorted(result["number"] for result in results) == list(range(8))
-        assert {result["state"] for result in results} == {"complete"}
+        results = read_past(StudyFolder(study)).results
+        assert sorted(result.number for result in results) == list(range(8))
+        assert {result.state for result in results} == {TrialState.COMPLETE}
         assert (study / "report" / "report.html").exists()
         inside = f"{SHARED}/runs/on_a_cluster/{study.name}"
         assert "3 of 3 nodes are here" in bnnsearch("logs", inside)
