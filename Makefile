@@ -25,7 +25,7 @@ test-system:
 # gcc's sanitizers in the library; libstdc++ must be there before torch throws. The usual library comes back at the end.
 sanitize:
 	trap 'uv sync -q --reinstall-package bnnsearch' EXIT; \
-	CC=gcc CFLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all" uv sync -q --reinstall-package bnnsearch && \
+	CC=gcc CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" uv sync -q --reinstall-package bnnsearch && \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	.venv/bin/python -m pytest -q tests/test_evolution_contract.py tests/test_evolve_credit.py tests/test_evolve_incremental.py tests/test_evolve_network.py
