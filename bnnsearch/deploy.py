@@ -13,10 +13,11 @@ from torch import nn
 
 from bnnsearch import __version__
 from bnnsearch.config.model import BinarySettings
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, TrialConfig
 from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
 from bnnsearch.core.loop import EVAL_BATCH
 from bnnsearch.core.models.build import build_model
+from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.network import XorNetwork
@@ -68,6 +69,12 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     if not (run / RESULT).exists():
         raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
     config = read_trial(run)
+    if isinstance(config, OwnTrialConfig):
+        own = DeclaredTrainer(config.trainer, seed=config.seed or 0, device="cpu")
+        read_run(own.load_state_dict, run, ())
+        model = own.packed_model()
+        model.save(path)
+        return Packed(path.stat().st_size, 0)
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
     read_run(trainer.load_state_dict, run, data.names)
@@ -83,9 +90,9 @@ def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
     return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
 
 
-def unpackable(config: TrialConfig) -> str | None:
+def unpackable(config: AnyTrial) -> str | None:
     """Why the network of a gradient run could not be packed, known without data and training; None where it can be."""
-    if config.data.known is None or not isinstance(config.model, BinarySettings):
+    if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
         return None
     shape, classes = config.data.known
     with torch.random.fork_rng(devices=[]):

@@ -24,7 +24,7 @@ from bnnsearch import __version__
 from bnnsearch.config.base import Settings
 from bnnsearch.config.guests import keep_guests
 from bnnsearch.config.study import Objective, TrackingConfig
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import AnyTrial, kind_of, trial_of
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.files import read_regular
 from bnnsearch.pareto import Limit, ParetoFront
@@ -164,14 +164,14 @@ def export_best(
         }
     )
     shown = dict.fromkeys([*(objective.metric for objective in objectives), *sorted(result.metrics)])
-    config = TrialConfig.model_validate({**result.config, "use": use})
+    config = trial_of({**result.config, "use": use})
     _replace(path, trial_yaml(config, whole, metrics=list(shown)))
     keep_guests(use, path.parent)
     return result
 
 
 def repeated(
-    provenance: Provenance, config: TrialConfig, *, repeats: int, train: Callable[[TrialConfig], Mapping[str, float]]
+    provenance: Provenance, config: AnyTrial, *, repeats: int, train: Callable[[AnyTrial], Mapping[str, float]]
 ) -> Provenance:
     """`provenance` with what the configuration comes to on other seeds: those that follow its own.
 
@@ -215,7 +215,7 @@ def installed_versions() -> dict[str, str]:
     return {"bnnsearch": __version__, "python": platform.python_version(), **packages}
 
 
-def trial_yaml(config: TrialConfig, provenance: Provenance, *, metrics: Sequence[str]) -> str:
+def trial_yaml(config: AnyTrial, provenance: Provenance, *, metrics: Sequence[str]) -> str:
     """The file's text; `metrics` names the expected metrics in the order they are written."""
     expected = {name: provenance.expected[name] for name in metrics if name in provenance.expected}
     header = [
@@ -274,7 +274,7 @@ def _replace(path: Path, text: str) -> None:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
+def load_trial(path: Path) -> tuple[AnyTrial, Provenance | None]:
     """Read a training run's file: an exported one, or a `TrialConfig` tree written by hand (no provenance).
 
     Raises:
@@ -291,11 +291,11 @@ def load_trial(path: Path) -> tuple[TrialConfig, Provenance | None]:
     tree = fill_variables(tree, os.environ, problems)
     used(tree, path.parent)
     origin = tree.mapping.get(PROVENANCE)
-    problems += [problem for _, problem in model_problems(TrialConfig, tree, beside=(PROVENANCE,))]
+    problems += [problem for _, problem in model_problems(kind_of(tree.mapping), tree, beside=(PROVENANCE,))]
     if origin is not None:
         problems += [problem for _, problem in model_problems(Provenance, origin, prefix=PROVENANCE)]
     if problems:
         raise SpaceError(problems)
     settings = tree.plain
     settings.pop(PROVENANCE, None)
-    return TrialConfig.model_validate(settings), None if origin is None else Provenance.model_validate(origin.plain)
+    return trial_of(settings), None if origin is None else Provenance.model_validate(origin.plain)

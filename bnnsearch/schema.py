@@ -12,8 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
+from bnnsearch.config.families import TRAINERS
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import OwnTrialConfig, TrialConfig
 
 Schema = dict[str, Any]
 
@@ -23,9 +26,13 @@ _NOTES = ("default", "description")
 
 def space_schema() -> Schema:
     """The schema of a space file: what it refuses is invalid; what it accepts may break a rule that joins settings."""
-    study, trial = _untitled(StudyConfig.model_json_schema()), _untitled(TrialConfig.model_json_schema())
-    plain: dict[str, Schema] = trial.pop("$defs")
-    trial["properties"].pop("use")  # a space says it beside `trial`
+    study = _untitled(StudyConfig.model_json_schema())
+    kinds: list[type[BaseModel]] = [TrialConfig, *([OwnTrialConfig] if TRAINERS.names() else [])]
+    trials = {kind.__name__: _untitled(kind.model_json_schema()) for kind in kinds}
+    plain: dict[str, Schema] = {}
+    for trial in trials.values():
+        plain |= trial.pop("$defs")
+        trial["properties"].pop("use")  # a space says it beside `trial`
     definitions = {name: _named(schema) for name, schema in {**plain, **study.pop("$defs")}.items()}
     definitions |= {
         "real": _number("uniform", "loguniform"),
@@ -33,7 +40,7 @@ def space_schema() -> Schema:
         "range": _range(),
     }
     shared: dict[str, str] = {}
-    for name, schema in {**plain, "TrialConfig": trial}.items():
+    for name, schema in {**plain, **trials}.items():
         settings: dict[str, Schema] = {}
         for key, setting in schema["properties"].items():
             values = {part: rule for part, rule in setting.items() if part not in _NOTES}
@@ -44,12 +51,14 @@ def space_schema() -> Schema:
         definitions[f"searched.{name}"] = group
         if "name" in settings:
             definitions[f"branch.{name}"] = _branch(group)
-    root = _choice(branches={"additionalProperties": _reference("branch.TrialConfig")})
+    branches = [_reference(f"branch.{name}") for name in trials]
+    root = _choice(branches={"additionalProperties": branches[0] if len(branches) == 1 else {"anyOf": branches}})
+    whole = [_reference(f"searched.{name}") for name in trials]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "bnnsearch space",
         "type": "object",
-        "properties": {**study["properties"], "trial": {"anyOf": [_reference("searched.TrialConfig"), root]}},
+        "properties": {**study["properties"], "trial": {"anyOf": [*whole, root]}},
         "required": [*study["required"], "trial"],
         "additionalProperties": False,
         "$defs": definitions,

@@ -19,15 +19,14 @@ from pydantic import ValidationError
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.guests import GuestError, keep_guests, use_of
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, trial_of
 from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint, take_up
-from bnnsearch.core.data import load_data
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
 from bnnsearch.files import open_regular
 from bnnsearch.folder import TEACHERS, cache_folder
-from bnnsearch.trial import build_trainer
+from bnnsearch.trial import build_trainer, class_names
 
 HISTORY = "epochs.jsonl"
 RESULT = "result.json"
@@ -50,7 +49,7 @@ class Trained:
 
 
 def train(
-    config: TrialConfig, out: Path, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
+    config: AnyTrial, out: Path, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
 ) -> Trained:
     """Train `config` to the end of its plan in the folder `out`, going on from its checkpoint where there is one.
 
@@ -78,7 +77,7 @@ def train(
     # one process shares them with searches; several must all see the folder
     kept = (cache_folder() if processes == 1 else out) / TEACHERS
     trainer = build_trainer(config, device=device, kept=kept, on_epoch=on_epoch)
-    classes = load_data(config.data, device=device).names  # in memory already: the trainer has it
+    classes = class_names(config, device=device)
     last = _take_up(trainer.load_state_dict, out, classes)
     for metrics in trainer.fit():
         if rank == 0:
@@ -103,7 +102,7 @@ def train(
 
 
 def validated(
-    config: TrialConfig, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
+    config: AnyTrial, *, device: str = "cpu", on_epoch: Callable[[EpochMetrics], None] = lambda _: None
 ) -> dict[str, float]:
     """Train `config` to its end in memory alone: the last epoch's metrics, and the costs. The test set is not read."""
     trainer = build_trainer(config, device=device, kept=cache_folder() / TEACHERS, on_epoch=on_epoch)
@@ -114,7 +113,7 @@ def validated(
     return trainer.costs() | last  # what was spent, where the plan knew only a bound
 
 
-def seeded(config: TrialConfig, *, offset: int = 0) -> TrialConfig:
+def seeded(config: AnyTrial, *, offset: int = 0) -> AnyTrial:
     """`config` with the seed that is `offset` after its own; its own, where not set, is 0."""
     return config.model_copy(update={"seed": (config.seed or 0) + offset})
 
@@ -141,7 +140,7 @@ def read_result(out: Path) -> Trained:
         raise EnvironmentProblem(f"{printable(out / RESULT)}: damaged: it is not the result of a run") from error
 
 
-def read_trial(out: Path) -> TrialConfig:
+def read_trial(out: Path) -> AnyTrial:
     """What the run in `out` trains; its guests are brought into this process.
 
     Raises:
@@ -150,7 +149,7 @@ def read_trial(out: Path) -> TrialConfig:
     tree = _read_json(out / TRIAL)
     try:
         use_of(tree, out)
-        return TrialConfig.model_validate(tree)
+        return trial_of(tree)
     except GuestError as error:
         raise EnvironmentProblem(f"{printable(out / TRIAL)}: {error}") from error
     except ValidationError as error:
@@ -175,8 +174,12 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check_shares(config: TrialConfig, processes: int) -> None:
-    if processes > 1 and isinstance(config.method, EvolutionMethod):
+def _check_shares(config: AnyTrial, processes: int) -> None:
+    if processes == 1:
+        return
+    if isinstance(config, OwnTrialConfig):
+        raise InputError(f"trainer {config.trainer.name} trains in one process, but was started in {processes}")
+    if isinstance(config.method, EvolutionMethod):
         raise InputError(f"method {config.method.name} trains in one process, but was started in {processes}")
     if config.data.batch_size % processes:
         raise InputError(
@@ -185,7 +188,7 @@ def _check_shares(config: TrialConfig, processes: int) -> None:
         )
 
 
-def _claim(config: TrialConfig, out: Path) -> None:
+def _claim(config: AnyTrial, out: Path) -> None:
     written, wanted = out / TRIAL, config.model_dump(mode="json")
     if not written.exists():
         written.write_text(json.dumps(wanted, indent=2) + "\n")

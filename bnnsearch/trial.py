@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.model import BinarySettings
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import AnyTrial, OwnTrialConfig
 from bnnsearch.core.cost import model_cost
-from bnnsearch.core.data import load_data
+from bnnsearch.core.data import check_data, load_data
 from bnnsearch.core.models.build import build_model
-from bnnsearch.core.teacher import RunBuilder
+from bnnsearch.core.own import DeclaredTrainer
+from bnnsearch.core.teacher import RunBuilder, check_sources
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.evolve.build import build_evolution_trainer
 
 
-def network_costs(config: TrialConfig) -> dict[str, float]:
+def network_costs(config: AnyTrial) -> dict[str, float]:
     """What the network of a gradient run costs, known without the data set; empty where only its files tell."""
-    if config.data.known is None or not isinstance(config.model, BinarySettings):
+    if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
         return {}
     shape, classes = config.data.known
     return model_cost(build_model(config.model, shape=shape, classes=classes), shape).metrics()
 
 
+def check_trial(config: AnyTrial) -> None:
+    """Find, before anything trains, whether the data set, teachers and weights that a run names can be read.
+
+    Raises:
+        InputError, EnvironmentProblem: as `build_trainer`.
+    """
+    if not isinstance(config, OwnTrialConfig):
+        check_data(config.data)
+        check_sources(config)
+
+
+def class_names(config: AnyTrial, *, device: str = "cpu") -> Sequence[str]:
+    """Names of the classes of a run's data set, by label, where they are known; its trainer has it in memory already.
+
+    Raises:
+        DataError: the data set is missing, short or corrupt.
+    """
+    return () if isinstance(config, OwnTrialConfig) else load_data(config.data, device=device).names
+
+
 def build_trainer(
-    config: TrialConfig,
+    config: AnyTrial,
     *,
     device: str = "cpu",
     kept: Path | None = None,
@@ -49,6 +70,8 @@ def build_trainer(
         EnvironmentProblem: a checkpoint or weights are missing or damaged.
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
+    if isinstance(config, OwnTrialConfig):
+        return DeclaredTrainer(config.trainer, seed=config.seed, device=device)
     data = load_data(config.data, device=device)
     if isinstance(config.method, EvolutionMethod):
         return build_evolution_trainer(config, data=data)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from guest_fixtures import EXAMPLE, installed, nobody, site  # noqa: F401
 
 from bnnsearch.cli import main
 from bnnsearch.config import families, guests
@@ -24,8 +23,6 @@ from bnnsearch.search.local import LocalExecutor
 from bnnsearch.search.ray import RayExecutor
 from bnnsearch.search.study import run_study
 from bnnsearch.space import SpaceError, load_space
-
-EXAMPLE = Path(__file__).parent.parent / "examples" / "guest"
 
 METHOD = '''
 from typing import ClassVar, Literal
@@ -67,16 +64,6 @@ def guest(
     *, name: str = "own", first: str = "from bnnsearch.core.methods.ste import Ste", builder: str = "build"
 ) -> str:
     return METHOD.format(settings="OwnConfig", name=name, first=first, builder=builder)
-
-
-@pytest.fixture(autouse=True)
-def nobody() -> Iterator[None]:
-    """No test sees another's guests."""
-    yield
-    families.GUESTS.clear()
-    guests._LOADED.clear()
-    families._installed.cache_clear()
-    families._asked.clear()
 
 
 @pytest.fixture
@@ -264,23 +251,8 @@ def test_a_space_without_guests_imports_none(home: Path) -> None:
     assert not families._asked, "not even the installed packages were asked"
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the example of a guest's package, as it is installed."""
-    folder = tmp_path_factory.mktemp("site")
-    words = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(EXAMPLE)]
-    subprocess.run([*words, "--python", sys.executable], check=True)
-    return folder
-
-
+@pytest.mark.usefixtures("installed")
 class TestPackage:
-    @pytest.fixture(autouse=True)
-    def installed(self, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.syspath_prepend(str(site))
-        yield
-        for name in [each for each in sys.modules if each.partition(".")[0] == "guest_bnn"]:
-            del sys.modules[name]
-
     @pytest.mark.parametrize("where", ["local", "ray"])
     def test_its_members_are_there_by_name(self, where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         if where == "ray":
@@ -312,7 +284,7 @@ class TestPackage:
         assert "searched.TanhConfig" in space_schema()["$defs"]
 
     def test_a_package_that_cannot_be_loaded_is_said_where_it_is_named(
-        self, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken = tmp_path / "broken-1.0.dist-info"
         broken.mkdir()

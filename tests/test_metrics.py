@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pydantic import ValidationError
 from training_fixtures import trial
 
 from bnnsearch.cli import main
 from bnnsearch.config import metrics
-from bnnsearch.config.metrics import EVOLUTION, GRADIENTS, METRICS, ObjectiveName, Reporter, reporter_of, tabled
+from bnnsearch.config.metrics import EVOLUTION, GRADIENTS, METRICS, Reporter, reporter_of, tabled
+from bnnsearch.config.study import Objective
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.deploy import deployed_costs
 from bnnsearch.space import SpaceError, load_space
@@ -56,7 +58,10 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_objectives_are_those_of_the_table() -> None:
-    assert set(get_args(ObjectiveName)) == {name for name, metric in METRICS.items() if metric.objective}
+    known = {name for name, metric in METRICS.items() if metric.objective}
+    assert set(Objective.model_json_schema()["properties"]["metric"]["enum"]) == known
+    with pytest.raises(ValidationError):
+        Objective(metric="train_cost_thesis", mode="min")
 
 
 def test_both_measures_of_training_stand_side_by_side() -> None:

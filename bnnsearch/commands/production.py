@@ -20,7 +20,7 @@ from bnnsearch.terminal.training import epochs_shown
 from bnnsearch.terminal.views import write_event
 
 if TYPE_CHECKING:
-    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.config.trial import AnyTrial
     from bnnsearch.export import Provenance
     from bnnsearch.tracking.store import Store
     from bnnsearch.train import Trained
@@ -51,7 +51,7 @@ class Recording:
 class _Run:
     """One seed's training and its folder."""
 
-    config: TrialConfig
+    config: AnyTrial
     out: Path
 
 
@@ -88,7 +88,7 @@ def _train_all(runs: Sequence[_Run], device: str, console: Console, *, as_json: 
         if (run.out / RESULT).exists():
             print_lines(console, [f"{run.out} holds a finished run already; its result:"])
         else:
-            print_lines(console, [f"seed {run.config.seed}: {run.config.plan.epochs} epochs in {run.out}"])
+            print_lines(console, [f"seed {run.config.seed}: {run.config.epochs} epochs in {run.out}"])
             if (problem := unpackable(run.config)) is not None:
                 print_lines(console, [f"warning: {problem}"])
         with epochs_shown(console, as_json=as_json) as on_epoch:
@@ -151,7 +151,7 @@ def _record(
     from bnnsearch.tracking.production import Production, log_production
     from bnnsearch.train import RESULT, TRIAL, read_epochs
 
-    best = max(range(len(runs)), key=lambda place: trained[place].metrics["val_acc"])
+    best = max(range(len(runs)), key=lambda place: trained[place].metrics.get("val_acc", 0.0))
     name = recording.register_as or (provenance.study if provenance else None)
     lines = []
     for place, (run, each) in enumerate(zip(runs, trained, strict=True)):

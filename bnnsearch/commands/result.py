@@ -21,7 +21,7 @@ from bnnsearch.terminal.training import epochs_shown
 from bnnsearch.terminal.views import write_event
 
 if TYPE_CHECKING:
-    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.config.trial import AnyTrial
     from bnnsearch.export import Provenance, Selection
 
 SHOWN_SCORES = 3
@@ -85,16 +85,16 @@ def export(  # noqa: D417  # the rest is what the command line says
 
 
 def _confirmed(provenance: Provenance, chosen: TrialResult, repeats: int, console: Console) -> Provenance:
-    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.config.trial import trial_of
     from bnnsearch.export import repeated
     from bnnsearch.train import best_device, validated
 
-    def train(config: TrialConfig) -> Mapping[str, float]:
+    def train(config: AnyTrial) -> Mapping[str, float]:
         print_lines(console, [f"trial {chosen.number} again with seed {config.seed}"])
         with epochs_shown(console, as_json=False) as on_epoch:
             return validated(config, device=best_device(), on_epoch=on_epoch)
 
-    return repeated(provenance, TrialConfig.model_validate(chosen.config), repeats=repeats, train=train)
+    return repeated(provenance, trial_of(chosen.config), repeats=repeats, train=train)
 
 
 def _confirmed_lines(provenance: Provenance, objectives: Sequence[str]) -> list[str]:

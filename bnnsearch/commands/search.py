@@ -32,14 +32,11 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
     """Search a space in a new folder below `runs`."""
     space = load_space(space_path, overrides=overrides, begins=True)
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
-    from bnnsearch.config.trial import TrialConfig
-    from bnnsearch.core.data import check_data
-    from bnnsearch.core.teacher import check_sources
+    from bnnsearch.config.trial import trial_of
     from bnnsearch.search.study import new_study
+    from bnnsearch.trial import check_trial
 
-    trial = TrialConfig.model_validate(space.trial.defaults())
-    check_data(trial.data)
-    check_sources(trial)
+    check_trial(trial_of(space.trial.defaults()))
     folder = new_study_folder(runs, space.study.name)
     with new_study(space, folder.path) as study:
         search = partial(study.search, _executor(executor))
@@ -90,11 +87,11 @@ def _executor(name: str) -> Executor:
 def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     """Say what a search would do: the space, one configuration, what its training costs at most."""
     space = load_space(space_path, overrides=overrides, begins=True)
-    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.config.trial import trial_of
     from bnnsearch.core.data import DataError
     from bnnsearch.trial import build_trainer, network_costs
 
-    config = TrialConfig.model_validate({**space.trial.defaults(), "seed": space.study.seed})
+    config = trial_of({**space.trial.defaults(), "seed": space.study.seed})
     console, missing = Console(), []
     try:
         costs = build_trainer(config, trains=False).costs()
@@ -106,7 +103,7 @@ def dry_run(space_path: Path, overrides: Sequence[str]) -> int:
     )
     print_lines(console, [f"  {name} {metric_text(name, value)}" for name, value in costs.items()])
     print_lines(console, missing)
-    epochs = space.study.budget.trials * config.plan.epochs
+    epochs = space.study.budget.trials * config.epochs
     print_lines(
         console, [f"at most {space.study.budget.trials} trials, {epochs} epochs of such trials; nothing was trained"]
     )

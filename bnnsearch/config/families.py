@@ -270,5 +270,9 @@ SCHEDULERS = Family(
     "bnnsearch.config.scheduler:SchedulerSettings",
     _of("scheduler", asha="AshaConfig", hyperband="HyperbandConfig", median="MedianConfig", none="NoSchedulerConfig"),
 )
+TRAINERS = Family("trainers", "bnnsearch.config.trainer:TrainerSettings", {})
+"""Training code of one's own; what trains by our methods needs no name."""
 
-FAMILIES = (METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS)
+FAMILIES = (
+    METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS, TRAINERS
+)  # fmt: skip

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.families import METHODS
 
-ObjectiveName = Literal[
-    "val_acc", "memory_bytes", "bops", "flops", "ops", "train_bitops", "energy", "latency_ms", "packed_bytes", "params"
-]
 Mode = Literal["max", "min"]
 Known = Literal["before", "after", "measured"]
 """Before training, from the configuration; after every epoch; or by a measurement on the node, before training."""
@@ -99,6 +100,43 @@ METRICS = {
         _network("params", "", "parameters"),
     )
 }
+
+
+_OURS = frozenset(METRICS)
+
+
+def define(metric: Metric) -> None:
+    """Add a metric to the table: a guest's.
+
+    Raises:
+        ValueError: its name is that of one of ours.
+    """
+    if metric.name in _OURS and metric != METRICS[metric.name]:
+        raise ValueError(f"the metric {metric.name} is one of bnnsearch's own; another name is needed")
+    METRICS[metric.name] = metric
+
+
+def objectives() -> list[str]:
+    """The metrics that a search may have as objectives or constraints."""
+    return [name for name, metric in METRICS.items() if metric.objective]
+
+
+def _known(name: str) -> str:
+    if name not in objectives():
+        expected = ", ".join(map(repr, objectives()))
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
+class _Names:
+    """The names at the time they are asked for: a guest may add some."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": objectives(), "type": "string"}
+
+
+ObjectiveName = Annotated[str, AfterValidator(_known), _Names()]
+"""Name of a metric that may be an objective."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bnnsearch.config.base import Count, PositiveFloat, Settings
 from bnnsearch.config.families import SAMPLERS, SCHEDULERS, Family
-from bnnsearch.config.metrics import Mode, ObjectiveName
+from bnnsearch.config.metrics import METRICS, Mode, ObjectiveName
 from bnnsearch.config.sampler import SamplerConfig, TpeConfig
 from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerConfig
 
@@ -246,7 +246,7 @@ class StudyConfig(Settings):
     def _scheduler_fits(self) -> Self:
         """A scheduler compares trials as they train; costs alone would decide without any training seen."""
         objectives = [objective.metric for objective in self.objectives]
-        if self.scheduler.compares and "val_acc" not in objectives:
+        if self.scheduler.compares and not any(METRICS[metric].known == "after" for metric in objectives):
             raise ValueError(
                 f"scheduler.name {self.scheduler.name} needs an objective that training improves, val_acc, "
                 f"but got {', '.join(objectives)}; allowed: {_names(SCHEDULERS, lambda each: not each.compares)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -11,14 +12,45 @@ from bnnsearch.config.data import DataConfig
 from bnnsearch.config.distill import DistillConfig, StartConfig, check_start
 from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod
 from bnnsearch.config.method import GradientMethod, MethodConfig, method_epochs
+from bnnsearch.config.metrics import Reporter, reporter_of
 from bnnsearch.config.model import BinarySettings, ModelConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.precision import PrecisionConfig
 from bnnsearch.config.recu import RecuConfig
+from bnnsearch.config.trainer import TrainerConfig
 
 
-class TrialConfig(Settings):
+class Trial(Settings):
+    """What every training run tells of itself, whoever trains it."""
+
+    if TYPE_CHECKING:  # fields of each, where its files have them
+        name: str | None
+        seed: int | None
+        use: tuple[str, ...]
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole run."""
+        raise NotImplementedError
+
+    @property
+    def reporter(self) -> Reporter:
+        """Who trains it, and what is reported."""
+        raise NotImplementedError
+
+    @property
+    def pretrain_epochs(self) -> int:
+        """How many of the epochs are pretraining, which others may share."""
+        return 0
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images per step, where a smaller one may fit into memory; None where that is not ours to change."""
+        return None
+
+
+class TrialConfig(Trial):
     """One training run.
 
     Attributes:
@@ -49,6 +81,22 @@ class TrialConfig(Settings):
     start: StartConfig | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     use: Annotated[tuple[str, ...], Field(exclude_if=lambda entries: not entries)] = ()
+
+    @property
+    def epochs(self) -> int:
+        return self.plan.epochs
+
+    @property
+    def reporter(self) -> Reporter:
+        return reporter_of(self.method.name)
+
+    @property
+    def pretrain_epochs(self) -> int:
+        return self.method.pretrain_epochs if isinstance(self.method, GradientMethod) else 0
+
+    @property
+    def batch_size(self) -> int | None:
+        return self.data.batch_size
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -100,3 +148,44 @@ class TrialConfig(Settings):
     def alone(self) -> TrialConfig:
         """The same network and training without the networks that it learns and starts from."""
         return self.model_copy(update={"distill": None, "start": None})
+
+
+class OwnTrialConfig(Trial):
+    """A training run by code of one's own.
+
+    Attributes:
+        name: as in `TrialConfig`.
+        trainer: what trains, and its settings.
+        seed: as in `TrialConfig`.
+        use: as in `TrialConfig`.
+    """
+
+    name: str | None = None
+    trainer: TrainerConfig
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    use: Annotated[tuple[str, ...], Field(exclude_if=lambda entries: not entries)] = ()
+
+    @property
+    def epochs(self) -> int:
+        return self.trainer.epochs
+
+    @property
+    def reporter(self) -> Reporter:
+        return self.trainer.reporter
+
+
+AnyTrial = TrialConfig | OwnTrialConfig
+
+
+def kind_of(keys: Container[str]) -> type[TrialConfig] | type[OwnTrialConfig]:
+    """The class of settings for a trial with these keys."""
+    return OwnTrialConfig if "trainer" in keys else TrialConfig
+
+
+def trial_of(tree: Mapping[str, Any]) -> AnyTrial:
+    """The training run that a resolved tree describes.
+
+    Raises:
+        ValidationError: it describes none.
+    """
+    return kind_of(tree).model_validate(tree)

@@ -37,7 +37,7 @@ from optuna.trial import TrialState as OptunaState
 
 from bnnsearch.config.scheduler import Rung
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import trial_of
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
@@ -366,7 +366,7 @@ class Ledger:
 
         Where the batch cannot be halved, none does.
         """
-        half = TrialConfig.model_validate(result.config).data.batch_size // 2 if with_half_batch else 0
+        half = (trial_of(result.config).batch_size or 0) // 2 if with_half_batch else 0
         retry = {"retry": {"number": self._next, "batch_size": half}} if half else {}
         self._record.append("ended", **asdict(result), **retry)
         self._record.sync()

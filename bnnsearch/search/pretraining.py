@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsearch.config.method import BnewConfig, GradientMethod
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.teacher import fingerprint
 from bnnsearch.core.trainer import Trainer
@@ -30,10 +30,9 @@ logger = logging.getLogger(__name__)
 def pretrain_epochs(config: Mapping[str, Any]) -> int:
     """How many epochs of a trial are pretraining; 0 also where the configuration is no valid one."""
     try:
-        method = TrialConfig.model_validate(config).method
+        return trial_of(config).pretrain_epochs
     except ValueError:  # for the worker to report
         return 0
-    return method.pretrain_epochs if isinstance(method, GradientMethod) else 0
 
 
 def pretraining_of(config: Mapping[str, Any]) -> TrialConfig | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bnnsearch.config.metrics import reporter_of
 from bnnsearch.config.study import StudyConfig
+from bnnsearch.config.trial import trial_of
 from bnnsearch.pareto import dominates
 from bnnsearch.results import TrialResult
 
@@ -32,7 +32,7 @@ def certain(config: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, 
 
     A trial may come to less than a bound, so that nothing is to be held against it.
     """
-    bounds = reporter_of(config["method"]["name"]).open_costs
+    bounds = trial_of(config).reporter.open_costs
     return {name: value for name, value in costs.items() if name not in bounds}
 
 

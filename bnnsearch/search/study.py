@@ -17,7 +17,7 @@ from typing import Any
 
 from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import InputError
 from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way
@@ -232,7 +232,9 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
 def _measure(config: dict[str, Any], trainer: Trainer) -> Mapping[str, float]:
     from bnnsearch.deploy import deployed_costs  # loads the kernels
 
-    return deployed_costs(TrialConfig.model_validate(config), trainer)
+    trial = trial_of(config)
+    assert isinstance(trial, TrialConfig), "nothing else reports what is measured"
+    return deployed_costs(trial, trainer)
 
 
 def _sample() -> Mapping[str, float]:
@@ -244,14 +246,13 @@ def _sample() -> Mapping[str, float]:
 def _build(config: dict[str, Any], *, device: str, cache: Path) -> Trainer:
     from bnnsearch.trial import build_trainer  # only workers need all methods and models
 
-    trial = TrialConfig.model_validate(config)
-    return build_trainer(trial, device=device, kept=cache / TEACHERS, on_epoch=_log)
+    return build_trainer(trial_of(config), device=device, kept=cache / TEACHERS, on_epoch=_log)
 
 
 def _classes(config: dict[str, Any], *, device: str) -> Sequence[str]:
-    from bnnsearch.core.data import load_data
+    from bnnsearch.trial import class_names
 
-    return load_data(TrialConfig.model_validate(config).data, device=device).names  # in memory: the trainer has it
+    return class_names(trial_of(config), device=device)
 
 
 def _log(metrics: EpochMetrics) -> None:

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from bnnsearch.config.families import Family
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import kind_of, trial_of
 from bnnsearch.files import check_regular
 from bnnsearch.space.distribution import Distribution
 from bnnsearch.space.node import Node, Pick, parameters, resolve
@@ -43,9 +43,10 @@ def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
     rules: dict[str, Mark | None] = {}
     for pick in probes(root):
         tree = resolve(root, pick)
-        rule, mark = _kept(tree)
-        rules.setdefault(rule, mark)
-        for kind, problem in model_problems(TrialConfig, tree, prefix="trial", broken=broken):
+        if "trainer" not in tree.mapping:
+            rule, mark = _kept(tree)
+            rules.setdefault(rule, mark)
+        for kind, problem in model_problems(kind_of(tree.mapping), tree, prefix="trial", broken=broken):
             # The same rule broken by another value of the same setting is not worth another line.
             problems.setdefault((problem.mark, problem.message if kind == "missing" else kind), problem)
             if len(problems) >= MAX_PROBLEMS:
@@ -91,9 +92,7 @@ def grace_problem(root: Node, tree: Tree, study: StudyConfig) -> Problem | None:
         return None
     longest, grace = 0, study.scheduler.grace
     for pick in probes(root):
-        plan = resolve(root, pick).mapping.get("plan")
-        epochs = None if plan is None else plan.mapping.get("epochs")
-        longest = max(longest, PlanConfig().epochs if epochs is None else int(epochs.plain))
+        longest = max(longest, trial_of(resolve(root, pick).plain).epochs)
         if longest >= grace:
             return None
     at = tree.mapping["scheduler"].mapping.get("grace_epochs", tree.mapping["scheduler"])

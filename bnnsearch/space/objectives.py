@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from bnnsearch.config.metrics import METRICS, Reporter, reporter_of
+from bnnsearch.config.trial import trial_of
 from bnnsearch.space.check import probes
 from bnnsearch.space.node import Branches, Constant, Group, Node, resolve
 from bnnsearch.space.tree import Mark, Problem, Tree
@@ -65,8 +66,10 @@ def _trainers(trial: Node) -> set[tuple[Reporter, bool]]:
     """Who trains the configurations of `trial`, and whether their runs may end early."""
     found = set()
     for pick in probes(trial):
-        method = resolve(trial, pick).mapping["method"].plain
-        found.add((reporter_of(method["name"]), method.get("until_binary") is not None))
+        tree = resolve(trial, pick)
+        method = tree.mapping["method"].plain if "method" in tree.mapping else {}
+        reporter = reporter_of(method["name"]) if method else trial_of(tree.plain).reporter
+        found.add((reporter, method.get("until_binary") is not None))
     return found
 
 

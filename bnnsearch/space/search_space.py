@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import trial_of
 from bnnsearch.space.distribution import Suggest
 from bnnsearch.space.node import Node, Parameter, Path, count, draw_with, parameters, read_back, resolve
 from bnnsearch.space.tree import Scalar, quoted
@@ -54,17 +54,17 @@ class SearchSpace:
         Raises:
             ValueError: no draws give it; pydantic's ValidationError, one of these, where it is no configuration at all.
         """
-        wanted = TrialConfig.model_validate(config)
+        wanted = trial_of(config).model_copy(update={"use": ()})  # which the space says
         written = wanted.model_dump(mode="json")
 
         def fits(path: Path, value: Any) -> bool:
             try:
-                return TrialConfig.model_validate(_with_value(written, path, value)) == wanted
+                return trial_of(_with_value(written, path, value)) == wanted
             except ValidationError:
                 return False
 
         params = read_back(self.root, written, fits)
-        found = TrialConfig.model_validate(self.config_of(params))
+        found = trial_of(self.config_of(params))
         # What the space leaves open is filled in for each trial, not drawn.
         if found.seed is None:
             found = found.model_copy(update={"seed": wanted.seed})

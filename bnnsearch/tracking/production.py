@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bnnsearch import __version__
-from bnnsearch.config.trial import TrialConfig
+from bnnsearch.config.trial import AnyTrial
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.export import Provenance
@@ -35,7 +35,7 @@ class Production:
         provenance: of the configuration, where it was exported from a study.
     """
 
-    config: TrialConfig
+    config: AnyTrial
     epochs: Sequence[EpochMetrics]
     metrics: Mapping[str, float]
     files: Sequence[Path] = ()
@@ -127,7 +127,8 @@ def _log_values(client: MlflowClient, run_id: str, production: Production) -> No
     tree = production.config.model_dump(mode="json")
     params = flattened(tree)
     client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
-    client.log_inputs(run_id, [DatasetInput(Dataset(**dataset_of(tree["data"])))])
+    if "data" in tree:
+        client.log_inputs(run_id, [DatasetInput(Dataset(**dataset_of(tree["data"])))])
     rows = [row for each in production.epochs for row in as_metrics(each.values, each.epoch)]
     rows += as_metrics(production.metrics, production.epochs[-1].epoch if production.epochs else 0)
     metrics = [Metric(name, value, at, step) for name, value, step, at in rows]

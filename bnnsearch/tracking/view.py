@@ -24,7 +24,6 @@ Array = NDArray[np.float64]
 Found = TypeVar("Found")
 
 LABELS = {
-    **{name: metric.title for name, metric in METRICS.items()},
     "flip_rate": "flip rate",
     "lr": "learning rate",
     "real_lr": "learning rate, real part",
@@ -59,7 +58,7 @@ SCHEDULES = ("lambda", "beta", "reg", "tau", *BIT_WIDTHS, "lr", "gamma", "real_l
 
 def label(metric: str) -> str:
     """A metric in words."""
-    return LABELS.get(metric, metric)
+    return METRICS[metric].title if metric in METRICS else LABELS.get(metric, metric)
 
 
 def is_wide(values: Sequence[float] | Array) -> bool:

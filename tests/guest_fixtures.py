@@ -1,0 +1,46 @@
+"""The example of a guest's package, installed for a test and forgotten after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bnnsearch.config import families, guests
+from bnnsearch.config.metrics import METRICS
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "guest"
+
+
+@pytest.fixture(autouse=True)
+def nobody() -> Iterator[None]:
+    """No test sees another's guests."""
+    known = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(known)
+    families.GUESTS.clear()
+    guests._LOADED.clear()
+    families._installed.cache_clear()
+    families._asked.clear()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example of a guest's package, as it is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    words = ["uv", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(EXAMPLE)]
+    subprocess.run([*words, "--python", sys.executable], check=True)
+    return folder
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The package can be imported here; processes that this one starts do not see it."""
+    monkeypatch.syspath_prepend(str(site))
+    yield
+    for name in [each for each in sys.modules if each.partition(".")[0] == "guest_bnn"]:
+        del sys.modules[name]
