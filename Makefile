@@ -1,4 +1,4 @@
-.PHONY: format check test test-full test-attacks test-system sanitize bench
+.PHONY: format check test test-full test-attacks test-system sanitize test-arm bench
 
 format:
 	uv run ruff format .
@@ -29,6 +29,17 @@ sanitize:
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	.venv/bin/python -m pytest -q tests/test_evolution_contract.py tests/test_evolve_credit.py tests/test_evolve_incremental.py tests/test_evolve_network.py
+
+# NEON against plain C on an emulated processor, by Debian's qemu-user.
+ZIG = uv run --with "ziglang>=0.16,<0.18" python -m ziglang cc -target aarch64-linux-musl -std=c11 -O2
+test-arm:
+	folder=$$(mktemp -d) && trap 'rm -r $$folder' EXIT && \
+	for kernel in credit counters forward; do \
+		$(ZIG) '-DKERNEL(name)=bnn_neon_##name' -c bnnsearch/native/evolve/$$kernel.c -o $$folder/$$kernel-neon.o && \
+		$(ZIG) -DBNN_PORTABLE '-DKERNEL(name)=bnn_portable_##name' -c bnnsearch/native/evolve/$$kernel.c \
+			-o $$folder/$$kernel-portable.o || exit 1; \
+	done; \
+	$(ZIG) -DA=portable -DB=neon -static -o $$folder/equal tests/native/equal.c $$folder/*.o && qemu-aarch64 $$folder/equal
 
 bench:
 	for script in $(filter-out %/figures.py, $(wildcard benchmarks/*.py)); do uv run python $$script --quick || exit 1; done
