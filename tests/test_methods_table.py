@@ -36,7 +36,7 @@ def test_every_method_has_the_same_epochs_and_gradual_ones_freeze_for_a_tenth(ta
     assert {config.plan.epochs for config in trials.values()} == {42}
     assert {config.method.pretrain_epochs for config in trials.values()} == {2}
     frozen = {name: getattr(config.method, "finetune_epochs", 0) for name, config in trials.items()}
-    assert frozen == {"STE": 0, "BOP": 0, "BOP2": 0, "BMD": 4, "ProxQuant": 4, "BNEW": 4}
+    assert frozen == {"STE": 0, "BOP": 0, "BOP2": 0, "BMD": 4, "ProxQuant": 4, "BNEW": 4, "BNEW 10": 4}
     assert len({table.pretraining(config).model_dump_json() for config in trials.values()}) == 1
 
 
@@ -85,6 +85,12 @@ def test_rows_have_mean_deviation_rank_and_when_weights_were_binary(table: Modul
     runs.add(wanted["BNEW", 0], {"val_acc": 0.9, "test_acc": 0.7, "seconds": 2.0})
     ste, bnew = table.rows(wanted, runs)
     assert (ste["rank"], bnew["rank"], bnew["binary_at"]) == (1, 2, "never")
+    assert table.order_note([ste, bnew]) == "order other than Table 1's: STE 85.00% above BNEW 80.00%"
+    extra = {("BNEW 10", 0): table.trial(options(), "BNEW 10", 0), ("BOP", 0): table.trial(options(), "BOP", 0)}
+    runs.add(extra["BNEW 10", 0], {"val_acc": 0.9, "test_acc": 0.9, "seconds": 2.0})
+    *rows, own = table.rows(wanted | extra, runs)  # of BOP there is none yet
+    assert [row["rank"] for row in rows] == [1, 2]
+    assert (own["method"], own["rank"], own["paper_rank"]) == ("BNEW 10", None, None)
 
 
 def test_images_that_were_compressed_again_are_called_so(table: ModuleType, tmp_path: Path) -> None:
