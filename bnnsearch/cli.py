@@ -104,6 +104,31 @@ def main() -> None:
 
 
 @main.command()
+@click.argument("name", required=False)
+@click.option("-o", "--out", type=_FILE, help="File to write [default: its own name, here].")
+def init(name: str | None, out: Path | None) -> int:
+    """Copy a space or cluster file to start from; without NAME, list them.
+
+    Example: bnnsearch init digits_quickstart
+    """
+    import shlex
+
+    from bnnsearch.shipped import copy, shipped
+
+    if name is None:
+        known = shipped()
+        width = max(len(each.name) for each in known)
+        for each in known:
+            click.echo(f"{each.folder:8}  {each.name:{width}}  {each.about}")
+        return OK
+    found, path = copy(name, out)
+    where = shlex.quote(str(path))
+    use = f"run {where}" if found.folder == "spaces" else f"run SPACE --cluster {where}"
+    click.echo(printable(f"wrote {path}; use it with: bnnsearch {use}"))
+    return OK
+
+
+@main.command()
 @click.argument("space", type=_FILE)
 @_SET
 @_EXECUTOR

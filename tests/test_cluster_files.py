@@ -66,7 +66,7 @@ def test_the_other_kinds_are_told_apart(tmp_path: Path) -> None:
 def test_a_name_alone_is_looked_for_in_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CLUSTERS.parent)
     assert load_cluster(Path("local.yaml")).path == Path("clusters/local.yaml")
-    with pytest.raises(InputError, match=r"nowhere\.yaml: no such cluster file; in clusters/ there are: .*aws\.yaml"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such cluster file; there are: .*aws\.yaml"):
         load_cluster(Path("nowhere.yaml"))
 
 

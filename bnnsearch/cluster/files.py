@@ -18,6 +18,7 @@ from bnnsearch.cluster.slurm import SlurmFile
 from bnnsearch.config.cluster import AddressSettings, ClusterSettings
 from bnnsearch.errors import InputError
 from bnnsearch.files import read_regular
+from bnnsearch.shipped import folder, shipped
 from bnnsearch.space.check import model_problems
 from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.tree import Mark, Problem, SpaceError, Tree
@@ -56,11 +57,11 @@ def load_cluster(path: Path) -> ClusterFile:
 
 
 def _found(path: Path) -> Path:
-    for candidate in (path, SHIPPED / path):
+    for candidate in (path, SHIPPED / path, Path(str(folder("clusters"))) / path):
         if candidate.is_file():
             return candidate
-    shipped = ", ".join(sorted(each.name for each in SHIPPED.glob("*") if each.is_file())) or "none here"
-    raise InputError(f"{path}: no such cluster file; in {SHIPPED}/ there are: {shipped}")
+    known = ", ".join(each.name for each in shipped() if each.folder == "clusters")
+    raise InputError(f"{path}: no such cluster file; there are: {known}")
 
 
 def _address(path: Path, tree: Tree) -> AddressFile:
