@@ -35,7 +35,7 @@ from figures import processor, write_figures
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.teacher import fingerprint
-from bnnsearch.search.pretraining import pretraining_of
+from bnnsearch.study.pretraining import pretraining_of
 from bnnsearch.trial import build_trainer
 
 METHODS: dict[str, dict[str, Any]] = {

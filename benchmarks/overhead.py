@@ -37,11 +37,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
-from bnnsearch.search.executor import Executor
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import run_study
 from bnnsearch.space import load_space
+from bnnsearch.study.executor import Executor
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import run_study
 from bnnsearch.tracking.tracker import Tracker
 
 SLOTS, EPOCHS = 2, 3

@@ -32,9 +32,9 @@ from scipy.stats import spearmanr
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import run_study
 from bnnsearch.space import load_space
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import run_study
 
 PRETRAIN, EPOCHS = 8, 60
 RUNGS = (1, 2, 4, 8, 16, 32)

@@ -44,12 +44,12 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import begin_session
 from bnnsearch.record import held
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.ledger import Ledger
-from bnnsearch.search.ray import REPORT, RayExecutor
-from bnnsearch.search.study import run_study
-from bnnsearch.search.worker import Assignment, Costs, Job
 from bnnsearch.space import Space, load_space
+from bnnsearch.study.coordinator import Coordinator
+from bnnsearch.study.ledger import Ledger
+from bnnsearch.study.ray import REPORT, RayExecutor
+from bnnsearch.study.study import run_study
+from bnnsearch.study.worker import Assignment, Costs, Job
 
 SPACE = """
 version: 1

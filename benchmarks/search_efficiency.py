@@ -57,12 +57,12 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import hypervolume, hypervolume_series, reference_point
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.grid import grid_points
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.pretraining import pretraining_key
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import run_study
 from bnnsearch.space import Space, load_space
+from bnnsearch.study.grid import grid_points
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.pretraining import pretraining_key
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import run_study
 from bnnsearch.tracking.tracker import Tracker
 from bnnsearch.trial import build_trainer
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     import pandas
 
     from bnnsearch.packed.model import PackedModel
-    from bnnsearch.search.executor import Executor
-    from bnnsearch.search.study import HeldStudy
-    from bnnsearch.train import Trained
+    from bnnsearch.study.executor import Executor
+    from bnnsearch.study.study import HeldStudy
+    from bnnsearch.training import Trained
 
 Executors = Literal["ray", "local"]
 Source = Space | str | Path | Mapping[str, Any]
@@ -128,7 +128,7 @@ def search(
         SpaceError: the space is not valid.
         EnvironmentProblem: the machine, or a service, is not as needed.
     """
-    from bnnsearch.search.study import new_study
+    from bnnsearch.study.study import new_study
     from bnnsearch.trial import check_trial
 
     space = load_space(source, overrides=() if trials is None else [f"budget.trials={trials}"])
@@ -161,12 +161,12 @@ def _follow(study: HeldStudy, folder: StudyFolder, executor: Executor, progress:
 
 def _executor(name: Executors) -> Executor:
     if name == "local":
-        from bnnsearch.search.local import LocalExecutor
+        from bnnsearch.study.local import LocalExecutor
 
         return LocalExecutor()
     if name != "ray":
         raise InputError(f"executor must be one of ray, local, but got {name!r}")
-    from bnnsearch.search.ray import RayExecutor
+    from bnnsearch.study.ray import RayExecutor
 
     return RayExecutor()
 
@@ -300,7 +300,7 @@ class Study:
         Raises:
             InputError: another process works on it, or its space was edited in more than may differ.
         """
-        from bnnsearch.search.study import earlier_study
+        from bnnsearch.study.study import earlier_study
 
         return _searched(earlier_study(self.path, trials=trials), self.folder, executor, progress)
 
@@ -379,8 +379,8 @@ def train(
         EnvironmentProblem: the data, or a checkpoint, is not as needed.
     """
     from bnnsearch.export import load_trial
-    from bnnsearch.train import best_device
-    from bnnsearch.train import train as train_in
+    from bnnsearch.training import best_device
+    from bnnsearch.training import train as train_in
 
     if isinstance(config, Configuration):
         trial = config.config

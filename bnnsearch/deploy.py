@@ -25,7 +25,7 @@ from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
-from bnnsearch.train import RESULT, read_run, read_trial
+from bnnsearch.training import RESULT, read_run, read_trial
 from bnnsearch.trial import build_trainer
 
 Edges = Literal["float32", "int8"]

@@ -15,7 +15,7 @@ from bnnsearch import native
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in search/ray.py, but before a test module imports Ray first
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in study/ray.py, but before a test module imports Ray first
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -24,7 +24,7 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session")
 def small_ray() -> Iterator[None]:
     """One Ray of two cores for all tests."""
-    from bnnsearch.search.own_ray import environment, own_ray
+    from bnnsearch.study.own_ray import environment, own_ray
 
     with environment({"AWS_SECRET_ACCESS_KEY": "canary"}), own_ray(2, print):
         yield

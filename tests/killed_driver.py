@@ -26,9 +26,9 @@ from search_fixtures import tiny
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.record import Record
-from bnnsearch.search.executor import Executor
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import resume_study, run_study
+from bnnsearch.study.executor import Executor
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import resume_study, run_study
 
 
 def kill(victim: str) -> None:
@@ -77,7 +77,7 @@ def executor(name: str) -> Executor:
         return LocalExecutor()
     from ray._private import ray_constants
 
-    from bnnsearch.search.ray import RayExecutor
+    from bnnsearch.study.ray import RayExecutor
 
     if name == "own":
         return RayExecutor(num_cpus=1)

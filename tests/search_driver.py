@@ -15,9 +15,9 @@ from search_fixtures import tiny
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.executor import Executor
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import resume_study, run_study
+from bnnsearch.study.executor import Executor
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import resume_study, run_study
 
 
 class Lines(StudyObserver):
@@ -35,7 +35,7 @@ class Lines(StudyObserver):
 def executor(name: str) -> Executor:
     if name == "local":
         return LocalExecutor()
-    from bnnsearch.search.ray import RayExecutor
+    from bnnsearch.study.ray import RayExecutor
 
     return RayExecutor(num_cpus=2)
 

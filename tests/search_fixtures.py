@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.search import coordinator
 from bnnsearch.space import Space, load_space
+from bnnsearch.study import coordinator
 
 SPACE = """
 version: 1

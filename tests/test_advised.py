@@ -15,11 +15,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.config.sampler import GpConfig, TpeConfig
-from bnnsearch.search.advised import AdvisedSampler, with_rungs
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ordinal import from_rank, ordinal, with_ranks
-from bnnsearch.search.samplers import make_sampler
-from bnnsearch.search.study import run_study
+from bnnsearch.study.advised import AdvisedSampler, with_rungs
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ordinal import from_rank, ordinal, with_ranks
+from bnnsearch.study.samplers import make_sampler
+from bnnsearch.study.study import run_study
 
 UNIT = {"x": FloatDistribution(0.0, 1.0)}
 

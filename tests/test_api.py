@@ -47,6 +47,8 @@ def test_importing_it_loads_nothing() -> None:
 
 
 def test_all_that_is_named_is_there() -> None:
+    modules = {path.stem for path in Path(bn.__file__).parent.iterdir()}
+    assert not modules & set(bn.__all__), "a module that is imported would hide it"
     assert all(getattr(bn, name) is not None for name in bn.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         bn.nothing  # noqa: B018

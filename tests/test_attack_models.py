@@ -36,7 +36,7 @@ from bnnsearch.deploy import pack_run
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.format import parse
 from bnnsearch.packed.model import PackedModel
-from bnnsearch.train import read_run, train
+from bnnsearch.training import read_run, train
 from bnnsearch.trial import build_trainer
 
 # --- packed files

@@ -23,10 +23,10 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import earlier_epochs, earlier_results, read_past
 from bnnsearch.record import held
 from bnnsearch.results import StudyObserver
-from bnnsearch.search.ledger import Ledger
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.migration import migrate
-from bnnsearch.search.study import resume_study, run_study
+from bnnsearch.study.ledger import Ledger
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.migration import migrate
+from bnnsearch.study.study import resume_study, run_study
 from bnnsearch.tracking.ids import FILE, RunIds, trial_of_run
 from bnnsearch.tracking.store import Store, import_mlflow
 

@@ -15,9 +15,9 @@ import ray
 from attacks import FULL, SEARCHES, MortalDrivers, build, counted, events_in, mortal_drivers, results_in, same, sample
 from search_fixtures import tiny
 
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.own_ray import VITAL
-from bnnsearch.search.study import run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.own_ray import VITAL
+from bnnsearch.study.study import run_study
 
 pytestmark = [pytest.mark.attack, pytest.mark.slow]
 

@@ -31,10 +31,10 @@ from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
 from bnnsearch.record import Reader, held
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.search.ledger import Ledger
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import resume_study, run_study
 from bnnsearch.space import Space
+from bnnsearch.study.ledger import Ledger
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import resume_study, run_study
 
 pytestmark = pytest.mark.attack
 

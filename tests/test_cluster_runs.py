@@ -29,10 +29,10 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.coordinator import StopReason
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import StudyOutcome, run_study
 from bnnsearch.space import Space, load_space
+from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import StudyOutcome, run_study
 
 pytestmark = [
     pytest.mark.system,

@@ -18,11 +18,11 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.coordinator import StopReason
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.object_store import ObjectFolder, below
-from bnnsearch.search.study import resume_study, run_study
-from bnnsearch.search.worker import Assignment, Job, run_trial
+from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.object_store import ObjectFolder, below
+from bnnsearch.study.study import resume_study, run_study
+from bnnsearch.study.worker import Assignment, Job, run_trial
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

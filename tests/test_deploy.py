@@ -22,10 +22,10 @@ from bnnsearch.deploy import deployed_costs, pack_run, unpackable
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import run_study
 from bnnsearch.space import load_space
-from bnnsearch.train import train
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import run_study
+from bnnsearch.training import train
 from bnnsearch.trial import build_trainer
 
 SPACES = Path(__file__).parents[1] / "spaces"

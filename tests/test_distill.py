@@ -36,7 +36,7 @@ from bnnsearch.core.teacher import RunBuilder, check_sources, fingerprint
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import DataError, EnvironmentProblem, InputError
 from bnnsearch.space.reader import read_tree
-from bnnsearch.train import train
+from bnnsearch.training import train
 from bnnsearch.trial import build_trainer
 
 STUDENT, TEACHER = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 0.0, 0.0]])

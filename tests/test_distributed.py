@@ -18,7 +18,7 @@ from bnnsearch.core.layers import BinaryLinear
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.reproducible import reproducible
 from bnnsearch.errors import InputError
-from bnnsearch.train import train
+from bnnsearch.training import train
 
 CONFIG = {
     "data": {"name": "digits", "batch_size": 64},
@@ -106,6 +106,6 @@ def test_train_under_torchrun_writes_one_run_and_goes_on(tmp_path: Path) -> None
 def test_what_cannot_be_shared_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    monkeypatch.setattr("bnnsearch.train.share", lambda: (0, 2))
+    monkeypatch.setattr("bnnsearch.training.share", lambda: (0, 2))
     with pytest.raises(InputError, match=message):
         train(TrialConfig.model_validate({**CONFIG, **changes}), tmp_path)

@@ -20,7 +20,7 @@ from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import DataError, Dataset, StreamedSplit, load_data
 from bnnsearch.evolve.batch_errors import BatchErrors
 from bnnsearch.evolve.build import build_evolution_trainer
-from bnnsearch.train import validated
+from bnnsearch.training import validated
 
 FEW = {"samples": 300, "flip_probability": 1e-3}
 METHODS: dict[str, dict[str, Any]] = {

@@ -23,9 +23,9 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import StudyOutcome, earlier_study, resume_study, run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import StudyOutcome, earlier_study, resume_study, run_study
 
 ONE_AT_A_TIME = ("budget.trials=6", "resources.max_concurrent=1", "sampler={name: tpe, startup_trials: 2}")
 RUNNERS = ["local", pytest.param("ray", marks=pytest.mark.slow)]

@@ -19,10 +19,10 @@ from bnnsearch.packed.model import PackedModel
 from bnnsearch.past import read_past
 from bnnsearch.record import Reader
 from bnnsearch.schema import space_schema
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import run_study
 from bnnsearch.space import SpaceError, load_space
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import run_study
 
 METHOD = '''
 from typing import ClassVar, Literal

@@ -41,10 +41,10 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
-from bnnsearch.search.study import _job
-from bnnsearch.search.worker import Assignment, run_trial
 from bnnsearch.space import Space, load_space
-from bnnsearch.train import train
+from bnnsearch.study.study import _job
+from bnnsearch.study.worker import Assignment, run_trial
+from bnnsearch.training import train
 from bnnsearch.trial import build_trainer
 
 WHITE = [255, 255, 255]

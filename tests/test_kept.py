@@ -22,7 +22,7 @@ from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.deploy import pack_run
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.space import SpaceError, load_space
-from bnnsearch.train import train
+from bnnsearch.training import train
 from bnnsearch.trial import build_trainer
 
 MIXED = Path(__file__).parents[1] / "spaces" / "digits_mixed.yaml"

@@ -14,9 +14,9 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import held
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.migration import needs_migration
-from bnnsearch.search.study import StudyOutcome, resume_study, run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.migration import needs_migration
+from bnnsearch.study.study import StudyOutcome, resume_study, run_study
 
 OVERRIDES = ("resources.max_concurrent=1", "budget.trials=6", "sampler={name: tpe, startup_trials: 2}")
 WIDTHS = '{"name": "CategoricalDistribution", "attributes": {"choices": ["[1]", "[2]", "[3]"]}}'

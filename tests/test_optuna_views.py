@@ -10,8 +10,8 @@ import pytest
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.folder import StudyFolder
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import run_study
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from bnnsearch.errors import InputError, printable
 from bnnsearch.folder import StudyFolder
 from bnnsearch.logs import PrintableFormatter
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.search.session import logging_to
-from bnnsearch.search.worker import one_line
 from bnnsearch.space import SpaceError, load_space
+from bnnsearch.study.session import logging_to
+from bnnsearch.study.worker import one_line
 from bnnsearch.terminal.progress import StudyProgress
 from bnnsearch.terminal.views import LiveView, PlainView
 from bnnsearch.tracking.page import escape, table

@@ -27,9 +27,9 @@ import ray
 from canaries import CANARIES, files_with
 
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.search import own_ray as own_ray_module
-from bnnsearch.search import private_folder as private_folder_module
-from bnnsearch.search.private_folder import LONGEST, PREFIX, private_folder
+from bnnsearch.study import own_ray as own_ray_module
+from bnnsearch.study import private_folder as private_folder_module
+from bnnsearch.study.private_folder import LONGEST, PREFIX, private_folder
 
 SPACE = """
 version: 1

@@ -17,10 +17,10 @@ from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.results import TrialResult
 from bnnsearch.schema import space_schema
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import resume_study, run_study
 from bnnsearch.space import SpaceError, load_space
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import resume_study, run_study
 
 DATA = {"name": "digits", "train_limit": 300}
 PERCEPTRON = {"trainer": {"name": "perceptron", "epochs": 5, "width": 16, "data": DATA}}

@@ -14,10 +14,10 @@ from bnnsearch.config.metrics import Mode
 from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.promotion import Promotion
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import StudyOutcome, run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.promotion import Promotion
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import StudyOutcome, run_study
 
 MAX: list[Mode] = ["max"]
 

@@ -17,8 +17,8 @@ from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.study import resume_study, run_study
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.study import resume_study, run_study
 
 
 def plain(events: list[Event]) -> list[dict[str, Any]]:

@@ -20,12 +20,12 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.executor import Executor
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import StudyOutcome, resume_study, run_study
-from bnnsearch.search.worker import BuildTrainer
 from bnnsearch.space import load_space
+from bnnsearch.study.executor import Executor
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import StudyOutcome, resume_study, run_study
+from bnnsearch.study.worker import BuildTrainer
 
 ON_BOTH = pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)], indirect=True)
 """Where Ray may do otherwise; of the other tests `test_on_ray_a_search_is_the_same_search` stands for Ray."""

@@ -29,12 +29,12 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import InputError
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.search.grid import grid_points
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.schedulers import ranking, survives
-from bnnsearch.search.skipping import certain, reason_to_skip
-from bnnsearch.search.study import StudyOutcome, run_study
 from bnnsearch.space import SearchSpace
+from bnnsearch.study.grid import grid_points
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.schedulers import ranking, survives
+from bnnsearch.study.skipping import certain, reason_to_skip
+from bnnsearch.study.study import StudyOutcome, run_study
 
 CONDITIONAL = (
     "trial.method={type: choice, branches: {ste: {}, bop: {gamma: {type: loguniform, min: 1.0e-5, max: 1.0e-2}}}}",

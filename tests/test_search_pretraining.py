@@ -18,12 +18,12 @@ from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.loop import STATE_FORMAT
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialState
-from bnnsearch.search.cache import cache_entries, clear_cache
-from bnnsearch.search.coordinator import StopReason
-from bnnsearch.search.local import LocalExecutor
-from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs, pretraining_key
-from bnnsearch.search.study import resume_study, run_study
-from bnnsearch.search.worker import Assignment, Job, run_trial
+from bnnsearch.study.cache import cache_entries, clear_cache
+from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.local import LocalExecutor
+from bnnsearch.study.pretraining import SharedPretraining, pretrain_epochs, pretraining_key
+from bnnsearch.study.study import resume_study, run_study
+from bnnsearch.study.worker import Assignment, Job, run_trial
 from bnnsearch.trial import build_trainer
 
 BNEW: dict[str, Any] = {

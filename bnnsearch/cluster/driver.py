@@ -22,10 +22,10 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder, cache_folder
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver
-from bnnsearch.search.coordinator import StopReason
-from bnnsearch.search.ray import RayExecutor
-from bnnsearch.search.study import HeldStudy, StudyOutcome, earlier_study, new_study
 from bnnsearch.space import Space, load_space
+from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.ray import RayExecutor
+from bnnsearch.study.study import HeldStudy, StudyOutcome, earlier_study, new_study
 
 FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
 EXIT = {

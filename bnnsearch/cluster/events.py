@@ -16,7 +16,7 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import Record
 from bnnsearch.results import StudyObserver, TrialResult, TrialState, by_number
-from bnnsearch.search.coordinator import StopReason
+from bnnsearch.study.coordinator import StopReason
 
 _HEAD = '{"event": '
 

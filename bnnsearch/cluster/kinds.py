@@ -15,7 +15,7 @@ from bnnsearch.config.cluster import ClusterSettings
 from bnnsearch.config.study import StudyConfig, TrackingConfig
 from bnnsearch.errors import InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.search.object_store import below
+from bnnsearch.study.object_store import below
 
 OWN_STORE = "sqlite:///mlflow.db"
 

@@ -18,7 +18,7 @@ from bnnsearch.cluster.kinds import ClusterFile
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
-from bnnsearch.search.object_store import below
+from bnnsearch.study.object_store import below
 
 NAME, STUDY = "BNNSEARCH-NAME", "BNNSEARCH-STUDY"
 READY_SECONDS = "900s"

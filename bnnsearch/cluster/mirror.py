@@ -10,7 +10,7 @@ from typing import Self
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.object_store import ObjectFolder, below
+from bnnsearch.study.object_store import ObjectFolder, below
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import Past, begin_session, read_past
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.coordinator import StopReason
-from bnnsearch.search.space_file import write_space
 from bnnsearch.space import Space, space_of
+from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.space_file import write_space
 
 if TYPE_CHECKING:
-    from bnnsearch.search.study import StudyOutcome
+    from bnnsearch.study.study import StudyOutcome
 
 BAD_INPUT = 2
 
@@ -189,6 +189,6 @@ def _follow(
         said = "; ".join(replay.words[-3:])
         reason = jobs.why_ended(placement.job)
         raise EnvironmentProblem(f"the search's job ended without a result: {reason}. Last it said: {said}")
-    from bnnsearch.search.study import StudyOutcome
+    from bnnsearch.study.study import StudyOutcome
 
     return StudyOutcome(study, replay.by_number(), stopped)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bnnsearch.commands.following import OK
 from bnnsearch.folder import cache_folder
-from bnnsearch.search.cache import CacheEntry, cache_entries, clear_cache
+from bnnsearch.study.cache import CacheEntry, cache_entries, clear_cache
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text
 

@@ -22,7 +22,7 @@ from bnnsearch.terminal.progress import StudyProgress
 from bnnsearch.terminal.views import view_for, write_event
 
 if TYPE_CHECKING:
-    from bnnsearch.search.study import StudyOutcome
+    from bnnsearch.study.study import StudyOutcome
 
 OK, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 
@@ -50,7 +50,7 @@ def follow_search(
         interrupting: what Ctrl-C does to it.
         record: the study's, where the search is this process's own.
     """
-    from bnnsearch.search.session import logging_to, to_be_resumed
+    from bnnsearch.study.session import logging_to, to_be_resumed
     from bnnsearch.tracking.tracker import Tracker
 
     console = Console(stderr=as_json)
@@ -74,8 +74,8 @@ def follow_search(
 
 def _end_untold(problem: OutputProblem, folder: StudyFolder, outcome: StudyOutcome) -> int:
     """The exit code of a search whose end cannot be told on standard output, said on standard error."""
-    from bnnsearch.search.coordinator import StopReason
-    from bnnsearch.search.session import resumable
+    from bnnsearch.study.coordinator import StopReason
+    from bnnsearch.study.session import resumable
 
     if outcome.stopped is StopReason.FINISHED:
         raise problem
@@ -89,7 +89,7 @@ def _end_untold(problem: OutputProblem, folder: StudyFolder, outcome: StudyOutco
 
 
 def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, console: Console, as_json: bool) -> int:
-    from bnnsearch.search.coordinator import StopReason
+    from bnnsearch.study.coordinator import StopReason
 
     front = ParetoFront.of(outcome.results, study.objectives)
     if as_json:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bnnsearch.config.trial import AnyTrial
     from bnnsearch.export import Provenance
     from bnnsearch.tracking.store import Store
-    from bnnsearch.train import Trained
+    from bnnsearch.training import Trained
 
 RECORD = "mlflow.json"
 """In a run's folder, once it is recorded: where in MLflow it is."""
@@ -61,7 +61,7 @@ def train(config_path: Path, *, out: Path, device: str | None, seeds: int, recor
 
     config, provenance = load_trial(config_path)
     from bnnsearch.core.distributed import joined, share
-    from bnnsearch.train import best_device, seeded
+    from bnnsearch.training import best_device, seeded
 
     configs = [seeded(config, offset=place) for place in range(seeds)]
     runs = [_Run(each, out if seeds == 1 else out / f"seed-{each.seed}") for each in configs]
@@ -81,7 +81,7 @@ def train(config_path: Path, *, out: Path, device: str | None, seeds: int, recor
 
 def _train_all(runs: Sequence[_Run], device: str, console: Console, *, as_json: bool) -> list[Trained]:
     from bnnsearch.deploy import unpackable
-    from bnnsearch.train import RESULT, train
+    from bnnsearch.training import RESULT, train
 
     done = []
     for run in runs:
@@ -149,7 +149,7 @@ def _record(
     """Record each run once, and register the best in validation; the lines that say so."""
     from bnnsearch.core.checkpoint import CHECKPOINT
     from bnnsearch.tracking.production import Production, log_production
-    from bnnsearch.train import RESULT, TRIAL, read_epochs
+    from bnnsearch.training import RESULT, TRIAL, read_epochs
 
     best = max(range(len(runs)), key=lambda place: trained[place].metrics.get("val_acc", 0.0))
     name = recording.register_as or (provenance.study if provenance else None)

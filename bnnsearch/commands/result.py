@@ -87,7 +87,7 @@ def export(  # noqa: D417  # the rest is what the command line says
 def _confirmed(provenance: Provenance, chosen: TrialResult, repeats: int, console: Console) -> Provenance:
     from bnnsearch.config.trial import trial_of
     from bnnsearch.export import repeated
-    from bnnsearch.train import best_device, validated
+    from bnnsearch.training import best_device, validated
 
     def train(config: AnyTrial) -> Mapping[str, float]:
         print_lines(console, [f"trial {chosen.number} again with seed {config.seed}"])

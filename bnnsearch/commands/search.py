@@ -24,7 +24,7 @@ from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.text import metric_text
 
 if TYPE_CHECKING:
-    from bnnsearch.search.executor import Executor
+    from bnnsearch.study.executor import Executor
     from bnnsearch.tracking.tracker import Tracker
 
 
@@ -33,7 +33,7 @@ def run(space_path: Path, overrides: Sequence[str], *, executor: str, runs: Path
     space = load_space(space_path, overrides=overrides, begins=True)
     print_lines(Console(stderr=True), [f"warning: {warning}" for warning in space.warnings])
     from bnnsearch.config.trial import trial_of
-    from bnnsearch.search.study import new_study
+    from bnnsearch.study.study import new_study
     from bnnsearch.trial import check_trial
 
     check_trial(trial_of(space.trial.defaults()))
@@ -65,7 +65,7 @@ def resume(
         from bnnsearch.commands import cluster as on_cluster
 
         return on_cluster.resume(folder, trials=changes.trials, cluster_path=cluster, as_json=as_json)
-    from bnnsearch.search.study import earlier_study
+    from bnnsearch.study.study import earlier_study
 
     with earlier_study(folder.path, trials=changes.trials, changed_guests=changes.guests) as held_study:
         print_lines(Console(stderr=True), list(held_study.notes))
@@ -76,10 +76,10 @@ def resume(
 
 def _executor(name: str) -> Executor:
     if name == "local":
-        from bnnsearch.search.local import LocalExecutor
+        from bnnsearch.study.local import LocalExecutor
 
         return LocalExecutor()
-    from bnnsearch.search.ray import RayExecutor
+    from bnnsearch.study.ray import RayExecutor
 
     return RayExecutor()
 

@@ -46,7 +46,7 @@ class SamplerSettings(Member):
 class TpeConfig(SamplerSettings):
     """Tree-structured Parzen estimator, several objectives allowed."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_tpe"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_tpe"
     advised: ClassVar[bool] = True
     reads_reports: ClassVar[bool] = True
 
@@ -57,7 +57,7 @@ class TpeConfig(SamplerSettings):
 class Nsga2Config(SamplerSettings):
     """NSGA-II."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_nsga2"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_nsga2"
 
     name: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Field(ge=2)] = 50
@@ -66,7 +66,7 @@ class Nsga2Config(SamplerSettings):
 class Nsga3Config(SamplerSettings):
     """NSGA-III: reference directions keep a front of three and more objectives spread."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_nsga3"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_nsga3"
 
     name: Literal["nsga3"] = "nsga3"
     population: Annotated[int, Field(ge=2)] = 50
@@ -75,7 +75,7 @@ class Nsga3Config(SamplerSettings):
 class GpConfig(SamplerSettings):
     """Gaussian process: few trials, some seconds per suggestion; parameters of a branch are drawn at random."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_gp"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_gp"
     advised: ClassVar[bool] = True
 
     name: Literal["gp"] = "gp"
@@ -85,7 +85,7 @@ class GpConfig(SamplerSettings):
 class CmaesConfig(SamplerSettings):
     """CMA-ES: one objective; values of choices and parameters of a branch are drawn at random."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_cmaes"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_cmaes"
     several_objectives: ClassVar[bool] = False
 
     name: Literal["cmaes"] = "cmaes"
@@ -95,7 +95,7 @@ class CmaesConfig(SamplerSettings):
 class RandomConfig(SamplerSettings):
     """Independent random draws."""
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_random"
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_random"
 
     name: Literal["random"] = "random"
 
@@ -107,14 +107,14 @@ class GridConfig(SamplerSettings):
         points: values of a number without step, from its minimum to its maximum.
     """
 
-    builder: ClassVar[str] = "bnnsearch.search.samplers:build_random"  # nothing is left for it to suggest
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_random"  # nothing is left for it to suggest
     enumerates: ClassVar[bool] = True
 
     name: Literal["grid"] = "grid"
     points: Annotated[int, Field(ge=2, le=1000)] = 3
 
     def listed(self, space: SearchSpace, seed: int) -> list[dict[str, Any]]:
-        points: list[dict[str, Any]] = named("bnnsearch.search.grid:grid_points")(space, points=self.points, seed=seed)
+        points: list[dict[str, Any]] = named("bnnsearch.study.grid:grid_points")(space, points=self.points, seed=seed)
         return points
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bnnsearch.config.metrics import Mode
 from bnnsearch.config.scheduler import Rung, SchedulerSettings
-from bnnsearch.search.schedulers import ranking, rivals
+from bnnsearch.study.schedulers import ranking, rivals
 
 Waiting = Mapping[int, int]
 """Number of a trial to the epoch of the rung it waits at."""

@@ -24,16 +24,16 @@ from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_fol
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.search.coordinator import Coordinator, StopReason
-from bnnsearch.search.copies import OptunaCopy, ResultsCopy
-from bnnsearch.search.executor import Executor
-from bnnsearch.search.ledger import Ledger
-from bnnsearch.search.migration import migrate, needs_migration
-from bnnsearch.search.session import logging_to, stop_signals, to_be_resumed
-from bnnsearch.search.space_file import resumed_space, write_space
-from bnnsearch.search.warm_start import starting_points
-from bnnsearch.search.worker import BuildTrainer, Job, teacher_epoch
 from bnnsearch.space import Space
+from bnnsearch.study.coordinator import Coordinator, StopReason
+from bnnsearch.study.copies import OptunaCopy, ResultsCopy
+from bnnsearch.study.executor import Executor
+from bnnsearch.study.ledger import Ledger
+from bnnsearch.study.migration import migrate, needs_migration
+from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
+from bnnsearch.study.space_file import resumed_space, write_space
+from bnnsearch.study.warm_start import starting_points
+from bnnsearch.study.worker import BuildTrainer, Job, teacher_epoch
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.logs import PrintableFormatter
-from bnnsearch.search.coordinator import Coordinator, StopReason
+from bnnsearch.study.coordinator import Coordinator, StopReason
 
 LOGGERS = ("bnnsearch", "mlflow", "optuna", "ray")
 STOP_SIGNALS = {

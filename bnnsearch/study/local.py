@@ -7,8 +7,8 @@ from functools import partial
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.worker import Assignment, Failure, Job, Report, one_line, run_trial, teacher_epoch
+from bnnsearch.study.coordinator import Coordinator
+from bnnsearch.study.worker import Assignment, Failure, Job, Report, one_line, run_trial, teacher_epoch
 
 logger = logging.getLogger(__name__)
 

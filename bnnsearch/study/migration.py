@@ -23,8 +23,8 @@ from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import EARLIER_EPOCHS, begin_session, earlier_epochs, earlier_results
 from bnnsearch.record import SESSION, Event, Record
-from bnnsearch.search.ledger import config_of
 from bnnsearch.space import Space
+from bnnsearch.study.ledger import config_of
 from bnnsearch.tracking.ids import known_identity
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from ray import cloudpickle, tune
 
 from bnnsearch.config.guests import Guest, install
-from bnnsearch.search.worker import Assignment, Job, run_trial
+from bnnsearch.study.worker import Assignment, Job, run_trial
 
 REPORT = "report"
 

@@ -43,7 +43,7 @@ from ray._raylet import (  # type: ignore[attr-defined]
 )
 
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.search.private_folder import private_folder, remove
+from bnnsearch.study.private_folder import private_folder, remove
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.worker import Job
+from bnnsearch.study.coordinator import Coordinator
+from bnnsearch.study.worker import Job
 
 
 class Executor(Protocol):

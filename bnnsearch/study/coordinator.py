@@ -19,12 +19,12 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.search.ledger import Ledger
-from bnnsearch.search.pretraining import pretrain_epochs
-from bnnsearch.search.promotion import Promotion
-from bnnsearch.search.schedulers import survives
-from bnnsearch.search.skipping import certain, reason_to_skip
-from bnnsearch.search.worker import Assignment, Costs, Failure, Job, Report
+from bnnsearch.study.ledger import Ledger
+from bnnsearch.study.pretraining import pretrain_epochs
+from bnnsearch.study.promotion import Promotion
+from bnnsearch.study.schedulers import survives
+from bnnsearch.study.skipping import certain, reason_to_skip
+from bnnsearch.study.worker import Assignment, Costs, Failure, Job, Report
 
 logger = logging.getLogger(__name__)
 

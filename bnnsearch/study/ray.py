@@ -32,11 +32,11 @@ from ray.tune.search import Searcher
 
 from bnnsearch.config.study import PerTrial, ResourcesConfig, StudyConfig
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.search.actor import REPORT, TrialActor
-from bnnsearch.search.coordinator import Coordinator
-from bnnsearch.search.own_ray import Watch, environment, keep_sigterm, own_ray, quiet_ray
-from bnnsearch.search.session import end_at_once
-from bnnsearch.search.worker import Assignment, Failure, Job, one_line
+from bnnsearch.study.actor import REPORT, TrialActor
+from bnnsearch.study.coordinator import Coordinator
+from bnnsearch.study.own_ray import Watch, environment, keep_sigterm, own_ray, quiet_ray
+from bnnsearch.study.session import end_at_once
+from bnnsearch.study.worker import Assignment, Failure, Job, one_line
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",

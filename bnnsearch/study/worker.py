@@ -21,9 +21,9 @@ from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerSettings
 from bnnsearch.core.checkpoint import check_classes, load_checkpoint, save_checkpoint
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import printable
-from bnnsearch.search.object_store import ObjectFolder
-from bnnsearch.search.pretraining import SharedPretraining, pretrain_epochs
-from bnnsearch.search.time_limit import TimeLimit, TimeLimitError
+from bnnsearch.study.object_store import ObjectFolder
+from bnnsearch.study.pretraining import SharedPretraining, pretrain_epochs
+from bnnsearch.study.time_limit import TimeLimit, TimeLimitError
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from bnnsearch.config.scheduler import Rung
-from bnnsearch.search.ordinal import from_rank, ordinal, ordinals, with_ranks
+from bnnsearch.study.ordinal import from_rank, ordinal, ordinals, with_ranks
 
 TRIES = 10
 """Suggestions, then random draws, that are thrown away before a repetition is let through: none may be left to try."""

@@ -43,12 +43,12 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.record import Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
-from bnnsearch.search.advised import AdvisedSampler, with_rungs
-from bnnsearch.search.copies import OptunaCopy
-from bnnsearch.search.pretraining import pretraining_key
-from bnnsearch.search.samplers import make_sampler
-from bnnsearch.search.worker import Assignment
 from bnnsearch.space import SearchSpace, Space
+from bnnsearch.study.advised import AdvisedSampler, with_rungs
+from bnnsearch.study.copies import OptunaCopy
+from bnnsearch.study.pretraining import pretraining_key
+from bnnsearch.study.samplers import make_sampler
+from bnnsearch.study.worker import Assignment
 
 RETRY_OF = "retry_of"
 """An attribute of a trial in Optuna's study."""
