@@ -134,8 +134,9 @@ def read_result(out: Path) -> Trained:
     Raises:
         EnvironmentProblem: the file is damaged.
     """
+    fields = _read_json(out / RESULT)
     try:
-        return Trained(**_read_json(out / RESULT))
+        return Trained(**fields | {"classes": tuple(fields.get("classes", ()))})
     except TypeError as error:
         raise EnvironmentProblem(f"{printable(out / RESULT)}: damaged: it is not the result of a run") from error
 
