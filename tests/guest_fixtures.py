@@ -17,11 +17,16 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "guest"
 
 @pytest.fixture(autouse=True)
 def nobody() -> Iterator[None]:
-    """No test sees another's guests."""
+    """No test sees another's guests, nor what an earlier one, of any file, found installed."""
     known = dict(METRICS)
+    _forget()
     yield
+    _forget()
     METRICS.clear()
     METRICS.update(known)
+
+
+def _forget() -> None:
     families.GUESTS.clear()
     guests._LOADED.clear()
     families._installed.cache_clear()

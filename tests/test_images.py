@@ -541,7 +541,7 @@ def test_a_checkpoint_of_a_trial_names_its_classes_and_is_left_where_they_are_ot
     config = named.model_copy(update={"plan": PlanConfig(epochs=3)}).model_dump(mode="json")
     space = load_space_of(config, tmp_path)
     (tmp_path / "study").mkdir()
-    job = _job(space.study, StudyFolder(tmp_path / "study"), None)
+    job = _job(space, StudyFolder(tmp_path / "study"), None)
 
     def epochs(count: int) -> list[int]:
         reports = run_trial(job, Assignment(0, config), own_process=False)
