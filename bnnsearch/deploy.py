@@ -105,7 +105,8 @@ def unpackable(config: AnyTrial) -> str | None:
 
 
 def _packed(trainer: Trainer, data: Dataset, edges: Edges) -> PackedModel:
-    network, provenance, preprocessing = _exported(trainer), {"bnnsearch": __version__}, Preprocessing(crop=data.crop)
+    network, provenance = _exported(trainer), {"bnnsearch": __version__}
+    preprocessing = Preprocessing(crop=data.crop, arrays=data.scaling)
     if isinstance(network, XorNetwork):
         return pack_xor_network(
             network, shape=data.shape, provenance=provenance, classes=data.names, preprocessing=preprocessing

@@ -143,11 +143,13 @@ def predict(model: Path, images: Sequence[Path], *, as_json: bool) -> int:
     for found in predict_files(loaded, images):
         if as_json:
             scores = [round(float(score), 6) for score in found.scores]
-            write_event("predicted", file=str(found.file), label=found.label, name=found.name, scores=scores)
+            sample = {} if found.sample is None else {"sample": found.sample}
+            write_event("predicted", file=str(found.file), **sample, label=found.label, name=found.name, scores=scores)
             continue
         best = (-found.scores).argsort(kind="stable")[:SHOWN_SCORES]
         shown = ", ".join(f"{names[label]} {found.scores[label]:.4f}" for label in best)
-        print_lines(console, [f"{printable(found.file)}: {shown}"])
+        place = "" if found.sample is None else f"[{found.sample}]"
+        print_lines(console, [f"{printable(found.file)}{place}: {shown}"])
     return OK
 
 

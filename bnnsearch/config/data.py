@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
+Layout = Literal["NHW", "NCHW", "NHWC", "NL", "NCL", "NLC"]
+"""Axes of arrays: samples, channels, height, width; of signals, length, which is a width in images of height 1."""
+
 
 class AugmentationSettings(Member):
     """One transformation of training batches.
@@ -127,7 +130,7 @@ class DataSettings(Member):
 
     @property
     def colours(self) -> int:
-        """Channels of the images."""
+        """Channels of the images; 3 where only the files tell."""
         return 3
 
     @property
@@ -236,6 +239,43 @@ class ImageFolderConfig(DataSettings):
     @property
     def colours(self) -> int:
         return self.channels
+
+
+class ArraysConfig(DataSettings):
+    """Arrays of numbers in `.npz` or `.npy` files: images, or signals along one axis; kept in memory, an octet each.
+
+    Attributes:
+        root: an `.npz` file, whose keys name the arrays; or a folder, in which an array is `NAME.npy`, or
+            `FILE.npz:KEY`.
+        images: the array of samples to learn from.
+        labels: their classes, integers from 0 on.
+        test_images: the array of samples to test on; left out, `test_fraction` is cut off.
+        test_labels: their classes.
+        test_fraction: share of the samples that is cut off to test on, class-balanced and whatever the seed.
+        layout: axes of the samples: N of them, channels C, height H, width W; of signals, length L.
+        clip: numbers that are no octets are scaled from the least to the greatest to learn from; with `clip`, from this
+            many standard deviations below their mean to as many above, and clipped.
+        classes: names, by label; empty has numbers.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.data.arrays:load_arrays"
+
+    name: Literal["arrays"] = "arrays"
+    root: str
+    images: Annotated[str, Field(min_length=1)] = "images"
+    labels: Annotated[str, Field(min_length=1)] = "labels"
+    test_images: Annotated[str, Field(min_length=1)] | None = None
+    test_labels: Annotated[str, Field(min_length=1)] | None = None
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    layout: Layout = "NCHW"
+    clip: Annotated[float, Field(gt=0, le=100)] | None = None
+    classes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _test_has_both(self) -> Self:
+        if (self.test_images is None) != (self.test_labels is None):
+            raise ValueError("test_images and test_labels are given together or not at all, but got one of them")
+        return self
 
 
 class ImagenetConfig(DataSettings):

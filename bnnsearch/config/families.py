@@ -248,6 +248,7 @@ DATA_SETS = Family(
         cifar10="Cifar10Config",
         cifar100="Cifar100Config",
         image_folder="ImageFolderConfig",
+        arrays="ArraysConfig",
         imagenet="ImagenetConfig",
     ),
 )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
+from bnnsearch.core.arrays import Scaling
 from bnnsearch.core.images import DECODER
 from bnnsearch.errors import EnvironmentProblem, printable
 from bnnsearch.files import open_regular
@@ -38,6 +39,7 @@ class Preprocessing(BaseModel):
         decoder: version of the rules of `core.images`.
         filter: how images are scaled to the network's height and width.
         crop: share of the shorter side that is taken, a central square; None stretches the whole image.
+        arrays: how the numbers of an array become octets, where it was trained on arrays.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -45,6 +47,7 @@ class Preprocessing(BaseModel):
     decoder: Annotated[int, Field(ge=1, le=DECODER)] = DECODER
     filter: Literal["bilinear"] = "bilinear"
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    arrays: Scaling | None = None
 
 
 class Manifest(BaseModel):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bnnsearch.core.arrays import Scaling
 from bnnsearch.errors import DataError
 
 
@@ -81,11 +82,13 @@ class ImageSet:
         train: training images.
         test: test images.
         names: of the classes, by label; left out where they have none but their numbers.
+        scaling: how arrays became octets; None where they were images.
     """
 
     train: Split
     test: Split
     names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +100,7 @@ class Dataset:
         shape: (C, H, W) of an image as the network sees it.
         names: of the classes, by label; their numbers where nothing else is given.
         crop: share of a file's shorter side that evaluation sees, a central square; None is the whole image.
+        scaling: how arrays became octets; None where they were images.
     """
 
     train: AnySplit
@@ -106,6 +110,7 @@ class Dataset:
     shape: tuple[int, int, int]
     names: tuple[str, ...] = ()
     crop: float | None = None
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         if not self.names:

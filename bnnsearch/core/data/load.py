@@ -19,6 +19,7 @@ from bnnsearch.config.data import (
 from bnnsearch.core.data.dataset import Dataset, ImageSet, channel_statistics, hold_out
 from bnnsearch.core.data.folder import read_image_folder
 from bnnsearch.core.data.sources import read_cifar, read_digits, read_mnist
+from bnnsearch.errors import DataError
 
 
 def load_data(config: DataSettings, *, device: torch.device | str = "cpu") -> Dataset:
@@ -31,7 +32,9 @@ def load_data(config: DataSettings, *, device: torch.device | str = "cpu") -> Da
     Raises:
         DataError: a file is missing, short or corrupt.
     """
-    return _loaded(config.model_copy(update={"batch_size": 1, "augment": ()}), torch.device(device))
+    data = _loaded(config.model_copy(update={"batch_size": 1, "augment": ()}), torch.device(device))
+    _check_colours(config, data)
+    return data
 
 
 def check_data(config: DataSettings) -> None:
@@ -42,7 +45,17 @@ def check_data(config: DataSettings) -> None:
     Raises:
         DataError: a file is missing, short or corrupt.
     """
-    config.load(torch.device("cpu"))
+    _check_colours(config, config.load(torch.device("cpu")))
+
+
+def _check_colours(config: DataSettings, data: Dataset) -> None:
+    """What the settings could not know: the files tell how many channels there are."""
+    for step in config.augment:
+        if step.coloured and data.shape[0] != 3:
+            raise DataError(
+                f"augment {step.name} needs images of 3 channels, red, green and blue, but data {config.name} "
+                f"has {data.shape[0]}"
+            )
 
 
 @lru_cache(maxsize=2)  # a reused worker meets the same images in every trial
@@ -66,6 +79,7 @@ def in_memory(images: ImageSet, config: DataSettings, device: torch.device) -> D
         classes=int(train.labels.max()) + 1,
         shape=(channels, height, width),
         names=images.names,
+        scaling=images.scaling,
     )
 
 
