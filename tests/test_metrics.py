@@ -181,6 +181,7 @@ STANDING: dict[str, tuple[dict[str, Any], Any]] = {
     "plan.restart": ({}, False),
     "plan.warmup_epochs": ({}, 1),
     "plan.label_smoothing": ({}, 0.1),
+    "plan.class_weights": ({}, "balanced"),
     "plan.bn_batches": ({}, 3),
     "plan.compile": ({}, True),
     "plan.deterministic": ({}, False),

@@ -63,7 +63,8 @@ NETWORK = frozenset(
 
 TRAINING = frozenset(
     {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
-    | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "bn_batches")}
+    | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "class_weights")}
+    | {"plan.bn_batches"}
     | {"plan.compile", "plan.deterministic", "plan.keep"}
     | {f"method.{name}" for name in ("gradient", "clip", "gamma", "sigma", "threshold", "bias_correction")}
     | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
@@ -80,6 +81,7 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("val_acc", "max", "", "validation accuracy", "after"),
+        Metric("val_balanced_acc", "max", "", "balanced validation accuracy", "after"),
         _network("memory_bytes", "bytes", "weight memory"),
         _network("bops", "", "binary operations"),
         _network("flops", "", "float operations"),

@@ -78,6 +78,11 @@ def _half_cosine(share: float) -> float:
 ScheduleConfig = Annotated[ScheduleSettings, SCHEDULES]
 
 
+ClassWeights = (
+    Literal["none", "balanced"] | Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(min_length=2)]
+)
+
+
 class PlanConfig(Settings):
     """Epochs, schedule and arithmetic of one training run.
 
@@ -96,6 +101,9 @@ class PlanConfig(Settings):
         deterministic: refuse kernels whose result depends on timing.
         keep: the network that counts and is exported, by its accuracy on the validation split: the `last` epoch's, or
             the `best` epoch's. The best of many looks is higher by luck alone: all trials of a search keep the same.
+        class_weights: how much an image counts in the loss, by its class: `none`, all the same; `balanced`, inversely
+            to how many images of its class there are to learn from; or a weight for each class, by label. Losses that
+            are reported of validation and test images are not weighted.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -108,6 +116,7 @@ class PlanConfig(Settings):
     compile: bool = False
     deterministic: bool = True
     keep: Literal["last", "best"] = "last"
+    class_weights: Annotated[ClassWeights, Field(exclude_if=lambda weights: weights == "none")] = "none"
 
     def restarts(self, phase: str) -> bool:
         """Whether the schedule starts again with the phase of this name."""

@@ -125,11 +125,24 @@ class TrialConfig(Trial):
                 f"method {self.method.name} works on bits packed once and knows only the augmentation shift, "
                 f"by at most {MOST_SHIFT} pixels, but got {extras[0]}"
             )
+        if self.plan.class_weights != "none":
+            raise ValueError(
+                f"plan.class_weights needs a method by gradients, whose loss it weighs, but got {self.method.name}"
+            )
         together = self.data.batch_size * self.method.batches_summed
         if together > MOST_VOTES:
             raise ValueError(
                 f"data.batch_size, times method.voters, <= {MOST_VOTES} must hold for {self.method.name}, "
                 f"whose counters have 16 bits, but got {together}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_weighted(self) -> Self:
+        weights, known = self.plan.class_weights, self.data.known
+        if isinstance(weights, tuple) and known is not None and len(weights) != known[1]:
+            raise ValueError(
+                f"plan.class_weights must have one weight for each of {known[1]} classes, but has {len(weights)}"
             )
         return self
 

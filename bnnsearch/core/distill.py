@@ -2,6 +2,7 @@
 
     predictions   mean over images of -sum softmax(teacher) log softmax(student), temperature 1
     labels        mean over images of -log softmax(student) at the label; its weight is 0 unless it is given
+    with class weights, either mean is sum_i w[y_i] loss_i / sum_i w[y_i], y_i being the image's label
     attention     sum over units of mean over images of ||Q_s / ||Q_s|| - Q_t / ||Q_t|| ||^2
                   with Q the sum over channels of the unit's squared output
 
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
 from bnnsearch.core.layers import BinaryConv2d
+from bnnsearch.core.loss import label_loss, weighted_mean
 from bnnsearch.core.models.real import RealConv2d
 from bnnsearch.errors import InputError
 
 
-def distillation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of the student's logits (N, classes) with the teacher's predictions; a scalar."""
-    return cross_entropy(student, teacher.softmax(dim=1))
+def distillation_loss(student: Tensor, teacher: Tensor, *, each: bool = False) -> Tensor:
+    """Cross-entropy of the student's logits (N, classes) with the teacher's predictions; their mean, or `each` (N,)."""
+    return cross_entropy(student, teacher.softmax(dim=1), reduction="none" if each else "mean")
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -46,15 +48,20 @@ class Distillation:
         attention: weight of the attention loss over the units that hold the student's binary layers; units are matched
             by name.
         labels: weight of the labels' cross-entropy.
+        weights: of the classes, (classes,); None are all 1.
 
     Attributes:
         teacher: the same network.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, *, attention: float = 0.0, labels: float = 0.0) -> None:
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module,
+        *, attention: float = 0.0, labels: float = 0.0, weights: Tensor | None = None,
+    ) -> None:  # fmt: skip
         self.teacher = teacher.eval().requires_grad_(False)
         self._attention = attention
         self._labels = labels
+        self._weights = weights
         self._seen: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         if attention > 0:
             for model, seen in zip((student, teacher), self._seen, strict=True):
@@ -71,9 +78,13 @@ class Distillation:
         """
         with torch.no_grad():
             target = self.teacher(images)
-        loss = distillation_loss(logits.float(), target.float())
+        if self._weights is None:
+            loss = distillation_loss(logits.float(), target.float())
+        else:
+            losses = distillation_loss(logits.float(), target.float(), each=True)
+            loss = weighted_mean(losses, labels, self._weights)
         if self._labels > 0:
-            loss = loss + self._labels * cross_entropy(logits.float(), labels)
+            loss = loss + self._labels * label_loss(logits.float(), labels, weights=self._weights)
         student, teacher = self._seen
         for name, activation in student.items():
             loss = loss + self._attention * attention_loss(activation, teacher[name])

@@ -7,6 +7,7 @@ weights. A soft or low-bit intermediate is never evaluated.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from bnnsearch.core.binarize import filter_mean_magnitude, sign
 from bnnsearch.core.layers import BinaryLayer, binary_layers
-from bnnsearch.core.metrics import correct
+from bnnsearch.core.metrics import balanced_accuracy
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -54,14 +55,30 @@ def reestimate_batch_norm(model: nn.Module, batches: Batches) -> None:
             norm.eval()
 
 
+class Evaluation(NamedTuple):
+    """What a network comes to on a split.
+
+    Attributes:
+        acc: share of the images that it labels right.
+        loss: mean cross-entropy, every image counting the same.
+        balanced_acc: mean over the classes of the share of their images that it labels right.
+    """
+
+    acc: float
+    loss: float
+    balanced_acc: float
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Accuracy in [0, 1] and mean cross-entropy of `model` in evaluation mode over `batches`."""
+def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
+    """What `model` in evaluation mode comes to over `batches`."""
     model.eval()
-    hits, loss, seen = 0.0, 0.0, 0
+    loss, predicted, true = 0.0, [], []
     for images, labels in batches:
         logits = model(images)
-        hits += float(correct(logits, labels))
         loss += float(cross_entropy(logits.float(), labels, reduction="sum"))
-        seen += len(labels)
-    return hits / seen, loss / seen
+        predicted.append(logits.argmax(dim=1))
+        true.append(labels)
+    everything, labels = torch.cat(predicted), torch.cat(true)
+    right = float((everything == labels).sum())
+    return Evaluation(right / len(labels), loss / len(labels), balanced_accuracy(everything, labels))

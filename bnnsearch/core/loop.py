@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import GradientMethod
@@ -33,6 +32,7 @@ from bnnsearch.core.distributed import average_gradients, share, summed
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
 from bnnsearch.core.kept import Kept
 from bnnsearch.core.layers import View, binary_layers
+from bnnsearch.core.loss import class_weights, label_loss
 from bnnsearch.core.methods.base import Phase, Progress
 from bnnsearch.core.methods.build import build_phases
 from bnnsearch.core.metrics import (
@@ -86,7 +86,7 @@ class GradientTrainer:
         network: the network in training; what is exported is `sign_network()`.
 
     Raises:
-        ValueError: the seed is missing, or the phases do not fit into the plan.
+        ValueError: the seed is missing, or the phases do not fit into the plan, or the class weights the classes.
     """
 
     def __init__(
@@ -121,6 +121,8 @@ class GradientTrainer:
             self._precision.attach(self.network)
         self._cost = model_cost(self._sign_network, data.shape)
         self._training = self._training_cost(teacher)
+        weights = class_weights(config.plan.class_weights, data.train.labels, classes=data.classes)
+        self._class_weights = None if weights is None else weights.to(self._device)
         self._distillation = self._learn_from(teacher)
         self._spent_before = Counter(spent)
         self._spent = Counter(spent)
@@ -155,9 +157,9 @@ class GradientTrainer:
         return dict(self._spent)
 
     def test(self) -> dict[str, float]:
-        """Accuracy and loss of the sign network on the test split."""
-        accuracy, loss = evaluate(self.sign_network(), eval_batches(self._data.test, batch_size=EVAL_BATCH))
-        return {"test_acc": accuracy, "test_loss": loss}
+        """Accuracy, loss and balanced accuracy of the sign network on the test split."""
+        found = evaluate(self.sign_network(), eval_batches(self._data.test, batch_size=EVAL_BATCH))
+        return {f"test_{name}": value for name, value in found._asdict().items()}
 
     def sign_network(self) -> nn.Module:
         """The network as it would be exported now: weights +-1, batch norm re-estimated. Calls share one network."""
@@ -213,7 +215,10 @@ class GradientTrainer:
         assert (teacher is None) == (config is None), "a run distils if and only if it has a teacher"
         if teacher is None or config is None:
             return None
-        return Distillation(teacher.to(self._device), self.network, attention=config.attention, labels=config.labels)
+        return Distillation(
+            teacher.to(self._device), self.network,
+            attention=config.attention, labels=config.labels, weights=self._class_weights,
+        )  # fmt: skip
 
     def _training_cost(self, teacher: nn.Module | None) -> TrainingCost:
         config = self._config
@@ -288,7 +293,7 @@ class GradientTrainer:
             values = self._train_steps(torch.Generator().manual_seed(seed)) | self._schedules()
             flips = flip_rates(before, weight_signs(self._layers))
             network = self._present_sign_network()
-            accuracy, loss = evaluate(network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
+            found = evaluate(network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
             if self._phase.hands_on == "best":
                 values["relaxed_val_acc"] = self._keep_relaxed()
         self._spent.update(self._charge(self._phase, self._position.epoch, 1))
@@ -299,7 +304,7 @@ class GradientTrainer:
                 f"train_loss must be finite, but is {values['train_loss']} in epoch {self._position.epoch}"
             )
         binary = binary_fractions(self._layers)
-        measured = {"val_acc": accuracy, "val_loss": loss}
+        measured = {f"val_{name}": value for name, value in found._asdict().items()}
         binary_fraction = mean_over_weights(binary, self._layers, empty=1.0)
         self._note_quantisation(binary_fraction)
         summary = {
@@ -335,7 +340,7 @@ class GradientTrainer:
         """
         if self._precision:
             self._precision.lift()  # until the next step: at the bit-width of the moment, accuracy follows the cycle
-        accuracy, _ = evaluate(self.network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
+        accuracy = evaluate(self.network, eval_batches(self._data.val, batch_size=EVAL_BATCH)).acc
         epoch = self._position.phase_epoch + 1
         self._handed_on.weigh(epoch, {"val_acc": accuracy}, lambda: deepcopy(self.network.state_dict()))
         return accuracy
@@ -410,4 +415,4 @@ class GradientTrainer:
             if self._distillation:
                 return self._distillation(images, logits, labels), logits
         smoothing = self._config.plan.label_smoothing
-        return cross_entropy(logits.float(), labels, label_smoothing=smoothing), logits
+        return label_loss(logits.float(), labels, weights=self._class_weights, smoothing=smoothing), logits

@@ -19,6 +19,14 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=1) == labels).sum()
 
 
+def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Mean over the classes among `labels`, int64 (N,), of the share of their samples that `predicted` has right."""
+    labels, right = labels.cpu(), (predicted == labels).cpu()
+    counts = labels.bincount()
+    shares = labels[right].bincount(minlength=len(counts)).double() / counts
+    return float(shares[counts > 0].mean())
+
+
 @torch.no_grad()
 def weight_signs(layers: Mapping[str, BinaryLayer]) -> dict[str, Tensor]:
     """Per layer, whether each weight is +1 (True) or -1 (False) in the sign network."""

@@ -18,10 +18,11 @@ class EpochMetrics:
         epoch: epochs finished so far, from 1.
         epochs: epochs of the whole run.
         phase: name of the method's phase this epoch belonged to, such as `pretrain`.
-        values: scalars by name: `val_acc` and, of gradients, `val_loss` (always of the network that would be exported
-            now: see `bnnsearch.core.kept`), `train_loss`, `train_acc`, `flip_rate`, `binary_fraction`,
-            `images_per_s`, `train_bitops` and, of gradients, `train_cost_thesis` (spent so far); and whatever changes
-            with time: `lr` of the binary and `real_lr` of the other weights, `lambda`, `beta`, `tau`, `bits_weights`...
+        values: scalars by name: `val_acc`, `val_balanced_acc` (the mean of the classes' accuracies) and, of gradients,
+            `val_loss` (always of the network that would be exported now: see `bnnsearch.core.kept`), `train_loss`,
+            `train_acc`, `flip_rate`, `binary_fraction`, `images_per_s`, `train_bitops` and, of gradients,
+            `train_cost_thesis` (spent so far); and whatever changes with time: `lr` of the binary and `real_lr` of the
+            other weights, `lambda`, `beta`, `tau`, `bits_weights`...
         layers: per-layer scalars: metric name to layer name to value, such as `{"flip_rate": {"stage1.0.conv": 0.01}}`.
         weights: share of the latent binary weights in each bin of `WEIGHT_BINS`; empty where there are none.
         node: what the machine did meanwhile, by name; empty where nobody asked.
@@ -71,7 +72,9 @@ class Trainer(Protocol):
         ...
 
     def test(self) -> dict[str, float]:
-        """Metrics of the sign network on the test split (`test_acc`, `test_loss`); call it once, at the very end."""
+        """Metrics of the sign network on the test split, `test_acc`, `test_balanced_acc` and, of gradients,
+        `test_loss`; call it once, at the very end.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from deap import tools
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import HOROWITZ_45NM
 from bnnsearch.core.kept import Kept
+from bnnsearch.core.metrics import balanced_accuracy
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
 from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
-from bnnsearch.evolve.forward import score
+from bnnsearch.evolve.forward import predict
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
@@ -92,8 +94,9 @@ class EvolutionTrainer:
         }
 
     def test(self) -> dict[str, float]:
-        """Accuracy on the test split."""
-        return {"test_acc": self._accuracy(self._genome(), self._problem.samples.test)}
+        """Accuracy and balanced accuracy on the test split."""
+        found = self._measured(self._genome(), self._problem.samples.test)
+        return {f"test_{name}": value for name, value in found.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Position, the algorithm's state, the network that is kept."""
@@ -123,17 +126,22 @@ class EvolutionTrainer:
         """Of the network that would be exported now."""
         return self._algorithm.candidate() if self._kept.network is None else to_words(self._kept.network)
 
-    def _accuracy(self, genome: Words, blocks: Blocks) -> float:
-        threads, rule = self._problem.threads, (self._problem.samples.classes, 1)
+    def _measured(self, genome: Words, blocks: Blocks) -> dict[str, float]:
+        """Accuracy and balanced accuracy, by name."""
+        threads, samples = self._problem.threads, self._problem.samples
         shares = [
-            (genome[None], self._problem.layout, blocks.columns[first:last], blocks.labels[first:last], rule)
+            (genome, self._problem.layout, blocks.columns[first:last], samples.classes)
             for first, last in threads.spans(len(blocks.columns))
         ]
-        return int(np.sum(threads.run(score, shares), axis=0)[0, 0]) / blocks.count
+        predicted = torch.from_numpy(np.concatenate(threads.run(predict, shares))[: blocks.count])
+        labels = torch.from_numpy(blocks.labels.reshape(-1)[: blocks.count])
+        right = int((predicted == labels).sum())
+        return {"acc": right / blocks.count, "balanced_acc": balanced_accuracy(predicted, labels)}
 
     def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
         candidate = self._algorithm.candidate()
-        measured = {"val_acc": self._accuracy(candidate, self._problem.samples.val)}
+        found = self._measured(candidate, self._problem.samples.val)
+        measured = {f"val_{name}": value for name, value in found.items()}
         values = {
             **self._kept.weigh(self._epoch, measured, lambda: to_tensor(candidate)),
             "train_acc": tally.hits / tally.judged,
