@@ -23,7 +23,7 @@ def _takes_truth(annotation: Any) -> bool:
 class Settings(BaseModel):
     """Immutable settings; an unknown key, a non-finite number, or true and false in a number's place are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -30,10 +30,7 @@ _SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
 def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
-    """What is wrong with the configurations that `root` resolves to.
-
-    Tried are the defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint
-    extremes.
+    """What is wrong with the configurations that `root` resolves to, as far as `probes` tell.
 
     Args:
         root: the tree of the trial.
@@ -41,8 +38,7 @@ def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
     """
     problems: dict[tuple[Mark, str], Problem] = {}
     rules: dict[str, Mark | None] = {}
-    for pick in probes(root):
-        tree = resolve(root, pick)
+    for tree in probes(root):
         if "trainer" not in tree.mapping:
             rule, mark = _kept(tree)
             rules.setdefault(rule, mark)
@@ -86,13 +82,13 @@ def source_problems(tree: Tree) -> Iterator[Problem]:
                 yield Problem(source.mark, f"{rule}, but got {quoted(source.value)} ({reason})")
 
 
-def grace_problem(root: Node, tree: Tree, study: StudyConfig) -> Problem | None:
+def grace_problem(tree: Tree, root: Node, study: StudyConfig) -> Problem | None:
     """A grace that is longer than every trial: its scheduler would compare nothing and stop nothing."""
     if not study.scheduler.compares:
         return None
     longest, grace = 0, study.scheduler.grace
-    for pick in probes(root):
-        longest = max(longest, trial_of(resolve(root, pick).plain).epochs)
+    for each in probes(root):
+        longest = max(longest, trial_of(each.plain).epochs)
         if longest >= grace:
             return None
     at = tree.mapping["scheduler"].mapping.get("grace_epochs", tree.mapping["scheduler"])
@@ -100,18 +96,18 @@ def grace_problem(root: Node, tree: Tree, study: StudyConfig) -> Problem | None:
     return Problem(at.mark, f"{rule}, {longest}, or no trial is ever compared, but got {grace}")
 
 
-def probes(root: Node) -> Iterator[Pick]:
+def probes(root: Node) -> Iterator[Tree]:
     """The defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint extremes.
 
     Every branch is taken at least once.
     """
-    yield _with({})
+    yield resolve(root, _with({}))
     for parameter in parameters(root):
         for extreme in parameter.distribution.extremes():
-            yield _with({**parameter.condition, parameter.name: extreme})
+            yield resolve(root, _with({**parameter.condition, parameter.name: extreme}))
     generator = random.Random(0)
     for _ in range(CORNERS):
-        yield lambda _, distribution: generator.choice(distribution.extremes())
+        yield resolve(root, lambda _, distribution: generator.choice(distribution.extremes()))
 
 
 def _with(fixed: dict[str, Tree | str]) -> Pick:

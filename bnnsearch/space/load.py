@@ -14,7 +14,7 @@ from bnnsearch.files import read_regular
 from bnnsearch.space.check import grace_problem, model_problems, source_problems, trial_problems
 from bnnsearch.space.guests import used
 from bnnsearch.space.node import Node
-from bnnsearch.space.objectives import constant_objectives, objective_problems
+from bnnsearch.space.objectives import constant_objectives, objective_problems, trainers_of
 from bnnsearch.space.override import fill_variables, set_values
 from bnnsearch.space.parser import Parser
 from bnnsearch.space.reader import MAX_BYTES, read_tree
@@ -130,16 +130,18 @@ def space_of(
         problems += source_problems(tree)
     if problems or node is None:
         raise SpaceError(problems)
-    if problems := objective_problems(tree, node):
+    trainers = trainers_of(node)
+    if problems := objective_problems(tree, trainers):
         raise SpaceError(problems)
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
-    if (problem := grace_problem(node, tree, study)) is not None:
+    if (problem := grace_problem(tree, node, study)) is not None:
         raise SpaceError([problem])
     words = {word for each in tree.walk() for word in (each.value, *each.mapping) if isinstance(word, str)}
     used_guests += tuple(each for each in offered(words) if each.digest not in {used.digest for used in used_guests})
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written) if overrides else data.decode("utf-8-sig")
-    return Space(study, SearchSpace(node), text, path, tuple(map(str, constant_objectives(tree, node))), used_guests)
+    warnings = tuple(map(str, constant_objectives(tree, node, trainers)))
+    return Space(study, SearchSpace(node), text, path, warnings, used_guests)
 
 
 def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -51,14 +51,15 @@ def resolve(node: Node, pick: Pick, name: str = "") -> Tree:
             return node.tree
         case Group():
             children = {key: resolve(child, pick, _below(name, key)) for key, child in node.children.items()}
-            return replace(node.tree, value=children)
+            return Tree(children, node.tree.mark, node.tree.key)
         case Branches():
             chosen = pick(name or ROOT, node.names)
             branch = str(chosen.value)
             settings = resolve(node.branches[branch], pick, _below(name, branch))
-            return replace(node.tree, value={"name": chosen, **settings.mapping})
+            return Tree({"name": chosen, **settings.mapping}, node.tree.mark, node.tree.key)
         case _:
-            return replace(pick(name, node), key=node.tree.key)
+            picked = pick(name, node)
+            return Tree(picked.value, picked.mark, node.tree.key)
 
 
 @dataclass(frozen=True, slots=True)

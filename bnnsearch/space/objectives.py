@@ -7,21 +7,19 @@ from collections.abc import Iterator, Set
 from bnnsearch.config.metrics import METRICS, Reporter, reporter_of
 from bnnsearch.config.trial import trial_of
 from bnnsearch.space.check import probes
-from bnnsearch.space.node import Branches, Constant, Group, Node, resolve
+from bnnsearch.space.node import Branches, Constant, Group, Node
 from bnnsearch.space.tree import Mark, Problem, Tree
+
+Trainers = Set[tuple[Reporter, bool]]
+"""Who trains configurations, and whether their runs may end early."""
 
 SHORTENED = frozenset({"train_bitops"})
 """Metrics that fall where a phase ends by what it came to, not by its length."""
 
 
-def objective_problems(tree: Tree, trial: Node) -> list[Problem]:
-    """Objectives and constraints that the trainer of some branch of `trial` does not report.
-
-    Args:
-        tree: a valid space file.
-        trial: its trial, valid too.
-    """
-    reporters = {reporter for reporter, _ in _trainers(trial)}
+def objective_problems(tree: Tree, trainers: Trainers) -> list[Problem]:
+    """Objectives and constraints of a valid space file that the trainer of some configuration does not report."""
+    reporters = {reporter for reporter, _ in trainers}
     problems = []
     for path, mark, metric in [*_metrics(tree, "objectives"), *_metrics(tree, "constraints")]:
         for reporter in sorted(reporters, key=lambda each: each.name):
@@ -32,10 +30,9 @@ def objective_problems(tree: Tree, trial: Node) -> list[Problem]:
     return problems
 
 
-def constant_objectives(tree: Tree, trial: Node) -> list[Problem]:
+def constant_objectives(tree: Tree, trial: Node, trainers: Trainers) -> list[Problem]:
     """Objectives that are the same for every configuration of `trial`, as far as that is certain without training."""
     moving = sorted({".".join(path) for path in _varying(trial)})
-    trainers = _trainers(trial)
     found = []
     for path, mark, metric in _metrics(tree, "objectives"):
         if METRICS[metric].known != "before":
@@ -62,11 +59,10 @@ def _metrics(tree: Tree, section: str) -> Iterator[tuple[str, Mark, str]]:
         yield f"{section}.{place}.metric", metric.mark, str(metric.plain)
 
 
-def _trainers(trial: Node) -> set[tuple[Reporter, bool]]:
-    """Who trains the configurations of `trial`, and whether their runs may end early."""
+def trainers_of(trial: Node) -> Trainers:
+    """Who trains the configurations of a valid `trial`, and whether their runs may end early."""
     found = set()
-    for pick in probes(trial):
-        tree = resolve(trial, pick)
+    for tree in probes(trial):
         method = tree.mapping["method"].plain if "method" in tree.mapping else {}
         reporter = reporter_of(method["name"]) if method else trial_of(tree.plain).reporter
         found.add((reporter, method.get("until_binary") is not None))
