@@ -147,7 +147,7 @@ def _searched(
 
 def _follow(study: HeldStudy, folder: StudyFolder, executor: Executor, progress: bool) -> None:
     if progress:
-        from bnnsearch.commands.following import follow_search
+        from bnnsearch.terminal.following import follow_search
 
         follow_search(
             study.space.study, folder, lambda seen: study.search(executor, seen), as_json=False, record=study.record

@@ -21,6 +21,7 @@ from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.trainer import Trainer
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.network import XorNetwork
+from bnnsearch.invocation import command
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
@@ -67,7 +68,9 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
         EnvironmentProblem: a file is damaged, or the packed network would not predict what the trained one does.
     """
     if not (run / RESULT).exists():
-        raise InputError(f"{run}: holds no finished run (no {RESULT}); `bnnsearch train CONFIG -o {run}` makes one")
+        raise InputError(
+            f"{run}: holds no finished run (no {RESULT}); `{command('train', 'CONFIG', '-o', run)}` makes one"
+        )
     config = read_trial(run)
     if isinstance(config, OwnTrialConfig):
         own = DeclaredTrainer(config.trainer, seed=config.seed or 0, device="cpu")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+OK, FAILED, BAD_INPUT, ENVIRONMENT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+"""What commands exit with."""
+
 
 class InputError(ValueError):
     """Bad input: the message is one line per problem with place, rule, value and what is allowed."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bnnsearch.errors import InputError
+from bnnsearch.invocation import command
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def find_study_folder(study: Path | None, runs: Path) -> StudyFolder:
         return folder
     folders = study_folders(runs)
     if not folders:
-        raise InputError(f"{runs}: holds no study yet; `bnnsearch run SPACE` makes one")
+        raise InputError(f"{runs}: holds no study yet; `{command('run', 'SPACE')}` makes one")
     return folders[0]
 
 

@@ -17,6 +17,7 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder
+from bnnsearch.invocation import command
 from bnnsearch.record import Reader, Record
 from bnnsearch.results import TrialResult, by_number, result_of
 from bnnsearch.space import Space, load_space, space_of
@@ -135,8 +136,9 @@ def earlier_results(folder: StudyFolder) -> list[TrialResult]:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if place == len(lines) and not line.endswith(b"\n"):
                 break
+            again = command("resume", folder.path)
             raise EnvironmentProblem(
-                f"{folder.results}:{place}: not a trial result; delete the line, and `bnnsearch resume` runs it again"
+                f"{folder.results}:{place}: not a trial result; delete the line, and `{again}` runs it again"
             ) from error
     return list(_ordered(by_number(results)))
 

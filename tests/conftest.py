@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that test
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in study/ray.py, but before a test module imports Ray first
+
+# The commands that are printed are `bnnsearch ...`, however the tests were started.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
-from bnnsearch.cli import main
+from bnnsearch.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = str(ROOT / "spaces" / "digits_quickstart.yaml")
+TRIAL = "{data: {name: digits}, model: {name: mlp, hidden: [8]}, method: {name: ste}, plan: {epochs: 1}, seed: 1}"
 
 
 def invoke(*words: str) -> Result:
@@ -98,3 +101,67 @@ def test_a_file_that_is_no_packed_model_is_refused(tmp_path: Path) -> None:
     ended = invoke("bench", str(model))
     assert ended.exit_code == 3
     assert str(model) in ended.stderr
+
+
+def each_command() -> list[click.Command]:
+    found = [main.get_command(click.Context(main), name) for name in COMMANDS]
+    inner = [each for group in found if isinstance(group, click.Group) for each in group.commands.values()]
+    return [each for each in (*found, *inner) if each is not None and not isinstance(each, click.Group)]
+
+
+def test_every_command_says_what_it_does_with_an_example() -> None:
+    assert len(each_command()) == len(COMMANDS) + 2
+    for command in each_command():
+        assert "Example: " in (command.help or ""), command.name
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, (command.name, option.name)
+
+
+@pytest.mark.parametrize("flag", ["--json", "--seed", "--device", "--runs", "--set", "--executor", "--cluster"])
+def test_a_flag_of_several_commands_is_the_same_in_each(flag: str) -> None:
+    had = [option for command in each_command() for option in command.params if flag in option.opts]
+    assert len(had) > 1
+    told = [(option.opts, option.help, str(option.type)) for option in had if isinstance(option, click.Option)]
+    assert told == [told[0]] * len(had)
+
+
+def test_what_is_written_is_named_by_output_everywhere() -> None:
+    writes = {command.name for command in each_command() for each in command.params if "--output" in each.opts}
+    assert writes == {"init", "schema", "report", "export", "train", "pack"}
+    for command in each_command():
+        assert all(each.opts == ["-o", "--output", "--out"] for each in command.params if each.name == "out")
+
+
+def test_a_seed_is_that_of_the_study(tmp_path: Path) -> None:
+    ended = invoke("run", QUICKSTART, "--dry-run", "--json", "--seed", "12345", "--runs", str(tmp_path / "runs"))
+    assert ended.exit_code == 0, ended.output
+    told = json.loads(ended.stdout)
+    assert told["event"] == "dry_run"
+    assert told["config"]["seed"] == 12345
+    assert told["costs"]["memory_bytes"] > 0
+
+
+def test_checked_spaces_and_shipped_files_are_told_as_json() -> None:
+    told = json.loads(invoke("validate", QUICKSTART, "--json").stdout)
+    assert told["event"] == "valid"
+    assert {each["name"] for each in told["parameters"]} >= {"method", "model"}
+    listed = [json.loads(line) for line in invoke("init", "--json").stdout.splitlines()]
+    assert {"digits_quickstart", "aws-spot"} <= {each["name"] for each in listed}
+
+
+def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path: Path) -> None:
+    (tmp_path / "trial.yaml").write_text(TRIAL)
+    run, model = str(tmp_path / "trained"), str(tmp_path / "model.bnn")
+    trained = invoke("train", str(tmp_path / "trial.yaml"), "-o", run, "--seed", "3", "--threads", "1", "--no-track",
+                     "--json")  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    epoch, ended = map(json.loads, trained.stdout.splitlines())
+    assert (epoch["event"], ended["event"]) == ("epoch", "trained")
+    assert "seed 3: 1 epochs" in trained.stderr
+    packed = json.loads(invoke("pack", run, "--output", model, "--json").stdout)
+    assert packed["bytes"] == Path(model).stat().st_size
+    timed = json.loads(invoke("bench", model, "--threads", "1", "--json").stdout)
+    assert timed["median_ms"] > 0
+    Image.new("L", (8, 8)).save(tmp_path / "digit.png")
+    found = json.loads(invoke("predict", model, str(tmp_path / "digit.png"), "--json").stdout)
+    assert len(found["scores"]) == 10

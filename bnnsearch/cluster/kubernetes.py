@@ -18,6 +18,7 @@ from bnnsearch.cluster.kinds import ClusterFile
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
+from bnnsearch.invocation import command
 from bnnsearch.study.object_store import below
 
 NAME, STUDY = "BNNSEARCH-NAME", "BNNSEARCH-STUDY"
@@ -45,7 +46,7 @@ class RayJobFile(ClusterFile):
         yield KubernetesJobs(self.text)
 
     def end(self, log: Path) -> str:  # noqa: ARG002
-        return "the cluster goes with its search: `bnnsearch stop` ends both"
+        return f"the cluster goes with its search: `{command('stop')}` ends both"
 
 
 class KubernetesJobs:

@@ -16,6 +16,7 @@ from bnnsearch.cluster.plan import plan_of
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
+from bnnsearch.invocation import command
 
 LOG = "cluster.log"
 
@@ -45,12 +46,12 @@ class LauncherFile(SettledFile):
         if head_address(self) is None:
             if not start:
                 raise EnvironmentProblem(
-                    f"cluster {self.name} does not run; `bnnsearch resume {folder.path}` starts it"
+                    f"cluster {self.name} does not run; `{command('resume', folder.path)}` starts it"
                 )
             try:
                 launch(self, log)
             except EnvironmentProblem as problem:
-                ending = f"to end what was started: bnnsearch down {folder.path}"
+                ending = f"to end what was started: {command('down', folder.path)}"
                 raise EnvironmentProblem(f"{problem}; {ending}") from problem
         with tunnel(self, log) as address:
             yield self.jobs(address)
@@ -66,4 +67,4 @@ class LauncherFile(SettledFile):
         cost = self.settings.usd_per_hour
         price = f", {cost.head:.2f} USD per hour" if cost else ""
         still = f"the head of cluster {self.name} ({head}) still runs{price}; end it with:"
-        return [still, f"  bnnsearch down {folder.path}"]
+        return [still, f"  {command('down', folder.path)}"]

@@ -17,6 +17,7 @@ from bnnsearch.config.guests import write_files
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
+from bnnsearch.invocation import command
 
 POLL_SECONDS = 2.0
 _QUEUED = {"PENDING", "CONFIGURING", "REQUEUED", "SUSPENDED"}
@@ -38,7 +39,7 @@ class SlurmFile(ClusterFile):
         yield SlurmJobs(self.path, folder.path.absolute())
 
     def end(self, log: Path) -> str:  # noqa: ARG002
-        return "the cluster goes with its search: `bnnsearch stop` ends both"
+        return f"the cluster goes with its search: `{command('stop')}` ends both"
 
 
 class SlurmJobs:

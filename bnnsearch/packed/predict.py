@@ -40,7 +40,7 @@ class Prediction:
     sample: int | None = None
 
 
-def predict_files(model: PackedModel, files: Sequence[Path]) -> Iterator[Prediction]:
+def predict_files(model: PackedModel, files: Sequence[Path], *, threads: int = 1) -> Iterator[Prediction]:
     """Label files in their order, read and scaled as what the model was trained on.
 
     Raises:
@@ -50,17 +50,17 @@ def predict_files(model: PackedModel, files: Sequence[Path]) -> Iterator[Predict
     for arrays, group in groupby(files, key=lambda file: file.suffix in (".npy", ".npz")):
         if arrays:
             for file in group:
-                yield from _predict_array(model, file)
+                yield from _predict_array(model, file, threads)
             continue
         images = list(group)
         for first in range(0, len(images), BATCH):
             batch = images[first : first + BATCH]
             octets = read_images(batch, model.shape, crop=model.preprocessing.crop)
-            for file, (label, scores) in zip(batch, _labelled(model, octets), strict=True):
+            for file, (label, scores) in zip(batch, _labelled(model, octets, threads), strict=True):
                 yield Prediction(file, label, model.classes[label], scores)
 
 
-def _predict_array(model: PackedModel, file: Path) -> Iterator[Prediction]:
+def _predict_array(model: PackedModel, file: Path, threads: int) -> Iterator[Prediction]:
     """Label the samples of an array, of which an archive must hold one alone, or one that is called `images`.
 
     Raises:
@@ -81,12 +81,12 @@ def _predict_array(model: PackedModel, file: Path) -> Iterator[Prediction]:
     together = max(BATCH, CHUNK_BYTES // array[0].size)
     for first in range(0, len(array), together):
         octets = scaling.octets(array, np.arange(first, min(first + together, len(array))))
-        for sample, (label, scores) in enumerate(_labelled(model, octets), start=first):
+        for sample, (label, scores) in enumerate(_labelled(model, octets, threads), start=first):
             yield Prediction(file, label, model.classes[label], scores, sample)
 
 
-def _labelled(model: PackedModel, octets: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    logits = model.logits(octets)
+def _labelled(model: PackedModel, octets: NDArray[np.uint8], threads: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    logits = model.logits(octets, threads=threads)
     return ((int(label), scores) for label, scores in zip(logits.argmax(axis=1), softmax(logits), strict=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ from typing import NoReturn
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, holds_study, make_way
+from bnnsearch.invocation import command
 from bnnsearch.logs import PrintableFormatter
 from bnnsearch.study.coordinator import Coordinator, StopReason
 
@@ -35,9 +35,7 @@ def resumable(problem: str, study: Path) -> EnvironmentProblem:
     folder = StudyFolder(study)
     if not holds_study(folder) or not folder.checkpoints.exists():  # no search has begun
         return EnvironmentProblem(problem)
-    return EnvironmentProblem(
-        f"{problem}; everything so far is saved. To go on:", f"bnnsearch resume {shlex.quote(str(study))}"
-    )
+    return EnvironmentProblem(f"{problem}; everything so far is saved. To go on:", command("resume", study))
 
 
 @contextmanager

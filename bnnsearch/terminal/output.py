@@ -1,4 +1,4 @@
-"""Standard output and standard error that say in one line, by `EnvironmentProblem`, when they cannot be written.
+"""Standard output and standard error: lines, events, and one `EnvironmentProblem` when they cannot be written.
 
 A reader that left (`| head -1`), a full disk below a redirection and a terminal that was closed look the same to the
 commands: the work ends in good order, with exit code 3.
@@ -6,13 +6,31 @@ commands: the work ends in good order, with exit code 3.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.errors import EnvironmentProblem, printable
+
+
+def say(*lines: str, err: bool = False) -> None:
+    """Lines as they are, so that commands can be copied; what does not print is escaped."""
+    for line in lines:
+        _write(sys.stderr if err else sys.stdout, printable(line))
+
+
+def write_event(event: str, **fields: Any) -> None:
+    """One line of JSON on standard output, flushed."""
+    _write(sys.stdout, json.dumps({"event": event, **fields}))
+
+
+def _write(stream: TextIO | None, line: str) -> None:
+    if stream is not None:  # whoever called may have closed it
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 class OutputProblem(EnvironmentProblem):

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.terminal.ending import print_lines
+from bnnsearch.terminal.output import write_event
 from bnnsearch.terminal.text import metric_text
-from bnnsearch.terminal.views import write_event
 
 SHOWN = ("train_loss", "train_acc", "val_acc", "binary_fraction", "images_per_s")
 

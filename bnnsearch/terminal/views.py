@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
@@ -18,7 +16,7 @@ from rich.text import Text
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.terminal.ending import print_lines
-from bnnsearch.terminal.output import OutputProblem
+from bnnsearch.terminal.output import OutputProblem, write_event
 from bnnsearch.terminal.progress import Running, StudyProgress
 from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text
 
@@ -189,9 +187,3 @@ class JsonView(View):
 
     def said(self, line: str) -> None:
         write_event("said", line=line)
-
-
-def write_event(event: str, **fields: Any) -> None:
-    """One line of JSON on standard output, flushed."""
-    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
-    sys.stdout.flush()

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bnnsearch import __version__
+from bnnsearch.config.study import TrackingConfig
 from bnnsearch.config.trial import AnyTrial
+from bnnsearch.core.checkpoint import CHECKPOINT
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.deploy import pack_run
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.export import Provenance
 from bnnsearch.tracking.describe import as_metrics, dataset_of, flattened
 from bnnsearch.tracking.registry import CHAMPION, new_version
-from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow
+from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow, named_store
+from bnnsearch.training import RESULT, TRIAL, Trained, read_epochs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
+
+RECORD = "mlflow.json"
+"""In a run's folder, once it is recorded: where in MLflow it is."""
+
+EXPERIMENT = "production"
+"""MLflow's experiment for configurations that come from no study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,69 @@ class Logged:
     run_id: str
     model_uri: str | None = None
     version: str | None = None
+
+
+def production_store(provenance: Provenance | None) -> Store:
+    """The store of the study that a configuration comes from, or our own.
+
+    Raises:
+        EnvironmentProblem: it cannot be used.
+    """
+    if provenance is None:
+        store = named_store(TrackingConfig(), EXPERIMENT)
+    else:
+        store = named_store(provenance.tracking, provenance.study)
+    check_store(store)
+    return store
+
+
+def record(
+    finished: Sequence[tuple[AnyTrial, Path, Trained]],
+    store: Store,
+    *,
+    provenance: Provenance | None,
+    register_as: str | None,
+    alias: str,
+) -> list[str]:
+    """Record each run once, and register the best in validation; the lines that say so.
+
+    Args:
+        finished: what was trained, in which folder, and what it came to.
+        store: where to.
+        provenance: of the configuration.
+        register_as: name of the registered model; None is the study's, and without a study nothing is registered.
+        alias: that the new version takes over.
+    """
+    name = register_as or (provenance.study if provenance else None)
+    best = max(range(len(finished)), key=lambda place: finished[place][2].metrics.get("val_acc", 0.0))
+    lines = []
+    for place, (config, out, trained) in enumerate(finished):
+        if (out / RECORD).exists():
+            continue
+        packed, told = _packed(out)
+        production = Production(
+            config,
+            read_epochs(out),
+            metrics=trained.test | trained.costs,
+            files=[out / file for file in (CHECKPOINT, RESULT, TRIAL)],
+            packed=packed,
+            provenance=provenance,
+        )
+        logged = log_production(production, store, register_as=name if packed and place == best else None, alias=alias)
+        (out / RECORD).write_text(json.dumps(asdict(logged), indent=2) + "\n")
+        where = f"; registered as models:/{name}@{alias}, version {logged.version}" if logged.version else ""
+        lines += [told, f"recorded in MLflow's experiment {store.experiment} as run {logged.run_id}{where}"]
+    return lines
+
+
+def _packed(out: Path) -> tuple[Path | None, str]:
+    """The run's network packed beside its checkpoint, where it can be, and a line about it."""
+    path = out / "model.bnn"
+    try:
+        packed = pack_run(out, path)
+    except InputError as error:
+        return None, str(error)
+    return path, f"packed to {path}: {packed.bytes} bytes"
 
 
 def log_production(

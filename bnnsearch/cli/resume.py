@@ -1,0 +1,51 @@
+"""`bnnsearch resume`: a search from where it stands."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from bnnsearch.cli import options
+from bnnsearch.terminal.output import say
+
+
+@click.command()
+@options.study
+@click.option("--trials", type=options.AT_LEAST_ONE, help="Raise the budget to so many trials.")
+@click.option("--changed-guests", is_flag=True, help="Go on though code that the space uses has changed.")
+@options.executor
+@options.runs
+@options.as_json
+@options.cluster
+def resume(
+    *,
+    study: Path | None,
+    trials: int | None,
+    changed_guests: bool,
+    executor: str,
+    runs: Path,
+    as_json: bool,
+    cluster: Path | None,
+) -> int:
+    """Go on with a stopped search: STUDY is its folder, by default the newest.
+
+    Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
+    """
+    from bnnsearch.cluster.placement import is_remote
+    from bnnsearch.folder import find_study_folder
+
+    folder = find_study_folder(study, runs)
+    if cluster is not None or is_remote(folder):
+        from bnnsearch.cluster.following import resume_followed
+
+        return resume_followed(folder, trials=trials, cluster_path=cluster, as_json=as_json)
+    from bnnsearch.cli.run import executor_of
+    from bnnsearch.study.study import earlier_study
+    from bnnsearch.terminal.following import follow_search
+
+    with earlier_study(folder.path, trials=trials, changed_guests=changed_guests) as held:
+        say(*held.notes, err=True)
+        search = partial(held.search, executor_of(executor))
+        return follow_search(held.space.study, folder, search, as_json=as_json, record=held.record)

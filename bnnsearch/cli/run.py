@@ -1,0 +1,108 @@
+"""`bnnsearch run`: a search from its beginning."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bnnsearch.cli import options
+from bnnsearch.errors import OK
+from bnnsearch.terminal.output import say, write_event
+
+if TYPE_CHECKING:
+    from bnnsearch.space import Space
+    from bnnsearch.study.executor import Executor
+
+
+@click.command()
+@options.space
+@options.overrides
+@options.seed
+@options.executor
+@options.runs
+@options.as_json
+@options.cluster
+@click.option(
+    "--dry-run", is_flag=True, help="Print the size of the space, one configuration and a cost bound; train nothing."
+)
+def run(
+    *,
+    space: Path,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    executor: str,
+    runs: Path,
+    as_json: bool,
+    cluster: Path | None,
+    dry_run: bool,
+) -> int:
+    """Search SPACE.
+
+    Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
+    """
+    from bnnsearch.space import load_space
+
+    settings = overrides if seed is None else (*overrides, f"seed={seed}")
+    loaded = load_space(space, overrides=settings, begins=True)
+    if dry_run:
+        _foretell(loaded, as_json=as_json)
+        return OK
+    say(*(f"warning: {warning}" for warning in loaded.warnings), err=True)
+    if cluster is not None:
+        from bnnsearch.cluster.files import load_cluster
+        from bnnsearch.cluster.following import run_followed
+
+        return run_followed(loaded, load_cluster(cluster), runs=runs, as_json=as_json)
+    return _search(loaded, executor, runs=runs, as_json=as_json)
+
+
+def _search(space: Space, executor: str, *, runs: Path, as_json: bool) -> int:
+    from bnnsearch.config.trial import trial_of
+    from bnnsearch.folder import new_study_folder
+    from bnnsearch.study.study import new_study
+    from bnnsearch.terminal.following import follow_search
+    from bnnsearch.trial import check_trial
+
+    check_trial(trial_of(space.trial.defaults()))
+    folder = new_study_folder(runs, space.study.name)
+    with new_study(space, folder.path) as study:
+        search = partial(study.search, executor_of(executor))
+        return follow_search(space.study, folder, search, as_json=as_json, record=study.record)
+
+
+def executor_of(name: str) -> Executor:
+    """What `--executor` names."""
+    if name == "local":
+        from bnnsearch.study.local import LocalExecutor
+
+        return LocalExecutor()
+    from bnnsearch.study.ray import RayExecutor
+
+    return RayExecutor()
+
+
+def _foretell(space: Space, *, as_json: bool) -> None:
+    """Say what a search would do: the space, one configuration, what its training costs at most."""
+    import json
+
+    from bnnsearch.config.trial import trial_of
+    from bnnsearch.core.data import DataError
+    from bnnsearch.terminal.text import metric_text
+    from bnnsearch.trial import build_trainer, network_costs
+
+    config, missing = trial_of({**space.trial.defaults(), "seed": space.study.seed}), []
+    try:
+        costs = build_trainer(config, trains=False).costs()
+    except DataError as error:
+        costs, missing = network_costs(config), [f"costs of training are not known without the data: {error}"]
+    tree, trials = config.model_dump(mode="json"), space.study.budget.trials
+    if as_json:
+        write_event("dry_run", space=str(space.path), config=tree, costs=costs, trials=trials,
+                    epochs=trials * config.epochs, missing=missing)  # fmt: skip
+        return
+    say(*space.describe(), "the trial of all defaults:", *json.dumps(tree, indent=2).splitlines())
+    say(*(f"  {name} {metric_text(name, value)}" for name, value in costs.items()), *missing)
+    say(f"at most {trials} trials, {trials * config.epochs} epochs of such trials; nothing was trained")
