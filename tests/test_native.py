@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bnnsearch import native
+from bnnsearch.cli import main
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.evolve import kernels
 
@@ -64,3 +66,18 @@ def test_evolution_where_its_variant_does_not_run_ends_with_3_and_one_line(tmp_p
     assert ran.returncode == 3
     assert "BNNSEARCH_VARIANT: 'vax' does not run here; what does: " in ran.stderr.splitlines()[-1]
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_search_that_evolves_does_not_begin_without_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "library.so").write_bytes(b"no library")
+    monkeypatch.setattr(native, "FILE", tmp_path / "library.so")
+    monkeypatch.chdir(tmp_path)
+    space = str(Path(__file__).parents[1] / "spaces" / "digits_mixed.yaml")
+    ended = CliRunner().invoke(main, ["run", space, "--executor", "local"])
+    assert ended.exit_code == 3
+    assert len(ended.stderr.splitlines()) == 1
+    assert "needs the native library" in ended.stderr
+    assert not list(tmp_path.glob("runs/*/*"))

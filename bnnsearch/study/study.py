@@ -15,16 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bnnsearch.config.metrics import METRICS
+from bnnsearch import native
+from bnnsearch.config.metrics import EVOLUTION, METRICS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import InputError
 from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way
+from bnnsearch.invocation import command
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.space import Space
+from bnnsearch.space.objectives import trainers_of
 from bnnsearch.study.coordinator import Coordinator, StopReason
 from bnnsearch.study.copies import OptunaCopy, ResultsCopy
 from bnnsearch.study.executor import Executor
@@ -156,12 +159,14 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
 
     Raises:
         InputError: the folder holds a study already, or what `warm_start` names cannot be used.
+        EnvironmentProblem: the native library that its trials need does not run.
     """
     folder = StudyFolder(study_dir)
     with held(folder, record) as own:
         if not own.empty or folder.space.exists():
-            raise InputError(f"{study_dir}: holds a study already; `bnnsearch resume {study_dir}` goes on with it")
+            raise InputError(f"{study_dir}: holds a study already; `{command('resume', study_dir)}` goes on with it")
         points = starting_points(space)
+        _check_library(space)
         with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
             write_space(folder, space)
@@ -191,7 +196,7 @@ def earlier_study(
     Raises:
         InputError: there is no study, its space was edited in more than may differ, a guest has changed, or another
             process works on it.
-        EnvironmentProblem: the study's files cannot be used.
+        EnvironmentProblem: the study's files cannot be used, or the native library that its trials need.
     """
     folder = find_study_folder(study_dir, study_dir)
     with held(folder, record) as own:
@@ -200,10 +205,17 @@ def earlier_study(
             migrate(own, folder, space)
         space, notes = resumed_space(folder, own.last_session(), trials=trials, changed_guests=changed_guests)
         news = own.news
-        begin_session(own, space)
         with to_be_resumed(folder.path):
+            _check_library(space)
+            begin_session(own, space)
             write_space(folder, space)
         yield HeldStudy(folder, space, own, notes=tuple(filter(None, (news, *notes))))
+
+
+def _check_library(space: Space) -> None:
+    """Raise an `EnvironmentProblem` where trials evolve and the native library does not run: each would fail."""
+    if any(reporter is EVOLUTION for reporter, _ in trainers_of(space.trial.root)):
+        native.chosen()
 
 
 def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
