@@ -22,8 +22,7 @@ from pydantic import BaseModel
 from bnnsearch import space as spaces
 from bnnsearch.config.trial import AnyTrial, trial_of
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import InputError
-from bnnsearch.folder import StudyFolder, find_study_folder, new_study_folder
+from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import Past, read_past
 from bnnsearch.results import TrialResult
@@ -37,11 +36,10 @@ if TYPE_CHECKING:
     import pandas
 
     from bnnsearch.packed.model import PackedModel
-    from bnnsearch.study.executor import Executor
+    from bnnsearch.study.executor import Executors
     from bnnsearch.study.study import HeldStudy
     from bnnsearch.training import Trained
 
-Executors = Literal["ray", "local"]
 Source = Space | str | Path | Mapping[str, Any]
 """A space, its file, or the same as a mapping, in which settings may be objects."""
 
@@ -128,47 +126,25 @@ def search(
         SpaceError: the space is not valid.
         EnvironmentProblem: the machine, or a service, is not as needed.
     """
-    from bnnsearch.study.study import new_study
-    from bnnsearch.trial import check_trial
+    from bnnsearch.study.study import study_below
 
     space = load_space(source, overrides=() if trials is None else [f"budget.trials={trials}"])
-    check_trial(trial_of(space.trial.defaults()))
-    folder = new_study_folder(Path(runs), space.study.name)
-    return _searched(new_study(space, folder.path), folder, executor, progress)
+    return _searched(study_below(Path(runs), space), executor, progress=progress)
 
 
-def _searched(
-    entering: AbstractContextManager[HeldStudy], folder: StudyFolder, executor: Executors, progress: bool
-) -> Study:
-    with entering as study:
-        _follow(study, folder, _executor(executor), progress)
-    return Study(folder.path)
-
-
-def _follow(study: HeldStudy, folder: StudyFolder, executor: Executor, progress: bool) -> None:
-    if progress:
-        from bnnsearch.terminal.following import follow_search
-
-        follow_search(
-            study.space.study, folder, lambda seen: study.search(executor, seen), as_json=False, record=study.record
-        )
-        return
+def _searched(entering: AbstractContextManager[HeldStudy], executor: Executors, *, progress: bool) -> Study:
+    from bnnsearch.study.executor import executor_of
+    from bnnsearch.terminal.following import follow_study
     from bnnsearch.tracking.tracker import Tracker
 
-    with Tracker(study.space.study, folder, study.record) as tracker:
-        study.search(executor, [tracker])
-
-
-def _executor(name: Executors) -> Executor:
-    if name == "local":
-        from bnnsearch.study.local import LocalExecutor
-
-        return LocalExecutor()
-    if name != "ray":
-        raise InputError(f"executor must be one of ray, local, but got {name!r}")
-    from bnnsearch.study.ray import RayExecutor
-
-    return RayExecutor()
+    runner = executor_of(executor)
+    with entering as study:
+        if progress:
+            follow_study(study, runner)
+        else:
+            with Tracker(study.space.study, study.folder, study.record) as tracker:
+                study.search(runner, [tracker])
+    return Study(study.folder.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +278,7 @@ class Study:
         """
         from bnnsearch.study.study import earlier_study
 
-        return _searched(earlier_study(self.path, trials=trials), self.folder, executor, progress)
+        return _searched(earlier_study(self.path, trials=trials), executor, progress=progress)
 
     def report(self) -> Path:
         """Write its report anew; the page."""

@@ -144,9 +144,9 @@ def test_a_seed_is_that_of_the_study(tmp_path: Path) -> None:
 def test_checked_spaces_and_shipped_files_are_told_as_json() -> None:
     told = json.loads(invoke("validate", QUICKSTART, "--json").stdout)
     assert told["event"] == "valid"
-    assert {each["name"] for each in told["parameters"]} >= {"method", "model"}
+    assert {each["name"] for each in told["parameters"]} >= {"method"}
     listed = [json.loads(line) for line in invoke("init", "--json").stdout.splitlines()]
-    assert {"digits_quickstart", "aws-spot"} <= {each["name"] for each in listed}
+    assert {"digits_quickstart.yaml", "aws-spot.yaml"} <= {each["name"] for each in listed}
 
 
 def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bnnsearch.cli import options
 from bnnsearch.terminal.output import say
+
+if TYPE_CHECKING:
+    from bnnsearch.study.executor import Executors
 
 
 @click.command()
@@ -24,7 +27,7 @@ def resume(
     study: Path | None,
     trials: int | None,
     changed_guests: bool,
-    executor: str,
+    executor: Executors,
     runs: Path,
     as_json: bool,
     cluster: Path | None,
@@ -41,11 +44,10 @@ def resume(
         from bnnsearch.cluster.following import resume_followed
 
         return resume_followed(folder, trials=trials, cluster_path=cluster, as_json=as_json)
-    from bnnsearch.cli.run import executor_of
+    from bnnsearch.study.executor import executor_of
     from bnnsearch.study.study import earlier_study
-    from bnnsearch.terminal.following import follow_search
+    from bnnsearch.terminal.following import follow_study
 
     with earlier_study(folder.path, trials=trials, changed_guests=changed_guests) as held:
         say(*held.notes, err=True)
-        search = partial(held.search, executor_of(executor))
-        return follow_search(held.space.study, folder, search, as_json=as_json, record=held.record)
+        return follow_study(held, executor_of(executor), as_json=as_json)

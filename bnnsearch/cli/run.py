@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
     from bnnsearch.space import Space
-    from bnnsearch.study.executor import Executor
+    from bnnsearch.study.executor import Executors
 
 
 @click.command()
@@ -33,7 +32,7 @@ def run(
     space: Path,
     overrides: tuple[str, ...],
     seed: int | None,
-    executor: str,
+    executor: Executors,
     runs: Path,
     as_json: bool,
     cluster: Path | None,
@@ -56,32 +55,12 @@ def run(
         from bnnsearch.cluster.following import run_followed
 
         return run_followed(loaded, load_cluster(cluster), runs=runs, as_json=as_json)
-    return _search(loaded, executor, runs=runs, as_json=as_json)
+    from bnnsearch.study.executor import executor_of
+    from bnnsearch.study.study import study_below
+    from bnnsearch.terminal.following import follow_study
 
-
-def _search(space: Space, executor: str, *, runs: Path, as_json: bool) -> int:
-    from bnnsearch.config.trial import trial_of
-    from bnnsearch.folder import new_study_folder
-    from bnnsearch.study.study import new_study
-    from bnnsearch.terminal.following import follow_search
-    from bnnsearch.trial import check_trial
-
-    check_trial(trial_of(space.trial.defaults()))
-    folder = new_study_folder(runs, space.study.name)
-    with new_study(space, folder.path) as study:
-        search = partial(study.search, executor_of(executor))
-        return follow_search(space.study, folder, search, as_json=as_json, record=study.record)
-
-
-def executor_of(name: str) -> Executor:
-    """What `--executor` names."""
-    if name == "local":
-        from bnnsearch.study.local import LocalExecutor
-
-        return LocalExecutor()
-    from bnnsearch.study.ray import RayExecutor
-
-    return RayExecutor()
+    with study_below(runs, loaded) as study:
+        return follow_study(study, executor_of(executor), as_json=as_json)
 
 
 def _foretell(space: Space, *, as_json: bool) -> None:

@@ -1,12 +1,15 @@
-"""The interface of what runs trials."""
+"""The interface of what runs trials, and those there are by name."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bnnsearch.config.study import StudyConfig
+from bnnsearch.errors import InputError
 from bnnsearch.study.coordinator import Coordinator
 from bnnsearch.study.worker import Job
+
+Executors = Literal["ray", "local"]
 
 
 class Executor(Protocol):
@@ -18,3 +21,20 @@ class Executor(Protocol):
     """
 
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None: ...
+
+
+def executor_of(name: Executors) -> Executor:
+    """`ray` runs trials in parallel, `local` one after another in this process.
+
+    Raises:
+        InputError: another name.
+    """
+    if name == "local":
+        from bnnsearch.study.local import LocalExecutor
+
+        return LocalExecutor()
+    if name != "ray":
+        raise InputError(f"executor must be one of ray, local, but got {name!r}")
+    from bnnsearch.study.ray import RayExecutor
+
+    return RayExecutor()

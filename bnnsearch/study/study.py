@@ -21,7 +21,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import InputError
-from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way
+from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_folder, make_way, new_study_folder
 from bnnsearch.invocation import command
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
@@ -146,6 +146,20 @@ class HeldStudy:
             ledger.stop(stopped.value)
         ended = tuple(sorted(coordinator.results.values(), key=lambda result: result.number))
         return StudyOutcome(study, ended, stopped)
+
+
+@contextmanager
+def study_below(runs: Path, space: Space) -> Iterator[HeldStudy]:
+    """Hold a new folder below `runs`, once the data and files that the space names are found to be there.
+
+    Raises:
+        InputError, EnvironmentProblem: as `new_study`, and as `bnnsearch.trial.check_trial`.
+    """
+    from bnnsearch.trial import check_trial  # loads all methods and models
+
+    check_trial(trial_of(space.trial.defaults()))
+    with new_study(space, new_study_folder(runs, space.study.name).path) as study:
+        yield study
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from rich.console import Console
 
@@ -16,8 +17,9 @@ from bnnsearch.past import read_past
 from bnnsearch.record import Record
 from bnnsearch.results import StudyObserver, quantisation_notes
 from bnnsearch.study.coordinator import StopReason
+from bnnsearch.study.executor import Executor
 from bnnsearch.study.session import logging_to, resumable, to_be_resumed
-from bnnsearch.study.study import StudyOutcome
+from bnnsearch.study.study import HeldStudy, StudyOutcome
 from bnnsearch.terminal.ending import failure_lines, front_table, print_lines
 from bnnsearch.terminal.output import OutputProblem, write_event
 from bnnsearch.terminal.progress import StudyProgress
@@ -27,6 +29,12 @@ from bnnsearch.tracking.tracker import Tracker
 STOPPED = "Ctrl-C stops it, and it can be resumed"
 
 Search = Callable[[Sequence[StudyObserver]], StudyOutcome]
+
+
+def follow_study(study: HeldStudy, executor: Executor, *, as_json: bool = False) -> int:
+    """Carry out a search in this process or with its own Ray; see `follow_search`."""
+    search = partial(study.search, executor)
+    return follow_search(study.space.study, study.folder, search, as_json=as_json, record=study.record)
 
 
 def follow_search(
