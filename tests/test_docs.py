@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -28,6 +29,9 @@ def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkey
             Path(name).write_text(text, encoding="utf-8")
         for line in text.splitlines() if kind == "bash" else ():
             program, *words = shlex.split(line, comments=True)
+            if program == "python":
+                runpy.run_path(words[0])
+                continue
             assert program == "bnnsearch"
             done = CliRunner().invoke(main, words)
             assert done.exit_code == 0, (line, done.output)

@@ -11,6 +11,7 @@ from bnnsearch.config.model import (
     BinarySettings,
     Bireal18Config,
     BrnConfig,
+    Cnn1dConfig,
     CnnConfig,
     MlpConfig,
     ReactnetAConfig,
@@ -34,6 +35,7 @@ NETWORKS: dict[str, tuple[BinarySettings, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(32, 16)), (1, 8, 8)),
     "mlp, real inputs": (MlpConfig(hidden=(32, 16), inputs="real", activation=RpreluConfig()), (1, 8, 8)),
     "cnn": (CnnConfig(channels=(8, 8, 16), pool_after=(1, 2), shift=0.1), (1, 28, 28)),
+    "cnn1d": (Cnn1dConfig(channels=(8, 8, 16), pool_after=(1, 3), kernel=5, pool=2, scale="learned"), (2, 1, 40)),
     "vgg_small": (VggSmallConfig(width=0.0625), SMALL),
     "xnornet": (XnornetConfig(width=0.03125), (3, 128, 128)),
     "xnornet, small": (XnornetConfig(width=0.03125, stem="small"), SMALL),
@@ -142,6 +144,8 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
 def test_too_many_poolings_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"pool_after .* has too many for 8x8 pixels"):
         build_model(CnnConfig(channels=(8, 8, 8, 8), pool_after=(1, 2, 3, 4)), shape=(1, 8, 8), classes=10)
+    with pytest.raises(ValueError, match=r"cnn1d needs signals, of height 1, but got images of 8x8 pixels"):
+        build_model(Cnn1dConfig(), shape=(1, 8, 8), classes=10)
     with pytest.raises(ValueError, match="larger images than 32x32"):
         build_model(XnornetConfig(), shape=SMALL, classes=10)
 

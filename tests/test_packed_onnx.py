@@ -18,6 +18,7 @@ from bnnsearch.config.activation import PreluConfig, RpreluConfig
 from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
+    Cnn1dConfig,
     CnnConfig,
     MlpConfig,
     ModelConfig,
@@ -75,6 +76,7 @@ TWO_STAGES = {"channels": (5, 8), "depths": (1, 1)}
 FAMILIES: dict[str, tuple[ModelConfig, tuple[int, int, int]]] = {
     "mlp": (MlpConfig(hidden=(70, 33)), (1, 4, 4)),
     "cnn": (CnnConfig(width=0.1, activation=RpreluConfig()), (1, 8, 8)),
+    "cnn1d": (Cnn1dConfig(width=0.1, pool=2), (2, 1, 24)),
     "vgg_small": (VggSmallConfig(width=0.03), (3, 8, 8)),
     "xnornet": (XnornetConfig(stem="small", width=0.03), (3, 32, 32)),
     "xnornet-activations": (XnornetConfig(stem="small", width=0.03, activation_scale=True), (3, 32, 32)),

@@ -185,6 +185,7 @@ MODELS = Family(
         "model",
         mlp="MlpConfig",
         cnn="CnnConfig",
+        cnn1d="Cnn1dConfig",
         vgg_small="VggSmallConfig",
         xnornet="XnornetConfig",
         resnet20="Resnet20Config",

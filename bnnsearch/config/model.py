@@ -109,6 +109,18 @@ class PlainSettings(ActivatedSettings):
     kernel: Kernel = 3
     width: PositiveFloat = 1.0
 
+    @property
+    def windows(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of every kernel, and of what a max-pool takes the largest of."""
+        return (self.kernel, self.kernel), (2, 2)
+
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """See that the network is made for images of this shape.
+
+        Raises:
+            ValueError: it is not.
+        """
+
     @model_validator(mode="after")
     def _pools_follow_convolutions(self) -> Self:
         if any(number > len(self.channels) for number in self.pool_after):
@@ -122,6 +134,26 @@ class CnnConfig(PlainSettings):
     """Small binary convolutional network, for MNIST and its like."""
 
     name: Literal["cnn"] = "cnn"
+
+
+class Cnn1dConfig(PlainSettings):
+    """Small binary network of 1-D convolutions, for signals (C, L), which are images (C, 1, L).
+
+    Attributes:
+        pool: neighbours of which a max-pool takes the largest.
+    """
+
+    name: Literal["cnn1d"] = "cnn1d"
+    kernel: Literal[1, 3, 5, 7, 9, 11, 15, 31] = 7  # type: ignore[assignment]  # a wider choice than of squares
+    pool: Annotated[int, Field(ge=2, le=64)] = 4
+
+    @property
+    def windows(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return (1, self.kernel), (1, self.pool)
+
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        if shape[1] != 1:
+            raise ValueError(f"model cnn1d needs signals, of height 1, but got images of {shape[1]}x{shape[2]} pixels")
 
 
 class VggSmallConfig(PlainSettings):

@@ -59,12 +59,18 @@ def augment_batch(images: Tensor, steps: Sequence[AugmentationSettings], draw: D
 
 def crop(config: CropConfig, images: Tensor, draw: Draw) -> Tensor:
     """A random crop of the zero-padded image."""
-    return translate(images, draw.integers(config.padding))
+    return _moved(images, draw.integers(config.padding))
 
 
 def shift(config: ShiftConfig, images: Tensor, draw: Draw) -> Tensor:
     """A random translation."""
-    return translate(images, draw.integers(config.pixels))
+    return _moved(images, draw.integers(config.pixels))
+
+
+def _moved(images: Tensor, offset: Tensor) -> Tensor:
+    if images.shape[2] == 1:
+        offset[0] = 0  # a signal moves along its one axis
+    return translate(images, offset)
 
 
 def flip_some(config: FlipConfig, images: Tensor, draw: Draw) -> Tensor:

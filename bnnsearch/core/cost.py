@@ -239,7 +239,7 @@ def _learns_frozen(layer: BinaryLayer, node: fx.Node) -> bool:
 def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
     match layer:
         case BinaryConv2d():
-            return math.prod(out) * layer.in_channels * layer.kernel_size**2
+            return math.prod(out) * math.prod(layer.weight.shape[1:])
         case nn.Conv2d():
             return math.prod(out) * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         case BinaryLinear() | nn.Linear():

@@ -20,6 +20,7 @@ from bnnsearch.core.binarize import AlphaGradient, Gradient, binarise, filter_me
 
 Scale = Literal["none", "xnor", "learned"]
 View = Callable[[Tensor], Tensor]
+Sides = int | tuple[int, int]
 
 
 def sign_view(weight: Tensor) -> Tensor:
@@ -33,9 +34,9 @@ class BinaryConv2d(nn.Module):
     Args:
         in_channels: input channels.
         out_channels: output channels.
-        kernel_size: height and width of the kernel.
+        kernel_size: side of the kernel, or its height and width.
         stride: step of the kernel.
-        padding: zeros on each side.
+        padding: zeros on each side, or above and below, left and right.
         scale: output scale per channel: `none`, `xnor` (mean |weight| of the filter) or `learned`.
         alpha_gradient: how gradients pass the scale `xnor`, see `scale_by_mean_magnitude`.
         pooled: whether a max-pool follows: with a learned scale the sums of +-1 then stay whole numbers in training
@@ -48,7 +49,7 @@ class BinaryConv2d(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0,
+        self, in_channels: int, out_channels: int, kernel_size: Sides, stride: int = 1, padding: Sides = 0,
         *, scale: Scale = "none", alpha_gradient: AlphaGradient = "detached", pooled: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -60,7 +61,8 @@ class BinaryConv2d(nn.Module):
         self.scale: Scale = scale
         self.alpha_gradient: AlphaGradient = alpha_gradient
         self.pooled = pooled
-        self.weight = _initial_weight(out_channels, in_channels, kernel_size, kernel_size)
+        height, width = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        self.weight = _initial_weight(out_channels, in_channels, height, width)
         self.alpha = nn.Parameter(torch.ones(out_channels, 1, 1, 1)) if scale == "learned" else None
         self.view: View = sign_view
 

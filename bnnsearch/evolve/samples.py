@@ -98,7 +98,8 @@ def pack_data(data: Dataset, binarizer: Binarizer, augment: Sequence[Augmentatio
     train, train_labels = _arrays(data.train)
     reach = sum(step.translation or 0 for step in augment)
     steps = sorted(range(-reach, reach + 1), key=abs)
-    rows = np.concatenate([binarizer.rows(train, (down, right)) for down in steps for right in steps])
+    downward = steps if data.shape[1] > 1 else [0]  # a signal moves along its one axis
+    rows = np.concatenate([binarizer.rows(train, (down, right)) for down in downward for right in steps])
     val, test = (to_blocks(binarizer.rows(images), labels) for images, labels in map(_arrays, (data.val, data.test)))
     return Samples(rows, train_labels, val, test, data.classes, inputs, binarizer)
 

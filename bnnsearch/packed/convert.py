@@ -191,8 +191,8 @@ class _Converter:
             binary=True,
             channels=len(bits),
             kernel=tuple(filters.shape[2:]),
-            stride=(stride, stride),
-            padding=(padding, padding),
+            stride=_pair(stride),
+            padding=_pair(padding),
         )
         self._append(operation)
         scale = output_scale(layer)

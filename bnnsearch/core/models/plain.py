@@ -13,38 +13,41 @@ from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 
 def build_plain(config: PlainSettings, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """The network for images of `shape` (C, H, W): logits (N, classes).
+    """The network for images of `shape` (C, H, W), signals having height 1: logits (N, classes).
 
     Every layer is sign, convolution, pooling, norm, activation, with norm after pooling as in the references. The first
     layer has no sign and is real.
 
     Raises:
-        ValueError: the images are too small for that many poolings.
+        ValueError: the images are too small for that many poolings, or no signals where these are needed.
     """
+    config.check_shape(shape)
     width, height, breadth = shape
+    kernel, pool = config.windows
+    padding = kernel[0] // 2, kernel[1] // 2
     parts: dict[str, nn.Module] = {}
     for number, channels in enumerate(config.channels, start=1):
-        out, padding = scaled(channels, config.width), config.kernel // 2
+        out = scaled(channels, config.width)
         layer: dict[str, nn.Module] = {}
         if number == 1:
-            layer["conv"] = nn.Conv2d(width, out, config.kernel, padding=padding, bias=False)
+            layer["conv"] = nn.Conv2d(width, out, kernel, padding=padding, bias=False)
         else:
             layer["sign"] = make_sign(config, width)
             layer["conv"] = BinaryConv2d(
-                width, out, config.kernel, padding=padding,
+                width, out, kernel, padding=padding,
                 scale=config.scale, alpha_gradient=config.alpha_gradient, pooled=number in config.pool_after,
             )  # fmt: skip
         if number in config.pool_after:
-            layer["pool"] = nn.MaxPool2d(2)
-            height, breadth = height // 2, breadth // 2
+            layer["pool"] = nn.MaxPool2d(pool)
+            height, breadth = height // pool[0], breadth // pool[1]
         layer["norm"] = nn.BatchNorm2d(out)
         layer["act"] = make_activation(config, out)
         parts[f"layer{number}"] = named(layer)
         width = out
     if min(height, breadth) < 1:
         raise ValueError(
-            f"every 2x2 max-pool halves the image, but pool_after {config.pool_after} has too many for "
-            f"{shape[1]}x{shape[2]} pixels"
+            f"every max-pool leaves one of {pool[0]}x{pool[1]} pixels, but pool_after {config.pool_after} has too many "
+            f"for {shape[1]}x{shape[2]} pixels"
         )
     parts["flatten"] = nn.Flatten()
     parts["classifier"] = nn.Linear(width * height * breadth, classes)
