@@ -149,7 +149,7 @@ def _searched(entering: AbstractContextManager[HeldStudy], executor: Executors, 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One trial of a study: what was trained, and what it came to.
+    """One trial of a study: what was trained, and its results.
 
     Attributes:
         number: of the trial.

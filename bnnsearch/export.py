@@ -173,7 +173,7 @@ def export_best(
 def repeated(
     provenance: Provenance, config: AnyTrial, *, repeats: int, train: Callable[[AnyTrial], Mapping[str, float]]
 ) -> Provenance:
-    """`provenance` with what the configuration comes to on other seeds: those that follow its own.
+    """`provenance` with the results of the configuration on other seeds: those that follow its own.
 
     Args:
         provenance: of the selected trial.

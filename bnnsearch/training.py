@@ -35,7 +35,7 @@ TRIAL = "trial.json"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a production run came to: the last epoch's metrics, costs, and the one reading of the test set.
+    """The outcome of a production run: the last epoch's metrics, costs, and the one reading of the test set.
 
     Attributes:
         classes: their names, by label; left out by older versions.
@@ -129,7 +129,7 @@ def read_epochs(out: Path) -> list[EpochMetrics]:
 
 
 def read_result(out: Path) -> Trained:
-    """What the finished run in `out` came to.
+    """The outcome of the finished run in `out`.
 
     Raises:
         EnvironmentProblem: the file is damaged.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bnnsearch.evolve.individual import Individual, clone, settle
+from bnnsearch.evolve.individual import Individual, clone, detach
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.variation import (
     ONE,
@@ -107,7 +107,7 @@ def test_clones_share_nothing_that_changes() -> None:
     flip_sparse(
         copy, mask=Mask(LAYOUT.weights, LAYOUT.places), probability=ONE // 2, generator=np.random.default_rng(0)
     )
-    settle(copy)
+    detach(copy)
     assert not (copy.genome == original.genome).all()
     assert original.score == 5
     assert (original.genome == before).all()

@@ -1,4 +1,4 @@
-"""Who waits at a rung, who goes on, who is let go of."""
+"""Who waits at a rung, who goes on, who is released."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_in_the_end_everyone_in_the_best_share_has_gone_on(values: list[Any], fa
     modes: list[Mode] = ["max", "min"]
     rung: dict[int, Any] = {}
     waiting: dict[int, int] = {}
-    let_go: dict[int, int] = {}
-    promotion = Promotion(AshaConfig(reduction_factor=factor), modes, {1: rung}, let_go)
+    released: dict[int, int] = {}
+    promotion = Promotion(AshaConfig(reduction_factor=factor), modes, {1: rung}, released)
     went_on: list[int] = []
     for number, value in enumerate(values):
         rung[number], waiting[number] = value, 1
@@ -71,7 +71,7 @@ def test_in_the_end_everyone_in_the_best_share_has_gone_on(values: list[Any], fa
             went_on.append(chosen)
         assert not left or len(went_on) >= len(rung) // factor
         for lost in promotion.lost(waiting, lambda _, left=left: left):
-            let_go[lost] = waiting.pop(lost)
+            released[lost] = waiting.pop(lost)
     assert not waiting
     assert len(went_on) >= -(-len(values) // factor)
 

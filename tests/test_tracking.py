@@ -145,7 +145,7 @@ def test_a_driver_that_died_leaves_no_run_running(folder):
     record_past(folder, [TrialResult(3, TrialState.COMPLETE, {}, {}, {"val_acc": 0.95, "memory_bytes": 150.0})])
     dead._writer.close(30)  # all is delivered, nothing is ended
 
-    assert deliver_rest(study, folder).settled
+    assert deliver_rest(study, folder).complete
     runs = runs_by_trial(MlflowClient(dead.store.uri))
     assert {number: run.info.status for number, run in runs.items()} == {
         "report": "FINISHED", "0": "FINISHED", "1": "KILLED", "3": "FINISHED",

@@ -30,7 +30,7 @@ from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
 from bnnsearch.tracking.readback import read_trials
 from bnnsearch.tracking.store import store_of
-from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
+from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_complete
 from bnnsearch.tracking.ui import serve
 
 
@@ -94,8 +94,8 @@ def test_a_server_that_dies_in_the_middle_of_a_search_loses_nothing(server, fold
         server.start()
         play(tracker, folder, [5, 6])
     if tracker.undelivered:  # the server was too slow for the end of the search
-        assert deliver_rest(study, folder).settled
-    assert is_settled(folder, tracker.store)
+        assert deliver_rest(study, folder).complete
+    assert is_complete(folder, tracker.store)
 
     results = read_trials("tiny", folder.search_id, uri=server.uri)
     ours = read_past(folder).results
@@ -121,7 +121,7 @@ def test_what_a_dead_server_did_not_get_is_delivered_later(server, folder):
     with pytest.raises(EnvironmentProblem, match="no tracking server answers there"):
         deliver_rest(study, folder)
     server.start()
-    assert deliver_rest(study, folder).settled
+    assert deliver_rest(study, folder).complete
     runs = runs_by_trial(MlflowClient(server.uri))
     assert {number: run.info.status for number, run in runs.items()} == dict.fromkeys(
         ["report", "0", "1", "3"], "FINISHED"

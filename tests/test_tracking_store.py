@@ -35,7 +35,7 @@ from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking.database import database_uri, has_runs, make_ready
 from bnnsearch.tracking.ids import CHECK, FILE, study_store, trial_run_id
 from bnnsearch.tracking.store import Store, check_access, check_store, connect, mend_store, store_of
-from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_settled
+from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_complete
 
 TESTS = Path(__file__).parent
 
@@ -73,7 +73,7 @@ def test_a_store_whose_migration_was_killed_is_made_anew(tmp_path):
         with Tracker(make_study(tracking={"uri": database_uri(path)}), folder) as tracker:
             play(tracker, folder, [0, 3], epochs=1)
         mended += tracker.notice is not None
-        assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
+        assert (tracker.complete, tracker.undelivered, tracker.refused) == (True, 0, 0)
         assert statuses(tracker.store) == {name: ENDED[name] for name in ("report", "0", "3")}
         assert make_ready(path) is None
     assert mended >= len(killed) - 1  # before its first table there is nothing to mend
@@ -167,11 +167,11 @@ def test_a_damaged_store_has_every_trial_again(folder, damage):
 def test_a_report_delivers_what_a_lost_store_had(folder):
     with Tracker(make_study(), folder) as tracker:
         play(tracker, folder, range(3))
-    assert is_settled(folder, tracker.store)
+    assert is_complete(folder, tracker.store)
     tracker.store.database.unlink()
-    assert not is_settled(folder, tracker.store)
+    assert not is_complete(folder, tracker.store)
     sent = deliver_rest(make_study(), folder)
-    assert (sent.settled, sent.undelivered, sent.refused) == (True, 0, 0)
+    assert (sent.complete, sent.undelivered, sent.refused) == (True, 0, 0)
     assert statuses(sent.store) == {name: ENDED[name] for name in ("report", "0", "1", "2")}
 
 
@@ -243,7 +243,7 @@ def test_the_store_lies_where_the_folder_says(tmp_path, blank_store, monkeypatch
     folder = StudyFolder(home / "runs" / "20260101-000000")
     with Tracker(make_study(), folder) as tracker:
         play(tracker, folder, [0])
-    assert tracker.settled
+    assert tracker.complete
     assert tracker.store.database == home / "mlflow.db"
     assert statuses(tracker.store) == {"report": "FINISHED", "0": "FINISHED"}
     run = runs_by_trial(MlflowClient(tracker.store.uri))["report"]
@@ -334,7 +334,7 @@ def test_one_deleted_run_does_not_stop_the_others(folder, victim):
     client.delete_run(runs_by_trial(client)[victim].info.run_id)
     with Tracker(make_study(), folder) as again:
         play(again, folder, [2, 3, 4, 5, 6])
-    assert (again.settled, again.undelivered, again.refused) == (True, 0, 0)
+    assert (again.complete, again.undelivered, again.refused) == (True, 0, 0)
     assert statuses(again.store) == {name: status for name, status in ENDED.items() if name != victim}
 
 
@@ -348,7 +348,7 @@ def test_a_run_deleted_while_the_search_runs_does_not_stop_the_others(folder):
             time.sleep(0.1)
         client.delete_run(runs_by_trial(client)["0"].info.run_id)
         play(tracker, folder, [1, 3])
-    assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
+    assert (tracker.complete, tracker.undelivered, tracker.refused) == (True, 0, 0)
     assert set(statuses(tracker.store)) == {"report", "1", "3"}
 
 
@@ -448,7 +448,7 @@ def test_a_reason_with_the_name_of_a_file_that_is_not_utf_8_is_delivered(folder)
         result = TrialResult(0, TrialState.FAILED, {"seed": 0}, {}, {}, reason="caf\udce9: no such file")
         record_past(folder, [result])
         tracker.trial_finished(result)
-    assert (tracker.settled, tracker.undelivered, tracker.refused) == (True, 0, 0)
+    assert (tracker.complete, tracker.undelivered, tracker.refused) == (True, 0, 0)
     run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]
     assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "caf\\udce9: no such file")
 

@@ -42,7 +42,7 @@ def _report(folder: StudyFolder, *, as_json: bool) -> None:
     from bnnsearch.record import held
     from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.report import PAGE, write_report
-    from bnnsearch.tracking.tracker import deliver_rest, is_settled
+    from bnnsearch.tracking.tracker import deliver_rest, is_complete
 
     past = read_past(folder)
     say(*filter(None, [past.damage]), err=True)
@@ -51,7 +51,7 @@ def _report(folder: StudyFolder, *, as_json: bool) -> None:
         write_event("report", study=str(folder.path), file=page)
     else:
         say(page)
-    if not is_settled(folder, study_store(past.space.study, folder)):
+    if not is_complete(folder, study_store(past.space.study, folder)):
         with suppress(StudyInUse), held(folder):  # a search that runs delivers by itself
             _check_delivered(folder, deliver_rest(past.space.study, folder), as_json=as_json)
 
@@ -67,7 +67,7 @@ def _check_delivered(folder: StudyFolder, sent: Tracker, *, as_json: bool) -> No
         raise EnvironmentProblem(f"{store}: {sent.undelivered} updates were not delivered; {again} sends them")
     if sent.refused:
         raise EnvironmentProblem(f"{store}: refused {sent.refused} updates; {folder.path} holds what they tell")
-    if not sent.settled:
+    if not sent.complete:
         raise EnvironmentProblem(f"{store}: the runs could not be brought up to date; try {again} again")
 
 

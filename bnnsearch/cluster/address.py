@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnnsearch.cluster.backend import Backend
-from bnnsearch.cluster.kinds import SettledFile
+from bnnsearch.cluster.kinds import ConfiguredFile
 from bnnsearch.config.cluster import AddressSettings
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 
 
 @dataclass(frozen=True, slots=True)
-class AddressFile(SettledFile):
+class AddressFile(ConfiguredFile):
     """A cluster that stands already."""
 
     settings: AddressSettings

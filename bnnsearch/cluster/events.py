@@ -1,6 +1,6 @@
 """A search as lines of JSON: the driver prints them, whoever is attached replays them to the same observers.
 
-All that a search comes to travels in its output, so no file is copied and one transport, a job's log, is enough.
+All results of a search travel in its output, so no file is copied and one transport, a job's log, is enough.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def is_event(line: str) -> bool:
 
 
 def write_past(folder: StudyFolder) -> None:
-    """Print what earlier drivers of the study came to, for those who were not attached then."""
+    """Print the results of earlier drivers of the study, for those who were not attached then."""
     past = read_past(folder, epochs=True)
     for number, epochs in past.history.items():
         for metrics in epochs:

@@ -74,7 +74,7 @@ class ClusterFile(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class SettledFile(ClusterFile):
+class ConfiguredFile(ClusterFile):
     """One with settings of ours, whose jobs Ray's Jobs API runs."""
 
     settings: ClusterSettings

@@ -10,7 +10,7 @@ from typing import Any
 
 from bnnsearch.cluster.account import account_lines
 from bnnsearch.cluster.backend import Backend
-from bnnsearch.cluster.kinds import SettledFile
+from bnnsearch.cluster.kinds import ConfiguredFile
 from bnnsearch.cluster.launch import head_address, launch, take_down, tunnel
 from bnnsearch.cluster.plan import plan_of
 from bnnsearch.config.study import StudyConfig
@@ -22,7 +22,7 @@ LOG = "cluster.log"
 
 
 @dataclass(frozen=True, slots=True)
-class LauncherFile(SettledFile):
+class LauncherFile(ConfiguredFile):
     """A cluster that `ray up` starts; `config` is what Ray reads."""
 
     config: dict[str, Any]

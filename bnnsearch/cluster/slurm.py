@@ -46,7 +46,7 @@ class SlurmJobs:
     """A `Backend` over `sbatch`, `squeue` and `scancel`.
 
     Args:
-        script: what `sbatch` runs; it starts the driver with the variables that `submit` hands over.
+        script: what `sbatch` runs; it starts the driver with the variables that `submit` passes on.
         folder: where the jobs' output goes, on a file system that the nodes share.
     """
 

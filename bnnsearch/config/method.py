@@ -169,7 +169,7 @@ class ProxquantConfig(GradualMethod):
         reg_rate: the proximal step's strength is lr * reg_rate * epoch; None is 1e-4, the paper's, unless `pull` is
             given. What it amounts to grows with the square of the phase's length and with the steps of an epoch.
         pull: sum of the strengths of all steps of the phase, in place of `reg_rate`: how far the l1 step alone moves a
-            weight that has not arrived. The paper's settings come to 7 over 200 epochs of 351 steps at lr 0.01.
+            weight that has not arrived. The paper's settings amount to 7 over 200 epochs of 351 steps at lr 0.01.
         l1_step: what the l1 step moves: the `full` strength (both reference codes) or `half` of it, which follows from
             BNEW paper, eq. 9, where the factor 1/2 is missing.
     """
@@ -200,7 +200,7 @@ class BnewConfig(GradualMethod):
         lambda_rate: slope of lambda_t = t * lambda_rate; None is 0.01, the paper's, unless `growth` is given. It has to
             grow as the phase gets shorter.
         growth: nats by which the regulariser alone grows a weight over the whole phase, in place of `lambda_rate`: step
-            i of n multiplies by e^(growth (2 i + 1) / n^2), whatever n is. The authors' settings come to 34 nats.
+            i of n multiplies by e^(growth (2 i + 1) / n^2), whatever n is. The authors' settings amount to 34 nats.
         time: unit of t: `phase` is the fraction of the phase that has passed; `epoch` counts its epochs.
         eta: what lambda is multiplied by: `base`, the optimizer's lr, constant (the authors' code, whose one number is
             lr * lambda_rate); `current`, the scheduled learning rate (eq. 12 as printed); `one`, nothing.

@@ -70,7 +70,7 @@ TRAINING = frozenset(
     | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
     | {f"method.{name}" for name in ("lambda_rate", "growth", "time", "eta", "step", "order", "pretrained")}
 )
-"""What leaves the products of a gradient training as they are, while no phase ends by what it came to."""
+"""What leaves the products of a gradient training as they are, while no phase ends by its outcome."""
 
 
 def _network(name: str, unit: str, label: str) -> Metric:
@@ -149,7 +149,7 @@ class Reporter:
         name: the kind.
         metrics: names of what it reports.
         always: metrics whose value no setting changes.
-        open_costs: costs known before training only as a bound: what a trial comes to depends on how it goes.
+        open_costs: costs known before training only as a bound: the cost of a trial depends on how it goes.
     """
 
     name: str

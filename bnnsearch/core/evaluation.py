@@ -56,7 +56,7 @@ def reestimate_batch_norm(model: nn.Module, batches: Batches) -> None:
 
 
 class Evaluation(NamedTuple):
-    """What a network comes to on a split.
+    """The results of a network on a split.
 
     Attributes:
         acc: share of the images that it labels right.
@@ -71,7 +71,7 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
-    """What `model` in evaluation mode comes to over `batches`."""
+    """The results of `model` in evaluation mode over `batches`."""
     model.eval()
     loss, predicted, true = 0.0, [], []
     for images, labels in batches:

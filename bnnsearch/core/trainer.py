@@ -12,7 +12,7 @@ WEIGHT_BINS = tuple(round(0.1 * place, 1) for place in range(-15, 16))
 
 @dataclass(frozen=True, slots=True)
 class EpochMetrics:
-    """What one epoch came to.
+    """The outcome of one epoch.
 
     Attributes:
         epoch: epochs finished so far, from 1.

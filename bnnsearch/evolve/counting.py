@@ -23,7 +23,7 @@ from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.batch_errors import BatchErrors, Weights, credit_operations
 from bnnsearch.evolve.counters import no_counters
 from bnnsearch.evolve.credit import CreditRule
-from bnnsearch.evolve.individual import Individual, clone, settle
+from bnnsearch.evolve.individual import Individual, clone, detach
 from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.scoring import hand_over
@@ -115,7 +115,7 @@ class Counting:
         for individual, score in zip(pool, toolbox.map(toolbox.evaluate, pool), strict=True):
             individual.fitness.values = (score,)
         best: Individual = toolbox.select(pool)[0]
-        settle(best)
+        detach(best)
         self._problem.layout.change_transposed(self._back, self._network.genome, best.genome)
         self._network = best
         return best.hits

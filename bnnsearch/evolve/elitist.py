@@ -16,7 +16,7 @@ from deap import base, tools
 
 from bnnsearch.config.evolution import ElitistConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.individual import Individual, settle
+from bnnsearch.evolve.individual import Individual, detach
 from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.variation import ONE, as_probability, happens, tournament
 from bnnsearch.evolve.words import to_tensor, to_words
@@ -51,7 +51,7 @@ class Elitist:
             parents = self._elite if self._config.survivors == "plus" else []
             self._elite = toolbox.select(children + parents, self._config.elite_size)
             for member in self._elite:
-                settle(member)
+                detach(member)
         self._elite.sort(key=lambda member: member.fitness, reverse=True)
         return perturbation.tally(self._elite, before, generations=self._config.generations_per_epoch)
 
@@ -84,7 +84,7 @@ class Elitist:
                 if happens(generator, self._crossover):
                     other = toolbox.clone(self._elite[generator.integers(len(self._elite))])
                     toolbox.mate(child, other)
-                    settle(*toolbox.mutate(child))
+                    detach(*toolbox.mutate(child))
                 else:
                     toolbox.mutate(child)
                 child.ancestors = parent.score

@@ -64,6 +64,6 @@ def clone(individual: Individual) -> Individual:
     return copy
 
 
-def settle(individual: Individual) -> None:
+def detach(individual: Individual) -> None:
     """Do the flips, so that the individual is nobody's child any more."""
     individual.parent, individual.flips = individual.genome, NO_FLIPS

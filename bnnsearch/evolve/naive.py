@@ -13,7 +13,7 @@ import numpy as np
 
 from bnnsearch.config.evolution import NaiveConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.individual import Individual, settle
+from bnnsearch.evolve.individual import Individual, detach
 from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.words import to_tensor, to_words
 from bnnsearch.kernels.popcount import Words
@@ -44,7 +44,7 @@ class Naive:
             for child in children:
                 left -= 1
                 if not self._network.fitness > child.fitness and len(child.flips):
-                    settle(child)
+                    detach(child)
                     self._network = child
                     lot = max(lot // 2, _LEAST_LOT)
                     break

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.evolve import kernels
-from bnnsearch.evolve.individual import NO_FLIPS, Individual, settle
+from bnnsearch.evolve.individual import NO_FLIPS, Individual, detach
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.words import popcount
 from bnnsearch.kernels.popcount import Words
@@ -132,7 +132,7 @@ def flip_sparse(
     """DEAP's mutation: every weight under `mask` flips with `probability` / 2^32, how many being drawn first."""
     count = draw_count(generator, mask.ones, probability)
     if count:
-        settle(individual)
+        detach(individual)
         individual.flips = mask.places(draw_distinct(generator, mask.ones, count))
         del individual.fitness.values
     return (individual,)

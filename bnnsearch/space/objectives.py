@@ -14,7 +14,7 @@ Trainers = Set[tuple[Reporter, bool]]
 """Who trains configurations, and whether their runs may end early."""
 
 SHORTENED = frozenset({"train_bitops"})
-"""Metrics that fall where a phase ends by what it came to, not by its length."""
+"""Metrics that fall where a phase ends by its outcome, not by its length."""
 
 
 def objective_problems(tree: Tree, trainers: Trainers) -> list[Problem]:

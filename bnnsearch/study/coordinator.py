@@ -108,20 +108,20 @@ class Coordinator:
         self._waiting: dict[int, _Trial] = {}
         self._began = time.monotonic()
         self.results = dict(ledger.results)
-        self._let_go_at = {
+        self._released_at = {
             number: each.epochs - pretrain_epochs(each.config)
             for number, each in self.results.items()
             if each.state is TrialState.PRUNED
         }
         promotes = study.scheduler.promotes is not None
-        self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._let_go_at) if promotes else None
+        self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._released_at) if promotes else None
         self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
         self._seconds = sum(each.seconds for each in self.results.values())
         self.stopped: StopReason | None = None
         self._unfinished = deque(ledger.unfinished())
         for assignment, standing in ledger.waiting():
             self._let_wait(_Trial.of(assignment, ledger.params(assignment.number), **standing))
-        self._let_go()
+        self._release()
 
     @property
     def stopping(self) -> bool:
@@ -204,7 +204,7 @@ class Coordinator:
             case _:
                 assert_never(report)
         if number not in self._running:
-            self._let_go()
+            self._release()
         return self.runs(number)
 
     def _epoch_finished(self, trial: _Trial, metrics: EpochMetrics) -> None:
@@ -260,12 +260,12 @@ class Coordinator:
     def _rungs_waited_at(self) -> dict[int, int]:
         return {number: trial.own_epoch for number, trial in self._waiting.items()}
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         """End the waiting trials that will not be promoted any more; each may decide the fate of others."""
         while self._promotion and (lost := self._promotion.lost(self._rungs_waited_at(), self._to_come)):
             for number in lost:
                 trial = self._waiting.pop(number)
-                self._let_go_at[number] = trial.own_epoch
+                self._released_at[number] = trial.own_epoch
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
 
     def _to_come(self, own_epoch: int) -> int:

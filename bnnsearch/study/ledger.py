@@ -1,6 +1,6 @@
 """The ledger of a study: its record as trials that can be asked for and told, in an Optuna study in memory.
 
-A trial is asked for, reports at rungs, and is told as what it came to: complete, pruned or failed. Each of these is an
+A trial is asked for, reports at rungs, and is told with its outcome: complete, pruned or failed. Each of these is an
 event of the record first; the Optuna study that the sampler looks at is made from the events alone, so that a ledger
 that is opened anew suggests what the old one would have. A trial that was running when the driver died has no `ended`
 in the record; whoever opens it next continues the same trial under the same number, so that nothing is repeated or
@@ -362,7 +362,7 @@ class Ledger:
         self._record.append("paused", number=number)
 
     def tell(self, result: TrialResult, *, with_half_batch: bool = False) -> None:
-        """Close a running trial with what it came to; if so, the next trial repeats it with half its batch.
+        """Close a running trial with its outcome; if so, the next trial repeats it with half its batch.
 
         Where the batch cannot be halved, none does.
         """

@@ -92,7 +92,7 @@ class SharedPretraining:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the pretraining while taking it or computing it; others wait. A process that dies lets go of it."""
+        """Hold the pretraining while taking it or computing it; others wait. A process that dies releases it."""
         with self.path.with_suffix(".lock").open("a") as file:
             lock(file)
             yield

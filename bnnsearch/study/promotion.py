@@ -2,7 +2,7 @@
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020, algorithm 2. A trial that comes early
 is compared with all that come later, where the stopping form has to decide at once, with few to compare it to. Beyond
-the source, a trial that can no longer be promoted is let go of, and once nobody else can reach a rung its share is
+the source, a trial that can no longer be promoted is released, and once nobody else can reach a rung its share is
 rounded up, so that a short search ends with a finished trial too.
 """
 
@@ -24,7 +24,7 @@ ToCome = Callable[[int], int]
 
 
 class _Contest(NamedTuple):
-    """How many have come to a rung, and those that were not let go of, best first."""
+    """How many have reached a rung, and those that were not released, best first."""
 
     size: int
     order: list[int]
@@ -37,7 +37,7 @@ class Promotion:
         config: settings of a scheduler that promotes.
         modes: one per objective.
         rungs: epoch to the values of all trials that have reached its rung.
-        let_go: number of a trial that was let go of to the epoch of the rung it waited at. It counts there, but takes
+        released: number of a trial that was released to the epoch of the rung it waited at. It counts there, but takes
             nobody's place: with several objectives a late arrival may rank others anew.
 
     Both mappings are read anew for every decision.
@@ -48,14 +48,14 @@ class Promotion:
         config: SchedulerSettings,
         modes: Sequence[Mode],
         rungs: Mapping[int, Rung],
-        let_go: Mapping[int, int],
+        released: Mapping[int, int],
     ) -> None:
         assert config.promotes is not None
         self._config = config
         self._factor = config.promotes
         self._modes = modes
         self._rungs = rungs
-        self._let_go = let_go
+        self._released = released
         self._contests: dict[int, tuple[tuple[int, int], list[_Contest]]] = {}
 
     def next(self, waiting: Waiting, to_come: ToCome) -> int | None:
@@ -81,11 +81,11 @@ class Promotion:
     def _at(self, epoch: int) -> list[_Contest]:
         """The contests at a rung, one per bracket."""
         rung = self._rungs[epoch]
-        state = len(rung), len(self._let_go)
+        state = len(rung), len(self._released)
         if self._contests.get(epoch, (None,))[0] != state:
             self._contests[epoch] = state, [self._contest(epoch, each) for each in rivals(self._config, rung).values()]
         return self._contests[epoch][1]
 
     def _contest(self, epoch: int, group: Rung) -> _Contest:
-        left = {number: values for number, values in group.items() if self._let_go.get(number) != epoch}
+        left = {number: values for number, values in group.items() if self._released.get(number) != epoch}
         return _Contest(len(group), ranking(left, self._modes))

@@ -176,7 +176,7 @@ class _CoordinatedSearcher(Searcher):
         return asdict(assignment)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:  # noqa: ARG002
-        """Whatever a trial came to, the scheduler has told the coordinator already."""
+        """Whatever the outcome of a trial, the scheduler has told the coordinator already."""
         assignment = self._given.pop(trial_id, None)
         if assignment is not None and self._here().runs(assignment.number):
             self._again.append(assignment)

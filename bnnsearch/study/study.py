@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StudyOutcome:
-    """What a search came to.
+    """The outcome of a search.
 
     Attributes:
         study: its settings.

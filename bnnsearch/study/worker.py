@@ -231,7 +231,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | None]:
-    """A trainer where the trial stands, and what the last epoch behind it came to."""
+    """A trainer where the trial stands, and the outcome of the last epoch behind it."""
     seed = int(assignment.config.get("seed") or 0)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # a reused worker must not hand one trial's state to the next

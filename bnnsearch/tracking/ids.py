@@ -161,13 +161,13 @@ class RunIds:
         return None if known is None else Mark(known["n"], known["line"])
 
     @property
-    def settled(self) -> bool:
+    def complete(self) -> bool:
         """Whether all runs were as that event left them when it was delivered."""
         return bool(self._marks.get(self._store, {}).get("settled"))
 
-    def mark(self, delivered: Mark, *, settled: bool) -> None:
+    def mark(self, delivered: Mark, *, complete: bool) -> None:
         """Keep how far the store is."""
-        self._marks[self._store] = {**asdict(delivered), "settled": settled}
+        self._marks[self._store] = {**asdict(delivered), "settled": complete}
         self.save()
 
     def names(self) -> set[str]:

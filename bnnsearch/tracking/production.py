@@ -88,7 +88,7 @@ def record(
     """Record each run once, and register the best in validation; the lines that say so.
 
     Args:
-        finished: what was trained, in which folder, and what it came to.
+        finished: what was trained, in which folder, and its outcome.
         store: where to.
         provenance: of the configuration.
         register_as: name of the registered model; None is the study's, and without a study nothing is registered.

@@ -61,9 +61,9 @@ class StudyRuns:
             if not token:
                 return
 
-    def delivered(self, mark: Mark, *, settled: bool = False) -> None:
+    def delivered(self, mark: Mark, *, complete: bool = False) -> None:
         """Take note that the store has what follows from the events up to this one."""
-        self._ids.mark(mark, settled=settled)
+        self._ids.mark(mark, complete=complete)
 
     def forget_lost(self, name: str) -> None:
         """Make a run anew that was lost, with the next update."""

@@ -48,7 +48,7 @@ class Tracker(StudyObserver):
         store: where MLflow records.
         undelivered: after leaving, how many updates MLflow has not got; `deliver_rest` sends them later.
         refused: after leaving, how many updates MLflow does not take.
-        settled: after leaving, whether MLflow has all of it and no run is open.
+        complete: after leaving, whether MLflow has all of it and no run is open.
         notice: after entering, what was wrong with the store and was mended, in one line.
 
     Raises:
@@ -59,7 +59,7 @@ class Tracker(StudyObserver):
         self._record = record
         self.store = study_store(study, folder)
         self.undelivered = self.refused = 0
-        self.settled = False
+        self.complete = False
         self.notice: str | None = None
         check_store(self.store)
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,8 @@ class Tracker(StudyObserver):
                 runs = self._open_runs()
                 self._put_right(runs)
                 if self._feed.mark is not None:
-                    runs.delivered(self._feed.mark, settled=True)
-                self.settled = True
+                    runs.delivered(self._feed.mark, complete=True)
+                self.complete = True
             except Exception:  # the store went away at the last moment; the next session does it
                 logger.warning("MLflow's runs could not be brought up to date", exc_info=True)
 
@@ -182,14 +182,14 @@ def _earlier_rest(folder: StudyFolder) -> bool:
     return (folder.path / EARLIER_SPOOL).exists()
 
 
-def is_settled(folder: StudyFolder, store: Store) -> bool:
+def is_complete(folder: StudyFolder, store: Store) -> bool:
     """Whether MLflow has everything of a study, as far as the study's folder and a store's file tell."""
     ids, reader = RunIds(folder, store), Reader(folder.record)
     for _ in reader.events((SESSION,)):
         pass
     if not reader.last:
         return not _earlier_rest(folder)
-    if not ids.settled or ids.delivered != Mark.of(reader):
+    if not ids.complete or ids.delivered != Mark.of(reader):
         return False
     return store.database is None or has_runs(store.database, ids.values())
 
@@ -198,7 +198,7 @@ def deliver_rest(study: StudyConfig, folder: StudyFolder) -> Tracker:
     """Send what a search could not deliver, and end the runs of a driver that died; only while the study is held.
 
     Returns:
-        What it came to, in `undelivered`, `refused`, `settled` and `notice`.
+        Its outcome, in `undelivered`, `refused`, `complete` and `notice`.
 
     Raises:
         EnvironmentProblem: the store cannot be used.

@@ -10,7 +10,7 @@ decides when a weight is binary is the product of these factors over the phase; 
     sum over the steps of ln(1 + 2 lambda eta) = growth,   each term in proportion to the time
 
 With t the fraction of the phase, eta constant at .01 and lambda_rate .01, as the authors' code has it, 1,000 epochs of
-351 steps come to 34 nats.
+351 steps amount to 34 nats.
 """
 
 from __future__ import annotations
