@@ -16,7 +16,7 @@ TRIAL = "{data: {name: digits}, model: {name: mlp, hidden: [8]}, method: {name: 
 
 
 def invoke(*words: str) -> Result:
-    return CliRunner().invoke(main, words)
+    return CliRunner().invoke(main, words, prog_name="bnnsearch")
 
 
 def test_a_bad_space_is_bad_input_with_its_place(tmp_path: Path) -> None:
@@ -165,3 +165,14 @@ def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path
     Image.new("L", (8, 8)).save(tmp_path / "digit.png")
     found = json.loads(invoke("predict", model, str(tmp_path / "digit.png"), "--json").stdout)
     assert len(found["scores"]) == 10
+
+
+def test_a_shell_completes_commands_and_shipped_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "_BNNSEARCH_COMPLETE=bash_complete" in invoke("completion", "bash").stdout
+    monkeypatch.setenv("_BNNSEARCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("COMP_WORDS", "bnnsearch va")
+    assert invoke().stdout.split() == ["plain,validate"]
+    monkeypatch.setenv("COMP_CWORD", "2")
+    monkeypatch.setenv("COMP_WORDS", "bnnsearch init digits_q")
+    assert invoke().stdout.split() == ["plain,digits_quickstart.yaml"]
