@@ -88,7 +88,7 @@ def load_space(source: Source, *, overrides: Sequence[str] = ()) -> Space:
     if isinstance(source, str | Path):
         return spaces.load_space(source, overrides=overrides)
     tree = read_tree(json.dumps(_plain(source)).encode(), "space")
-    return space_of(write_yaml(tree).encode(), Path("space.yaml"), overrides=overrides)
+    return space_of(write_yaml(tree.plain).encode(), Path("space.yaml"), overrides=overrides)
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from bnnsearch.space.guests import used
 from bnnsearch.space.override import fill_variables
 from bnnsearch.space.reader import MAX_BYTES, read_tree
 from bnnsearch.space.tree import Problem, SpaceError, holds_credentials, quoted
+from bnnsearch.space.writer import write_yaml
 
 PROVENANCE = "provenance"
 
@@ -227,7 +227,7 @@ def trial_yaml(config: AnyTrial, provenance: Provenance, *, metrics: Sequence[st
     deviation = {name: provenance.deviation[name] for name in expected if name in provenance.deviation}
     origin = provenance.model_copy(update={"expected": expected, "deviation": deviation})
     tree = _names_first(config.model_dump(mode="json")) | {PROVENANCE: origin.model_dump(mode="json")}
-    return "".join(f"# {' '.join(line.split())}\n" for line in header) + "\n" + _dump(tree)
+    return "".join(f"# {' '.join(line.split())}\n" for line in header) + "\n" + write_yaml(tree)
 
 
 def _expected_text(name: str, expected: Mapping[str, float], deviation: Mapping[str, float]) -> str:
@@ -240,26 +240,6 @@ def _names_first(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {key: _names_first(tree[key]) for key in sorted(tree, key=lambda key: key != "name")}
-
-
-def _dump(tree: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.representer import SafeRepresenter
-
-    class Plain(SafeRepresenter):
-        """None as `null` instead of nothing, a setting a line."""
-
-    Plain.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
-    Plain.add_representer(dict, lambda to, each: to.represent_mapping("tag:yaml.org,2002:map", each, flow_style=False))
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Representer = Plain
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared as None there
-    yaml.default_flow_style = None  # lists of plain values stand on one line
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    text = StringIO()
-    yaml.dump(tree, text)
-    return text.getvalue()
 
 
 def _replace(path: Path, text: str) -> None:

@@ -139,7 +139,7 @@ def space_of(
     words = {word for each in tree.walk() for word in (each.value, *each.mapping) if isinstance(word, str)}
     used_guests += tuple(each for each in offered(words) if each.digest not in {used.digest for used in used_guests})
     # Not `tree`: what variables hold may be secret, and differs between machines.
-    text = write_yaml(written) if overrides else data.decode("utf-8-sig")
+    text = write_yaml(written.plain) if overrides else data.decode("utf-8-sig")
     warnings = tuple(map(str, constant_objectives(tree, node, trainers)))
     return Space(study, SearchSpace(node), text, path, warnings, used_guests)
 

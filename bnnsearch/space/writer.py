@@ -1,38 +1,39 @@
-"""From a `Tree` back to YAML: a mapping that fits on a line is written on one."""
+"""From values to YAML: a mapping that fits on a line is written on one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from bnnsearch.space.reader import CONSTANTS
-from bnnsearch.space.tree import Scalar, Tree
+from bnnsearch.space.tree import Scalar
 
 _WIDTH = 80
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 
 
-def write_yaml(tree: Tree) -> str:
-    """Text that `read_tree` reads to the values of `tree`, a mapping."""
-    return "".join(f"{line}\n" for line in _lines(tree, ""))
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """Text that `read_tree` reads to `values`: mappings, lists and scalars."""
+    return "".join(f"{line}\n" for line in _lines(values, ""))
 
 
-def _lines(tree: Tree, indent: str) -> Iterator[str]:
-    for key, child in tree.mapping.items():
+def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for key, child in values.items():
         line = f"{indent}{_scalar(key)}: {_flow(child)}"
-        if child.mapping and len(line) > _WIDTH:
+        if isinstance(child, Mapping) and child and len(line) > _WIDTH:
             yield f"{indent}{_scalar(key)}:"
             yield from _lines(child, f"{indent}  ")
         else:
             yield line
 
 
-def _flow(tree: Tree) -> str:
-    if isinstance(tree.value, dict):
-        return f"{{{', '.join(f'{_scalar(key)}: {_flow(child)}' for key, child in tree.value.items())}}}"
-    if isinstance(tree.value, tuple):
-        return f"[{', '.join(map(_flow, tree.value))}]"
-    return _scalar(tree.value)
+def _flow(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_scalar(key)}: {_flow(child)}' for key, child in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _scalar(value)
 
 
 def _scalar(value: Scalar) -> str:

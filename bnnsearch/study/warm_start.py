@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsearch.errors import InputError
+from bnnsearch.export import load_trial
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
@@ -40,8 +41,6 @@ def _is_study(source: str) -> bool:
 
 
 def _of_file(space: Space, path: Path) -> dict[str, Any]:
-    from bnnsearch.export import load_trial
-
     config, _ = load_trial(path)
     try:
         return dict(space.trial.params_of(config.model_dump(mode="json")))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import plotly.graph_objects as go
 
 from bnnsearch.config.study import Objective, StudyConfig
 from bnnsearch.errors import InputError
@@ -15,11 +15,9 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront, hypervolume, losses, reference_point
 from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult
+from bnnsearch.tracking.figures import styled
 from bnnsearch.tracking.page import escape, page, picture, section, table
 from bnnsearch.tracking.view import is_wide, label, value_text
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 COLOURS = ("#2563eb", "#f97316", "#10b981", "#8b5cf6", "#dc2626", "#0891b2", "#ca8a04", "#6b7280")
 
@@ -115,12 +113,8 @@ def _best(front: ParetoFront, column: int) -> float:
     return float(values.max() if front.modes[column] == "max" else values.min())
 
 
-def fronts_figure(compared: Sequence[Compared]) -> Figure:
+def fronts_figure(compared: Sequence[Compared]) -> go.Figure:
     """The fronts over the first two common objectives; over the trials' numbers where there is one."""
-    import plotly.graph_objects as go
-
-    from bnnsearch.tracking.figures import styled
-
     objectives = compared[0].front.objectives
     y, x = objectives[0].metric, objectives[1].metric if len(objectives) > 1 else None
     figure = go.Figure()

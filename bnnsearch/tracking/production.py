@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bnnsearch import __version__
 from bnnsearch.config.study import TrackingConfig
 from bnnsearch.config.trial import AnyTrial
@@ -17,6 +19,7 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.deploy import pack_run
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.export import Provenance
+from bnnsearch.packed.model import PackedModel
 from bnnsearch.tracking.describe import as_metrics, dataset_of, flattened
 from bnnsearch.tracking.registry import CHAMPION, new_version
 from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow, named_store
@@ -215,13 +218,10 @@ def _log_values(client: MlflowClient, run_id: str, production: Production) -> No
 def _log_model(client: MlflowClient, run_id: str, packed: Path) -> LoggedModel:
     """The packed network as an MLflow model of the run."""
     import_mlflow("mlflow.pyfunc")
-    import numpy as np
     from mlflow import pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
-
-    from bnnsearch.packed.model import PackedModel
 
     shape = PackedModel.load(packed).shape
     images = TensorSpec(np.dtype(np.uint8), (-1, *shape))
