@@ -135,11 +135,11 @@ def hypervolume_series(values: ArrayLike, modes: Sequence[Mode], reference: Arra
     series = np.zeros(len(table))
     front = table[:0]
     volume = 0.0
-    for place, row in enumerate(table):
+    for index, row in enumerate(table):
         if (row < origin).all() and not (front <= row).all(axis=1).any():
             volume += _exclusive_volume(row, front, origin)
             front = np.vstack([front[(front < row).any(axis=1)], row])
-        series[place] = volume
+        series[index] = volume
     return series
 
 
@@ -164,7 +164,7 @@ def _volume(table: Array, origin: Array) -> float:
     if table.shape[1] == 2:  # a staircase: the second loss falls as the first rises
         ceilings = np.concatenate([origin[1:], front[:-1, 1]])
         return float(((origin[0] - front[:, 0]) * (ceilings - front[:, 1])).sum())
-    return sum(_exclusive_volume(row, front[place + 1 :], origin) for place, row in enumerate(front))
+    return sum(_exclusive_volume(row, front[index + 1 :], origin) for index, row in enumerate(front))
 
 
 def knee(values: ArrayLike, modes: Sequence[Mode]) -> int:

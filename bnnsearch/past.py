@@ -130,15 +130,15 @@ def earlier_results(folder: StudyFolder) -> list[TrialResult]:
     """
     results: list[TrialResult] = []
     lines = _lines(folder.results)
-    for place, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             results.append(_checked(result_of(json.loads(line))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            if place == len(lines) and not line.endswith(b"\n"):
+            if number == len(lines) and not line.endswith(b"\n"):
                 break
             again = command("resume", folder.path)
             raise EnvironmentProblem(
-                f"{folder.results}:{place}: not a trial result; delete the line, and `{again}` runs it again"
+                f"{folder.results}:{number}: not a trial result; delete the line, and `{again}` runs it again"
             ) from error
     return list(_ordered(by_number(results)))
 

@@ -63,7 +63,7 @@ def train(
     trial, provenance = load_trial(config)
     if seed is not None:
         trial = trial.model_copy(update={"seed": seed})
-    trials = [seeded(trial, offset=place) for place in range(seeds)]
+    trials = [seeded(trial, offset=index) for index in range(seeds)]
     runs = [(each, out if seeds == 1 else out / f"seed-{each.seed}") for each in trials]
     with joined(device or best_device()) as own_device:
         if share()[0] > 0:  # the first process speaks and records for all

@@ -114,7 +114,7 @@ def _channelwise(builder: Any, block: Values, where: Operands, change: Callable[
     width = len(block) // PIXELS
     a = _lanes(builder, where.a, where.lane, width)
     b = _lanes(builder, where.b, where.lane, width) if change in _TAKE_B else [None] * width
-    return [change(builder, x, a[place % width], b[place % width]) for place, x in enumerate(block)]
+    return [change(builder, x, a[index % width], b[index % width]) for index, x in enumerate(block)]
 
 
 def _lanes(builder: Any, vectors: Any, lane: Any, width: int) -> Values:

@@ -170,11 +170,11 @@ def _brief(manifest: Manifest) -> dict[str, Any]:
     if not manifest.classes:
         del content["classes"]
     before = None
-    for place, operation in enumerate(manifest.graph.operations):
+    for index, operation in enumerate(manifest.graph.operations):
         brief = {"op": operation.op} | operation.model_dump(mode="json", exclude_defaults=True)
         if brief.get("input") == before:
             del brief["input"]
-        content["graph"]["operations"][place] = brief
+        content["graph"]["operations"][index] = brief
         before = operation.name
     return content
 

@@ -63,8 +63,8 @@ def lower(prepared: Prepared, memory: Memory, images: int) -> Tables:
     """The tables of a network for batches of `images` images whose values lie in `memory`."""
     lowering = _Lowering(prepared, memory, images)
     ends = []
-    for place, stage in enumerate(prepared.schedule.stages):
-        lowering.add(place, stage)
+    for index, stage in enumerate(prepared.schedule.stages):
+        lowering.add(index, stage)
         ends.append(len(lowering.rows))
     return Tables(np.array(lowering.rows, np.int64), np.array(lowering.steps, np.int64), ends, lowering.kept)
 

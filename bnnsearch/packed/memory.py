@@ -63,9 +63,9 @@ class _Space:
 
     def take(self, size: int, *, used: bool) -> int:
         """A place of `size` bytes; with `used` it may be one that held something before."""
-        for place, (start, room) in enumerate(self.free):
+        for index, (start, room) in enumerate(self.free):
             if used and room >= size:
-                self.free[place] = (start + size, room - size)
+                self.free[index] = (start + size, room - size)
                 return start
         start, self.size = self.size, self.size + size
         return start
@@ -87,14 +87,14 @@ def lay_out(prepared: Prepared, images: int) -> Memory:
     widest = padded(max(real_bytes(shape.channels) for shape in prepared.shapes.values()), LINE)
     space = _Space(size=2 * widest)
     last_read: dict[str, int] = {}
-    for place, stage in enumerate(prepared.schedule.stages):
-        last_read.update(dict.fromkeys(reads(prepared, stage), place))
+    for index, stage in enumerate(prepared.schedule.stages):
+        last_read.update(dict.fromkeys(reads(prepared, stage), index))
     starts: dict[str, int] = {}
-    for place, stage in enumerate(prepared.schedule.stages):
-        for name in _writes(prepared, place, stage):
+    for index, stage in enumerate(prepared.schedule.stages):
+        for name in _writes(prepared, index, stage):
             starts[name] = space.take(_bytes(layouts[name]), used=_reusable(prepared, layouts[name], name))
         for name, start in starts.items():
-            if last_read.get(name) == place and _reusable(prepared, layouts[name], name):
+            if last_read.get(name) == index and _reusable(prepared, layouts[name], name):
                 space.give(start, _bytes(layouts[name]))
     memory = np.zeros(space.size + LINE, np.uint8)
     arena = memory[-memory.ctypes.data % LINE :]

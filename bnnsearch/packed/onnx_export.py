@@ -318,7 +318,7 @@ class _Builder:
                 pieces[-1][3][1] += part.count
             else:
                 zeros += part.count
-        names = [self._slice(f"{operation.name}.{place}", *piece) for place, piece in enumerate(pieces)]
+        names = [self._slice(f"{operation.name}.{index}", *piece) for index, piece in enumerate(pieces)]
         self.node("Concat", names, operation.name, axis=1)
 
     def _slice(self, name: str, source: str, first: int, count: int, padding: Sequence[int]) -> str:

@@ -72,12 +72,12 @@ def _unlike(rules: dict[str, Mark | None]) -> Iterator[Problem]:
 def source_problems(tree: Tree) -> Iterator[Problem]:
     """What `warm_start` names and is not there: neither a study's folder, nor a file."""
     named = tree.mapping.get("warm_start")
-    for place, source in enumerate(named.value if named is not None and isinstance(named.value, tuple) else ()):
+    for index, source in enumerate(named.value if named is not None and isinstance(named.value, tuple) else ()):
         if isinstance(source.value, str) and not source.value.startswith("mlflow:") and not Path(source.value).is_dir():
             try:
                 check_regular(source.value)
             except (OSError, ValueError) as error:
-                rule = f"warm_start.{place}: must name a configuration or a study's folder"
+                rule = f"warm_start.{index}: must name a configuration or a study's folder"
                 reason = getattr(error, "strerror", None) or error
                 yield Problem(source.mark, f"{rule}, but got {quoted(source.value)} ({reason})")
 

@@ -54,9 +54,9 @@ def _metrics(tree: Tree, section: str) -> Iterator[tuple[str, Mark, str]]:
     """Path, place and name of every metric of a section."""
     listed = tree.mapping[section].value if section in tree.mapping else ()
     assert isinstance(listed, tuple), "the space is valid"
-    for place, item in enumerate(listed):
+    for index, item in enumerate(listed):
         metric = item.mapping["metric"]
-        yield f"{section}.{place}.metric", metric.mark, str(metric.plain)
+        yield f"{section}.{index}.metric", metric.mark, str(metric.plain)
 
 
 def trainers_of(trial: Node) -> Trainers:

@@ -64,8 +64,8 @@ def tell_status(
         return
     console = Console()
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none ended yet"
-    place = "" if job is None else f"{job} on its cluster, "
-    print_lines(console, [f"{folder.path}: {place}{len(results)}/{study.budget.trials} trials ({counts})"])
+    where = "" if job is None else f"{job} on its cluster, "
+    print_lines(console, [f"{folder.path}: {where}{len(results)}/{study.budget.trials} trials ({counts})"])
     if front.results:
         console.print(front_table(front))
     print_lines(console, quantisation_notes(front.results))

@@ -118,8 +118,8 @@ def fronts_figure(compared: Sequence[Compared]) -> go.Figure:
     objectives = compared[0].front.objectives
     y, x = objectives[0].metric, objectives[1].metric if len(objectives) > 1 else None
     figure = go.Figure()
-    for place, each in enumerate(compared):
-        colour = COLOURS[place % len(COLOURS)]
+    for index, each in enumerate(compared):
+        colour = COLOURS[index % len(COLOURS)]
         front = sorted(each.front.results, key=lambda result: result.metrics[x] if x else result.number)
         for results, look in (
             (each.front.candidates, {"mode": "markers", "marker": {"color": colour, "size": 5, "opacity": 0.25}}),

@@ -26,10 +26,10 @@ def pareto_figure(view: StudyView) -> go.Figure:
     columns = min(len(pairs), 3)
     rows = math.ceil(len(pairs) / columns)
     figure = make_subplots(rows=rows, cols=columns, horizontal_spacing=0.09, vertical_spacing=0.14)
-    for place, (x, y) in enumerate(pairs):
-        row, column = place // columns + 1, place % columns + 1
+    for index, (x, y) in enumerate(pairs):
+        row, column = index // columns + 1, index % columns + 1
         for trace in _pareto_traces(view, x, y):
-            figure.add_trace(trace.update(showlegend=place == 0 and trace.mode == "markers"), row=row, col=column)
+            figure.add_trace(trace.update(showlegend=index == 0 and trace.mode == "markers"), row=row, col=column)
         figure.update_xaxes(title=label(x) if x else "trial", row=row, col=column, **_scale(view, x))
         figure.update_yaxes(title=label(y), row=row, col=column, **_scale(view, y))
     return styled(figure, height=430 if rows == 1 else 330 * rows)
@@ -284,9 +284,9 @@ def schedules_figure(view: StudyView) -> go.Figure | None:
         figure.add_trace(go.Scatter(x=epochs, y=values, mode="lines", line=line, hovertemplate=hover), row=row, col=1)
         figure.update_yaxes(title=label(name), exponentformat="power", row=row, col=1)
     phases = view.phases(number)
-    for place, (name, first, last) in enumerate(phases):
+    for index, (name, first, last) in enumerate(phases):
         figure.add_vrect(
-            x0=first - 0.5, x1=last + 0.5, fillcolor=BANDS[place % len(BANDS)], line_width=0, layer="below"
+            x0=first - 0.5, x1=last + 0.5, fillcolor=BANDS[index % len(BANDS)], line_width=0, layer="below"
         )
         figure.add_annotation(
             x=(first + last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False, text=escape(name)

@@ -124,8 +124,8 @@ def importance_picture(view: StudyView) -> Figure | None:
     names = [axis.name for axis in view.parameters]
     bars = len(view.metrics)
     figure, (axes,) = _axes(size=(7.5, 1.4 + len(names) * 0.22 * (1 + bars)))
-    for place, (metric, colour) in enumerate(zip(view.metrics, OBJECTIVES, strict=False)):
-        at = np.arange(len(names)) + (place - (bars - 1) / 2) * 0.8 / bars
+    for index, (metric, colour) in enumerate(zip(view.metrics, OBJECTIVES, strict=False)):
+        at = np.arange(len(names)) + (index - (bars - 1) / 2) * 0.8 / bars
         axes.barh(at, list(view.importance(metric).values()), height=0.8 / bars, color=colour, label=label(metric))
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.invert_yaxis()
@@ -148,11 +148,11 @@ def parallel_picture(view: StudyView) -> Figure | None:
     lines = [np.column_stack([range(len(shown)), heights[:, trial]]) for trial in order]
     axes.add_collection(LineCollection(lines, array=first[order], cmap="viridis", linewidths=0.9, alpha=0.7))
     axes.autoscale_view()
-    for place, axis in enumerate(shown):
-        axes.axvline(place, color=INK, linewidth=0.8)
+    for index, axis in enumerate(shown):
+        axes.axvline(index, color=INK, linewidth=0.8)
         for height, text in _ticks(axis):
             patch = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
-            axes.text(place + 0.04, height, text, fontsize=8, va="center", bbox=patch, parse_math=False)
+            axes.text(index + 0.04, height, text, fontsize=8, va="center", bbox=patch, parse_math=False)
     axes.set_xticks(range(len(shown)), [label(axis.name) for axis in shown], rotation=15, ha="right", parse_math=False)
     axes.set_yticks([])
     axes.grid(visible=False)
@@ -214,8 +214,8 @@ def schedules_picture(view: StudyView) -> Figure | None:
         axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name in BIT_WIDTHS else "default")
         axes.set_ylabel(label(name))
         axes.sharex(rows[-1])
-        for place, (phase, first, last) in enumerate(view.phases(number)):
-            axes.axvspan(first - 0.5, last + 0.5, color=BANDS[place % len(BANDS)], linewidth=0, zorder=0)
+        for index, (phase, first, last) in enumerate(view.phases(number)):
+            axes.axvspan(first - 0.5, last + 0.5, color=BANDS[index % len(BANDS)], linewidth=0, zorder=0)
             if axes is rows[0]:
                 at = {"x": (first + last) / 2, "y": 1.02, "transform": axes.get_xaxis_transform()}
                 axes.text(s=phase, ha="center", fontsize=9, parse_math=False, **at)  # type: ignore[arg-type]

@@ -101,7 +101,7 @@ class Axis:
     def positions(self) -> Array:
         """A number (n,) per trial: the value, its logarithm, or its category's place; nan where the trial has none."""
         if not self.numeric:
-            places = {category: place for place, category in enumerate(self.categories)}
+            places = {category: index for index, category in enumerate(self.categories)}
             return np.array(
                 [np.nan if value is None else places[_text(value)] for value in self.values], dtype=np.float64
             )
@@ -192,10 +192,10 @@ class StudyView:
         if mode_of(x, self.study.objectives) == "max":
             points.reverse()
         xs, ys = [], []
-        for place, (across, up) in enumerate(points):
-            if place:
+        for index, (across, up) in enumerate(points):
+            if index:
                 xs.append(across)
-                ys.append(points[place - 1][1])
+                ys.append(points[index - 1][1])
             xs.append(across)
             ys.append(up)
         return xs, ys
