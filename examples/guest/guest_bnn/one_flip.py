@@ -8,7 +8,7 @@ import numpy as np
 
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
-from bnnsearch.evolve.individual import Individual, settle
+from bnnsearch.evolve.individual import Individual, detach
 from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.words import to_tensor, to_words
 
@@ -38,7 +38,7 @@ class OneFlip:
             (child,) = toolbox.mutate(toolbox.clone(self._network))
             self._perturbation.evaluate([child])
             if child.fitness > self._network.fitness:
-                settle(child)
+                detach(child)
                 self._network = child
         return self._perturbation.tally([self._network], before, generations=self._config.generations_per_epoch)
 
