@@ -98,9 +98,9 @@ def record(
         alias: that the new version takes over.
     """
     name = register_as or (provenance.study if provenance else None)
-    best = max(range(len(finished)), key=lambda place: finished[place][2].metrics.get("val_acc", 0.0))
+    best = max(range(len(finished)), key=lambda index: finished[index][2].metrics.get("val_acc", 0.0))
     lines = []
-    for place, (config, out, trained) in enumerate(finished):
+    for index, (config, out, trained) in enumerate(finished):
         if (out / RECORD).exists():
             continue
         packed, told = _packed(out)
@@ -112,7 +112,7 @@ def record(
             packed=packed,
             provenance=provenance,
         )
-        logged = log_production(production, store, register_as=name if packed and place == best else None, alias=alias)
+        logged = log_production(production, store, register_as=name if packed and index == best else None, alias=alias)
         (out / RECORD).write_text(json.dumps(asdict(logged), indent=2) + "\n")
         where = f"; registered as models:/{name}@{alias}, version {logged.version}" if logged.version else ""
         lines += [told, f"recorded in MLflow's experiment {store.experiment} as run {logged.run_id}{where}"]
