@@ -20,6 +20,7 @@ from bnnsearch.config.data import ArraysConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.arrays import Scaling, measured_scaling
 from bnnsearch.core.data import DataError, Split, check_data, load_data
+from bnnsearch.core.data.arrays import from_samples, stacked
 from bnnsearch.deploy import _check, _packed
 from bnnsearch.packed.predict import predict_files
 from bnnsearch.trial import build_trainer
@@ -280,3 +281,20 @@ def test_a_model_of_images_takes_octets_as_they_are() -> None:
     assert np.array_equal(scaling.octets(pixels), pixels)
     with pytest.raises(ValidationError, match="low must be below high"):
         Scaling(low=(0.0,), high=(0.0,))
+
+
+def test_a_torch_data_set_is_stacked_or_refused() -> None:
+    pairs: list[Any] = [(torch.full((2, 5), float(place)), place % 2) for place in range(40)]
+    data = from_samples(stacked(pairs, "mine"), None, config(Path("unused")), torch.device("cpu"), layout="NCL")
+    assert (data.shape, data.classes, len(data.test)) == ((2, 1, 5), 2, 8)
+    for changed, message in (
+        (
+            (torch.zeros(2, 6), 1),
+            r"mine: expected samples of one shape, numbers, but found shapes \[\(2, 5\), \(2, 6\)\]",
+        ),
+        ((torch.zeros(2, 5), -1), "mine: labels must count the classes from 0 on, but there is -1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            stacked([*pairs, changed], "mine")
+    with pytest.raises(DataError, match="mine: expected samples of one shape"):
+        stacked([], "mine")

@@ -278,6 +278,46 @@ class ArraysConfig(DataSettings):
         return self
 
 
+class HuggingfaceConfig(DataSettings):
+    """A data set of Hugging Face's `datasets` (the extra `huggingface`): local, or from its hub; kept in memory.
+
+    Attributes:
+        path: a folder that `save_to_disk` made, a folder of files that `datasets` reads, or a name on the hub. Code in
+            it is never run.
+        config: configuration of the data set, where it has several.
+        revision: commit, tag or branch on the hub.
+        train_split: the split to learn from and to validate on.
+        test_split: the split to test on; null cuts off `test_fraction`.
+        column: the samples: images, or numbers in axes as `layout` says.
+        label: the column of their classes.
+        image_size: height and width that images are scaled to.
+        channels: of images, 1 for grey.
+        layout: axes of numbers, as of `arrays`.
+        clip: as of `arrays`.
+        test_fraction: as of `arrays`.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.data.huggingface:load_huggingface"
+
+    name: Literal["huggingface"] = "huggingface"
+    path: Annotated[str, Field(min_length=1)]
+    config: str | None = None
+    revision: str | None = None
+    train_split: Annotated[str, Field(min_length=1)] = "train"
+    test_split: Annotated[str, Field(min_length=1)] | None = "test"
+    column: Annotated[str, Field(min_length=1)] = "image"
+    label: Annotated[str, Field(min_length=1)] = "label"
+    image_size: Annotated[int, Field(ge=4, le=1024)] = 32
+    channels: Literal[1, 3] = 3
+    layout: Layout = "NCHW"
+    clip: Annotated[float, Field(gt=0, le=100)] | None = None
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @property
+    def colours(self) -> int:
+        return self.channels
+
+
 class ImagenetConfig(DataSettings):
     """ImageNet-1k: `train/WNID/*.JPEG` and `val/WNID/*.JPEG`, streamed; crops of `image_size` pixels.
 

@@ -250,6 +250,7 @@ DATA_SETS = Family(
         cifar100="Cifar100Config",
         image_folder="ImageFolderConfig",
         arrays="ArraysConfig",
+        huggingface="HuggingfaceConfig",
         imagenet="ImagenetConfig",
     ),
 )

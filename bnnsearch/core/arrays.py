@@ -228,13 +228,12 @@ def check_axes(array: Array, layout: Layout, place: str) -> None:
 LAYOUTS: tuple[Layout, ...] = ("NHW", "NCHW", "NHWC", "NL", "NCL", "NLC")
 
 
-def read_labels(root: Path, name: str) -> tuple[NDArray[np.int64], str]:
-    """Labels, (N,) or (N, 1) in their file, and their place for messages.
+def checked_labels(stored: Array, place: str) -> NDArray[np.int64]:
+    """Labels (N,) of an array (N,) or (N, 1).
 
     Raises:
-        DataError: see `open_array`; or they are no integers from 0 on.
+        DataError: they are no integers from 0 on.
     """
-    stored, place = open_array(root, name)
     if stored.dtype.kind not in "iu":
         raise DataError(f"{place}: labels must be integers, but they are {stored.dtype}")
     if math.prod(stored.shape[1:]) != 1:
@@ -243,4 +242,4 @@ def read_labels(root: Path, name: str) -> tuple[NDArray[np.int64], str]:
     if labels.min() < 0 or labels.max() >= len(labels):  # a class without a sample would be among them
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise DataError(f"{place}: labels must count the classes from 0 on, but there is {wrong}")
-    return labels.astype(np.int64), place
+    return labels.astype(np.int64)

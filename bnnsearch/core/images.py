@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BytesIO
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -38,13 +39,17 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _GREY_STEPS = {"L;2": 255 // 3, "L;4": 255 // 15}
 
 
+Source = str | os.PathLike[str] | tuple[str, bytes]
+"""A file's path; or a name for messages, and what the file holds."""
+
+
 def read_images(
-    files: Sequence[str | os.PathLike[str]], shape: tuple[int, int, int], *, crop: float | None = None
+    files: Sequence[Source], shape: tuple[int, int, int], *, crop: float | None = None
 ) -> NDArray[np.uint8]:
     """Image files as uint8 (N, C, H, W), as the splits of a data set hold them.
 
     Args:
-        files: N paths.
+        files: N of them.
         shape: (C, H, W) to scale to; C is 1 for grey, 3 for RGB.
         crop: share of the shorter side to take, a central square; None stretches the whole image.
 
@@ -84,20 +89,22 @@ def central_box(size: tuple[int, int], share: float) -> Box:
     return left, top, left + side, top + side
 
 
-def open_image(file: str | os.PathLike[str], mode: Literal["L", "RGB"]) -> Image.Image:
+def open_image(file: Source, mode: Literal["L", "RGB"]) -> Image.Image:
     """The decoded image in `mode`.
 
     Raises:
         DataError: see `read_images`.
     """
+    name = file[0] if isinstance(file, tuple) else file
     try:
-        with open_regular(file) as content:
-            if os.fstat(content.fileno()).st_size == 0:
+        with BytesIO(file[1]) if isinstance(file, tuple) else open_regular(file) as content:
+            if content.seek(0, os.SEEK_END) == 0:
                 raise ValueError("it is empty")
+            content.seek(0)
             return _decoded(_identified(content), mode)
     except Exception as error:  # whatever the file holds: Pillow's decoders raise errors of a dozen kinds
         reason = (isinstance(error, OSError) and error.strerror) or printable(str(error)) or type(error).__name__
-        raise DataError(f"{printable(file)}: expected an image, but it cannot be decoded ({reason})") from error
+        raise DataError(f"{printable(name)}: expected an image, but it cannot be decoded ({reason})") from error
 
 
 def _identified(content: BinaryIO) -> Image.Image:

@@ -184,7 +184,7 @@ def dataset_of(data: Mapping[str, Any] | None) -> dict[str, str]:
     if not data:
         return {}
     text = json.dumps(data, sort_keys=True)
-    root = Path(str(data["root"])).absolute().as_uri() if "root" in data else "scikit-learn"
+    root = Path(str(data["root"])).absolute().as_uri() if "root" in data else str(data.get("path", "scikit-learn"))
     return {
         "name": str(data.get("name", "data")),
         "digest": hashlib.sha256(text.encode()).hexdigest()[:8],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,13 +16,21 @@ from bnnsearch.core.arrays import (
     Array,
     check_axes,
     check_finite,
+    checked_labels,
     measured_scaling,
     open_array,
-    read_labels,
 )
 from bnnsearch.core.data.dataset import Dataset, ImageSet, Split, hold_out
 from bnnsearch.core.data.load import in_memory
 from bnnsearch.errors import DataError, printable
+
+
+class Samples(Protocol):
+    """A torch data set of the kind that is indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +71,9 @@ def from_samples(
     device: torch.device,
     *,
     layout: Layout,
-    clip: float | None,
-    test_fraction: float,
-    names: tuple[str, ...],
+    clip: float | None = None,
+    test_fraction: float = 0.2,
+    names: Sequence[str] = (),
 ) -> Dataset:
     """Numbers of any kind as a data set, scaled by those that are learned from.
 
@@ -81,6 +91,8 @@ def from_samples(
         DataError: training and test samples differ in shape, type or classes.
     """
     names = tuple(map(printable, names))
+    for part in filter(None, (train, test)):
+        check_axes(part.samples, layout, part.place)
     _check_classes(train, test, names)
     labels = torch.from_numpy(train.labels)
     learning, testing = torch.arange(len(labels)), torch.arange(0)
@@ -89,9 +101,8 @@ def from_samples(
     kept, _ = hold_out(
         labels[learning], fraction=config.val_fraction, seed=config.seed, limit=config.train_limit, names=names
     )
-    for part in (train, test):
-        if part is not None:
-            check_finite(part.samples, part.place)
+    for part in filter(None, (train, test)):
+        check_finite(part.samples, part.place)
     scaling = measured_scaling(train.samples, learning[kept].numpy(), layout, clip=clip)
 
     def split(part: Labelled, index: torch.Tensor) -> Split:
@@ -102,17 +113,36 @@ def from_samples(
     return in_memory(ImageSet(split(train, learning), tested, names, scaling), config, device)
 
 
+def stacked(dataset: Samples, name: str) -> Labelled:
+    """All samples of a torch data set, as they are without a random transformation, in memory.
+
+    Args:
+        dataset: of pairs, a sample (tensor, array or image) and its label, all samples of one shape.
+        name: for messages.
+
+    Raises:
+        DataError: it is empty, its samples differ in shape or are no numbers, or its labels are no integers from 0 on.
+    """
+    pairs = [dataset[index] for index in range(len(dataset))]
+    samples = [np.asarray(sample) for sample, _ in pairs]
+    shapes = sorted({each.shape for each in samples})
+    if len(shapes) != 1 or samples[0].dtype.kind not in "biuf":
+        found = f"shapes {shapes[:3]}" if len(shapes) != 1 else str(samples[0].dtype)
+        raise DataError(f"{name}: expected samples of one shape, numbers, but found {found}")
+    return Labelled(np.stack(samples), checked_labels(np.array([int(label) for _, label in pairs]), name), name)
+
+
 def _labelled(config: ArraysConfig, images: str, labels: str) -> Labelled:
     root = Path(config.root)
     samples, place = open_array(root, images)
-    check_axes(samples, config.layout, place)
-    read, labels_place = read_labels(root, labels)
+    stored, labels_place = open_array(root, labels)
+    read = checked_labels(stored, labels_place)
     if len(read) != len(samples):
         raise DataError(f"{labels_place}: expected a label for each of {len(samples)} samples, but found {len(read)}")
     return Labelled(samples, read, place)
 
 
-def _check_classes(train: Labelled, test: Labelled | None, names: tuple[str, ...]) -> None:
+def _check_classes(train: Labelled, test: Labelled | None, names: Sequence[str]) -> None:
     classes = int(train.labels.max()) + 1
     if classes < 2:
         raise DataError(f"{train.place}: expected at least 2 classes among the labels, but found 1")
