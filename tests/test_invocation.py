@@ -17,9 +17,9 @@ BESIDE = Path(sys.executable).parent
 
 
 def printed(words: list[str], tmp_path: Path, **environment: str) -> str:
-    """The command in what `status` says where there is no study."""
+    """The command in what `report` says where there is no study."""
     ran = subprocess.run(
-        [*words, "status", "--runs", str(tmp_path)],
+        [*words, "report", "--runs", str(tmp_path)],
         cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 2, ran.stderr
