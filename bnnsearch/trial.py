@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import nn
+
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.model import BinarySettings
+from bnnsearch.config.torch_model import TorchConfig
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import check_data, load_data
@@ -14,7 +17,10 @@ from bnnsearch.core.models.build import build_model
 from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.teacher import RunBuilder, check_sources
 from bnnsearch.core.trainer import EpochMetrics, Trainer
+from bnnsearch.errors import InputError
 from bnnsearch.evolve.build import build_evolution_trainer
+from bnnsearch.packed.convert import convert
+from bnnsearch.packed.graph import Normalisation
 
 
 def network_costs(config: AnyTrial) -> dict[str, float]:
@@ -28,12 +34,31 @@ def network_costs(config: AnyTrial) -> dict[str, float]:
 def check_trial(config: AnyTrial) -> None:
     """Find, before anything trains, whether the data set, teachers and weights that a run names can be read.
 
+    And whether a network of its own can be made, and packed.
+
     Raises:
         InputError, EnvironmentProblem: as `build_trainer`.
     """
     if not isinstance(config, OwnTrialConfig):
         check_data(config.data)
         check_sources(config)
+        if isinstance(config.model, TorchConfig) and config.data.known is not None:
+            shape, classes = config.data.known
+            check_packable(config.model, build_model(config.model, shape=shape, classes=classes), shape)
+
+
+def check_packable(config: TorchConfig, network: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Whether a network of one's own has a packed form, where it must.
+
+    Raises:
+        InputError: it has none; with what in it has none.
+    """
+    if config.pack:
+        try:
+            convert(network, Normalisation(shape=shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0]))
+        except InputError as error:
+            hint = "with `pack: false` it is trained nonetheless"
+            raise InputError(f"model.factory {config.factory}: {error}; {hint}") from error
 
 
 def class_names(config: AnyTrial, *, device: str = "cpu") -> Sequence[str]:
@@ -66,7 +91,7 @@ def build_trainer(
 
     Raises:
         DataError: the data set is missing, short or corrupt.
-        InputError: a teacher or start does not fit.
+        InputError: a teacher or start does not fit, or a network of one's own does not.
         EnvironmentProblem: a checkpoint or weights are missing or damaged.
     """
     assert config.seed is not None, "a trial's seed is set before it starts"
@@ -75,4 +100,7 @@ def build_trainer(
     data = load_data(config.data, device=device)
     if isinstance(config.method, EvolutionMethod):
         return build_evolution_trainer(config, data=data)
-    return RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)
+    trainer = RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)
+    if isinstance(config.model, TorchConfig):
+        check_packable(config.model, trainer.network, data.shape)
+    return trainer

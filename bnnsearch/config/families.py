@@ -48,6 +48,10 @@ class Member(Settings):
         place = self.builder if ":" in self.builder else f"{type(self).__module__}:{self.builder}"
         return named(place)(self, *arguments)
 
+    def code_modules(self) -> tuple[str, ...]:
+        """Modules whose code decides what they describe: that of the settings, and what the settings name."""
+        return (type(self).__module__,)
+
 
 GUESTS: dict[tuple[str, str], type[Member]] = {}
 """Guests by the key of their family and their name, as far as `use:` has brought them here."""
@@ -195,7 +199,8 @@ MODELS = Family(
         realtobinary18="Realtobinary18Config",
         reactnet_a="ReactnetAConfig",
         xor_mlp="XorMlpConfig",
-    ),
+    )
+    | _of("torch_model", torch="TorchConfig"),
 )
 ACTIVATIONS = Family(
     "activations",

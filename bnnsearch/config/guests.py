@@ -7,6 +7,9 @@ that it defines: each derives from the base of a family, and has a name of its o
 configuration that uses some runs them, as importing them would.
 
 What runs is told apart by a digest of its files, and these travel with a search to all its processes.
+
+A setting may also name a factory, `module:name`, in a module of `use:` or in any that can be imported. Its module is a
+guest too, members or none.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -36,6 +39,14 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 8 * 2**20
 """Files of a guest that travel with a search, together; a larger package must be installed wherever trials run."""
+
+_REQUIRED = ("torchvision",)
+"""Installed wherever this package is: their files need not travel."""
+
+_NO_MEMBERS = (
+    "has no members: classes of settings that derive from the base of a family and have a name, such as "
+    "`class MineConfig(GradientMethod): name: Literal['mine'] = 'mine'`"
+)
 
 _PREFIX = "bnnsearch_guest_"
 """What the module of a file is called, before the file's own name: it must not hide an installed one."""
@@ -90,7 +101,8 @@ class Guest:
             for name in family.installed_in_use():
                 if (member := family.member(name)) is not None:
                     known[family.key, name] = member
-        return [f"{key} {name}" for (key, name), member in known.items() if member.__module__ == self.module]
+        members = [f"{key} {name}" for (key, name), member in known.items() if member.__module__ == self.module]
+        return members or ["factories"]
 
 
 _LOADED: dict[str, Guest] = {}
@@ -114,7 +126,10 @@ def use(entries: Sequence[str], folder: Path, recorded: Mapping[str, bytes] | No
         try:
             guest = _found(entry, folder, recorded or {})
             module = _loaded(guest, folder)
-            for key, member in _members(guest, module):
+            members = list(_members(guest, module))
+            if not members and not (guest.is_file and any(map(_is_factory, vars(module).values()))):
+                raise ValueError(_NO_MEMBERS)
+            for key, member in members:
                 if key in taken and taken[key] != guest.entry:
                     raise ValueError(f"its {key[1]} of {key[0]} is one of {taken[key]} already")
                 taken[key] = guest.entry
@@ -152,6 +167,59 @@ def offered(words: Collection[str]) -> tuple[Guest, ...]:
     return tuple(_found(module, Path(), {}) for module in sorted(modules))
 
 
+def factory_guests(places: Collection[str]) -> tuple[Guest, ...]:
+    """The guests that factories outside of `use:` are part of; nothing is imported, and what is missing left out."""
+    modules = {factory_module(place) for place in places if missing_factory(place) is None}
+    found = (_found(module, Path(), {}) for module in sorted(modules) if module not in _LOADED and not _is_base(module))
+    return tuple(replace(each, files={}) if _top(each.module) in _REQUIRED else each for each in found)
+
+
+def factory_module(place: str) -> str:
+    """The name of the module of a factory `module:name`: a file of `use:` goes before what can be imported."""
+    module = place.partition(":")[0]
+    return _PREFIX + module if _PREFIX + module in _LOADED else module
+
+
+def missing_factory(place: str) -> str | None:
+    """Why a factory cannot be there, as far as that is known without importing its module; None where it can."""
+    module, name = factory_module(place), place.partition(":")[2]
+    if module in sys.modules:
+        return None if hasattr(sys.modules[module], name) else f"its module has no {name}"
+    if _top(module) in _there or find_spec(_top(module)) is not None:
+        _there.add(_top(module))
+        return None
+    return f"there is no module {_top(module)} here; a file beside the configuration needs `use: [./{module}.py]`"
+
+
+_there: set[str] = set()
+"""Modules of factories that this process has found: a search that began goes on, whatever becomes of their files."""
+
+
+def factory(place: str) -> Callable[..., Any]:
+    """What a factory `module:name` names, its module imported.
+
+    Raises:
+        ValueError: there is none, or the module raises.
+    """
+    module, name = factory_module(place), place.partition(":")[2]
+    try:
+        return cast(Callable[..., Any], getattr(import_module(module), name))
+    except Exception as error:  # a stranger's code may raise whatever it likes
+        raise ValueError(own_line(error, module)) from error
+
+
+def own_line(error: BaseException, module: str) -> str:
+    """What the code of a guest raised, and the last line of its own on the way there.
+
+    Args:
+        error: what was raised.
+        module: the guest's.
+    """
+    logger.info("%s: its own error", module, exc_info=error)
+    used = _LOADED.get(module)
+    return _last_line(error, used.files if used else _package_files(_top(module)))
+
+
 def install(guests: Sequence[Guest]) -> None:
     """Bring guests that travelled with a search into this process.
 
@@ -171,9 +239,8 @@ def install(guests: Sequence[Guest]) -> None:
 def digests(settings: BaseModel) -> dict[str, str]:
     """The digest of every guest that a configuration names, by its module: on what it does it depends too."""
     found = {}
-    for each in _below(settings):
-        top = _top(type(each).__module__)
-        if top != "bnnsearch":
+    for top in (_top(module) for each in _below(settings) for module in each.code_modules()):
+        if not _is_base(top):
             used = (guest.digest for guest in _LOADED.values() if _top(guest.module) == top)
             found[top] = next(used, None) or _digest(_package_files(top))
     return found
@@ -288,7 +355,7 @@ def _loaded(guest: Guest, folder: Path) -> ModuleType:
         raise
     except BaseException as error:
         logger.info("%s: its own error", guest.entry, exc_info=True)
-        raise ValueError(_last_line(error, guest)) from error
+        raise ValueError(_last_line(error, guest.files)) from error
     _LOADED[guest.module] = guest
     return module
 
@@ -308,11 +375,11 @@ def _run(guest: Guest, path: Path) -> ModuleType:
     return module
 
 
-def _last_line(error: BaseException, guest: Guest) -> str:
-    """What a guest raised, and the last line of its own on the way there."""
+def _last_line(error: BaseException, own: Collection[str]) -> str:
+    """What a guest raised, and the last line of its own files on the way there."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
-    files = {Path(name).name for name in guest.files}
+    files = {Path(name).name for name in own}
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in files]
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"line {lines[-1]}: {what}" if lines else what
@@ -322,9 +389,8 @@ def _members(guest: Guest, module: ModuleType) -> Iterator[tuple[tuple[str, str]
     """What it adds: the key of a family with a name, and the settings.
 
     Raises:
-        ValueError: a class of settings is of no family, its name is taken, or there is none at all.
+        ValueError: a class of settings is of no family, or its name is taken.
     """
-    count = 0
     for member in list(vars(module).values()):
         if (
             not isinstance(member, type)
@@ -338,13 +404,11 @@ def _members(guest: Guest, module: ModuleType) -> Iterator[tuple[tuple[str, str]
         family = _family_of(member)
         if name in family.members:
             raise ValueError(f"{member.__name__}: {family.key} have a {name} already; another name is needed")
-        count += 1
         yield (family.key, name), member
-    if not count:
-        raise ValueError(
-            "has no members: classes of settings that derive from the base of a family and have a name, such as "
-            "`class MineConfig(GradientMethod): name: Literal['mine'] = 'mine'`"
-        )
+
+
+def _is_factory(value: object) -> bool:
+    return isinstance(value, FunctionType) or (isinstance(value, type) and not issubclass(value, BaseModel))
 
 
 def _family_of(member: type[Member]) -> Family:
@@ -373,6 +437,11 @@ def _unpack(guest: Guest) -> None:
     write_files(guest.files, folder)
     sys.path.insert(0, str(folder))
     invalidate_caches()
+
+
+def _is_base(module: str) -> bool:
+    """Whether a module needs no digest: its version is recorded anyway, and is the same wherever a search runs."""
+    return _top(module) in ("bnnsearch", "torch")
 
 
 def _top(module: str) -> str:

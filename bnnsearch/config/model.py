@@ -51,9 +51,9 @@ class BinarySettings(ModelSettings):
     alpha_gradient: AlphaGradient = "detached"
     float_layers: tuple[str, ...] = ()
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """The network with fresh weights, all layers binary that can be; see `bnnsearch.core.models.build`."""
-        network: nn.Sequential = self._built(shape, classes)
+        network: nn.Module = self._built(shape, classes)
         return network
 
 

@@ -243,7 +243,7 @@ def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
         case nn.Conv2d():
             return math.prod(out) * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
         case BinaryLinear() | nn.Linear():
-            return layer.in_features * layer.out_features
+            return math.prod(out) * layer.in_features
         case MeanMagnitude():
             return math.prod(out) * layer.channels
         case WindowMean():

@@ -111,7 +111,7 @@ class RunBuilder:
             spent=start.spent if start else {},
         )
 
-    def _model(self, config: TrialConfig, twin: TwinConfig | None) -> nn.Sequential:
+    def _model(self, config: TrialConfig, twin: TwinConfig | None) -> nn.Module:
         assert config.seed is not None and isinstance(config.model, BinarySettings), "a gradient run with a seed"
         with reproducible(derived_seed(config.seed, "initial weights"), device=torch.device("cpu")):
             model = build_model(config.model, shape=self.data.shape, classes=self.data.classes)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import avg_pool2d, conv2d, linear
 
 
 class WideConv2d(nn.Conv2d):
-    """Convolution without bias."""
+    """Convolution, padded with zeros; made here, without bias."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=False)
@@ -21,7 +21,20 @@ class WideConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name torch gives it
         if self.training:
             return super().forward(input)
-        return conv2d(input.double(), self.weight.double()).to(input)
+        sums = conv2d(
+            input.double(), self.weight.double(), None, self.stride, self.padding, self.dilation, self.groups
+        ).to(input)
+        return sums if self.bias is None else sums + self.bias.view(-1, 1, 1)
+
+
+class WideLinear(nn.Linear):
+    """Linear layer."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, the name torch gives it
+        if self.training:
+            return super().forward(input)
+        sums = linear(input.double(), self.weight.double()).to(input)
+        return sums if self.bias is None else sums + self.bias
 
 
 class WideMean(nn.Module):
@@ -67,3 +80,10 @@ class WideSigmoid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x) if self.training else torch.sigmoid(x.double()).to(x)
+
+
+class HardSigmoid(nn.Module):
+    """min(max(x + 3, 0), 6) / 6, the factor 1/6 rounded first: steps that a packed network has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 3).clamp(0, 6) * (1 / 6)

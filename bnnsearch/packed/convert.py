@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.layers import (
@@ -28,7 +28,7 @@ from bnnsearch.core.layers import (
     output_scale,
 )
 from bnnsearch.core.models.real import RealConv2d
-from bnnsearch.core.wide import MeanMagnitude, WideConv2d, WideMean, WideSigmoid, WindowMean
+from bnnsearch.core.wide import HardSigmoid, MeanMagnitude, WideConv2d, WideLinear, WideMean, WideSigmoid, WindowMean
 from bnnsearch.errors import InputError
 from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.fold import fold_thresholds
@@ -61,10 +61,12 @@ _OWN_LAYERS = (
     RPReLU,
     ShiftedHardtanh,
     WideConv2d,
+    WideLinear,
     WideMean,
     WideSigmoid,
     MeanMagnitude,
     WindowMean,
+    HardSigmoid,
     RealConv2d,
 )
 
@@ -153,7 +155,7 @@ class _Converter:
 
     def _module(self, name: str, part: nn.Module, source: str, shape: Sequence[int]) -> str:
         match part:
-            case nn.Identity() | nn.Dropout():
+            case nn.Identity() | nn.Dropout() | nn.Dropout2d():
                 return source
             case BinaryConv2d() | BinaryLinear():
                 return self._binary(name, part, source)
@@ -213,7 +215,7 @@ class _Converter:
             input=source,
             binary=False,
             int8=self.edges == "int8",
-            wide=isinstance(layer, WideConv2d),
+            wide=isinstance(layer, WideConv2d | WideLinear),
             channels=len(filters),
             kernel=tuple(filters.shape[2:]),
             stride=stride,
@@ -279,12 +281,19 @@ class _Converter:
                 return self._append(Clamp(name=name, input=source, low=part.min_val, high=part.max_val))
             case nn.PReLU():
                 return self._append(Prelu(name=self._vector(name, part.weight), input=source))
+            case nn.LeakyReLU():
+                slope = self._vector(name, torch.tensor([part.negative_slope]))
+                return self._append(Prelu(name=slope, input=source))
             case RPReLU():
                 source = self._shift(f"{name}.centre", source, -part.centre)
                 source = self._append(Prelu(name=self._vector(f"{name}.slope", part.slope), input=source))
                 return self._shift(f"{name}.out", source, part.out)
             case WideSigmoid():
                 return self._append(Sigmoid(name=name, input=source))
+            case HardSigmoid():
+                source = self._shift(f"{name}.shift", source, torch.tensor([3.0]))
+                source = self._append(Clamp(name=f"{name}.clamp", input=source, low=0.0, high=6.0))
+                return self._append(Scale(name=self._vector(name, torch.tensor([1 / 6])), input=source))
             case _:
                 raise _unknown(f"{name}, a {type(part).__name__},")
 
@@ -292,6 +301,8 @@ class _Converter:
 
     def _function(self, node: fx.Node) -> str:
         target = node.target
+        if _is_idle(node):
+            return self.names[_one_node(node, node.args[0])]
         if target in (operator.add, operator.iadd, torch.add):
             return self._combine(node, "add")
         if target in (operator.mul, operator.imul, torch.mul):
@@ -380,6 +391,15 @@ def _check_convolution(name: str, layer: nn.Conv2d) -> None:
         raise _unknown(f"{name}, a convolution with groups, dilation or padding by name,")
 
 
+def _is_idle(node: fx.Node) -> bool:
+    """Whether it only does something in training."""
+    name = getattr(node.target, "__name__", "")
+    return name in ("dropout", "dropout2d", "stochastic_depth") and False in (
+        node.args[-1],
+        node.kwargs.get("training"),
+    )
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
@@ -391,8 +411,10 @@ def _one_node(user: fx.Node, argument: object) -> fx.Node:
 
 
 def _shape_of(node: object) -> Sequence[int]:
-    assert isinstance(node, fx.Node)
-    return tuple(node.meta["tensor_meta"].shape)
+    told = node.meta.get("tensor_meta") if isinstance(node, fx.Node) else None
+    if not isinstance(told, TensorMetadata):
+        raise _unknown(f"{node}, which is no map or vector,")
+    return tuple(told.shape)
 
 
 def _unknown(what: str) -> InputError:

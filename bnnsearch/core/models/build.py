@@ -8,7 +8,7 @@ from bnnsearch.config.model import BinarySettings
 from bnnsearch.core.models.real import keep_real
 
 
-def build_model(config: BinarySettings, *, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def build_model(config: BinarySettings, *, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The network `config` names, with fresh weights from torch's global generator.
 
     Args:

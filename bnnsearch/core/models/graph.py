@@ -6,16 +6,16 @@ from copy import deepcopy
 
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
 from bnnsearch.core.layers import binary_layers, sign_view
 
 
 class _LayerTracer(fx.Tracer):
-    """Stops at every module without submodules, ours as well as torch's."""
+    """Stops at every module without submodules, and at torch's own."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002  the base class's signature
-        return not any(m.children())
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not any(m.children()) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace_layers(model: nn.Module) -> fx.GraphModule:
@@ -45,5 +45,6 @@ def layer_of(node: fx.Node, graph: fx.GraphModule) -> nn.Module | None:
 
 
 def out_shape(node: fx.Node) -> tuple[int, ...]:
-    """Shape of the output of a node of `trace_shapes`, without the batch."""
-    return tuple(node.meta["tensor_meta"].shape[1:])
+    """Shape of the output of a node of `trace_shapes`, without the batch; (0,) where it is no tensor."""
+    told = node.meta.get("tensor_meta")
+    return tuple(told.shape[1:]) if isinstance(told, TensorMetadata) else (0,)

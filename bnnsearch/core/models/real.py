@@ -51,7 +51,7 @@ class SoftRSign(nn.Module):
         return torch.tanh(x + per_channel(self.bias, x))
 
 
-def keep_real(model: nn.Sequential, patterns: Sequence[str]) -> nn.Sequential:
+def keep_real(model: nn.Module, patterns: Sequence[str]) -> nn.Module:
     """`model`, changed in place: the binary layers matching a pattern get real weights, and inputs as they come.
 
     Args:
@@ -71,7 +71,7 @@ def keep_real(model: nn.Sequential, patterns: Sequence[str]) -> nn.Sequential:
     return model
 
 
-def real_twin(model: nn.Sequential, activations: Activations = "relu") -> nn.Sequential:
+def real_twin(model: nn.Module, activations: Activations = "relu") -> nn.Module:
     """A copy of the network with real weights, drawn anew; output scales, which real weights absorb, fall away.
 
     Args:
@@ -106,7 +106,7 @@ def _real_activation(module: Sign | RSign | ShiftedHardtanh, activations: Activa
             return module
 
 
-def _make_real(model: nn.Sequential, name: str, *, sign: nn.Module | None) -> None:
+def _make_real(model: nn.Module, name: str, *, sign: nn.Module | None) -> None:
     """Put a real layer in the place of the binary layer `name`, and `sign`, if any, in that of its neighbour `sign`."""
     place, _, own_name = name.rpartition(".")
     parent = model.get_submodule(place)
