@@ -198,6 +198,19 @@ def test_a_manifest_changed_anywhere_never_crashes_the_reader(content: bytes, da
     assert PackedModel(manifest.graph, tensors).logits(images).shape[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"layout": "NHW", "low": [0.0] * 9, "high": [1.0] * 9}, "scales 9 channels, but the images have"),
+        ({"layout": "NHW", "low": [1.0], "high": [0.0]}, "low must be below high for each channel"),
+        ({"layout": "HWN", "low": [0.0], "high": [1.0]}, "preprocessing.arrays.layout"),
+    ],
+)
+def test_the_scale_of_arrays_is_checked(content: bytes, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(with_manifest(content, lambda manifest: manifest | {"preprocessing": {"arrays": arrays}}))
+
+
 def test_a_later_version_asks_for_an_update(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="version 2 is later than 1"):
         load(

@@ -159,6 +159,9 @@ def parse(content: bytes) -> tuple[Manifest, dict[str, Array]]:
             raise ValueError(f"tensor {name!r} has been changed: its SHA-256 is not the one listed")
     check_tensors(manifest.graph, tensors)
     logits = manifest.graph.shapes()[manifest.graph.output].channels
+    scaling, channels = manifest.preprocessing.arrays, manifest.graph.images.shape[0]
+    if scaling is not None and len(scaling.low) != channels:
+        raise ValueError(f"preprocessing.arrays scales {len(scaling.low)} channels, but the images have {channels}")
     if manifest.classes and len(manifest.classes) != logits:
         raise ValueError(f"{len(manifest.classes)} names are given for {logits} classes")
     return manifest, tensors
