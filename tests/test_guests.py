@@ -261,7 +261,7 @@ class TestPackage:
         assert {member for each in space.guests for member in each.members} == {
             "methods tanh", "methods one_flip", "models strided", "optimizers lion", "schedules polynomial",
             "augmentations brightness", "data_sets stripes", "activations leaky", "samplers climber",
-            "schedulers halfway",
+            "schedulers halfway", "metrics worst",
         }  # fmt: skip
         executor = RayExecutor() if where == "ray" else LocalExecutor()
         outcome = run_study(space, study_dir=tmp_path / "study", executor=executor)

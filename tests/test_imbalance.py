@@ -11,11 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pydantic import ValidationError
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import nn
 from training_fixtures import digits, trial
 
 from bnnsearch.cli import main
+from bnnsearch.config.measure import MacroF1Config
+from bnnsearch.config.metrics import reporter_of
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.core.data import Dataset, Split, eval_batches
 from bnnsearch.core.distill import Distillation
@@ -138,3 +140,32 @@ def test_it_is_searched_for(tmp_path: Path) -> None:
     space.write_text(SPACE.replace("WEIGHTS", "[1, -1]"))
     with pytest.raises(SpaceError, match="class_weights"):
         load_space(space)
+
+
+@pytest.mark.parametrize("method", ["ste", "inertia"])
+def test_a_plan_names_other_metrics_of_predictions(method: str) -> None:
+    model: dict[str, Any] = {"model": {"name": "xor_mlp", "hidden": [32], "bits_per_label": 5}}
+    config = trial({"name": method}, epochs=1, plan={"metrics": ["macro_f1"]}, **(model if method == "inertia" else {}))
+    trainer = build_trainer(config)
+    (metrics,) = trainer.fit()
+    assert config.reporter.metrics == reporter_of(method).metrics | {"val_macro_f1"}
+    assert {"val_macro_f1", "val_acc"} <= metrics.values.keys() and "test_macro_f1" in trainer.test()
+    assert "metrics" not in PlanConfig().model_dump()
+
+
+def test_macro_f1_is_that_of_scikit_learn() -> None:
+    source = torch.Generator().manual_seed(0)
+    for classes in (2, 5):
+        predicted, labels = torch.randint(classes, (2, 60), generator=source)
+        found = MacroF1Config().measure(predicted, labels, classes + 2)  # two that are neither there nor predicted
+        assert found == pytest.approx(f1_score(labels, predicted, average="macro"))
+
+
+def test_an_objective_that_no_plan_names_is_refused(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    text = SPACE.replace("val_balanced_acc", "val_macro_f1").replace("WEIGHTS", "none")
+    space.write_text(text)
+    with pytest.raises(SpaceError, match="trials by gradients do not report val_macro_f1; they report: val_acc"):
+        load_space(space)
+    space.write_text(text.replace("epochs: 1,", "epochs: 1, metrics: [macro_f1],"))
+    load_space(space)

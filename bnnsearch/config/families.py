@@ -281,6 +281,11 @@ SCHEDULERS = Family(
 TRAINERS = Family("trainers", "bnnsearch.config.trainer:TrainerSettings", {})
 """Training code of one's own; what trains by our methods needs no name."""
 
+MEASURES = Family(
+    "metrics", "bnnsearch.config.measure:MeasureSettings", _of("measure", macro_f1="MacroF1Config"), bare=True
+)
+
 FAMILIES = (
-    METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS, TRAINERS
+    METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS, TRAINERS,
+    MEASURES,
 )  # fmt: skip

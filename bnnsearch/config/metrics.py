@@ -7,7 +7,7 @@ change it, so that an objective that nothing in a space moves is found without t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, GetJsonSchemaHandler
@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from bnnsearch.config.evolution import EvolutionMethod
-from bnnsearch.config.families import METHODS
+from bnnsearch.config.families import MEASURES, METHODS
 
 Mode = Literal["max", "min"]
 Known = Literal["before", "after", "measured"]
@@ -113,17 +113,22 @@ def define(metric: Metric) -> None:
     Raises:
         ValueError: its name is that of one of ours.
     """
-    if metric.name in _OURS and metric != METRICS[metric.name]:
+    ours = _OURS | {f"val_{name}" for name in MEASURES.members}
+    if metric.name in ours and metric != METRICS.get(metric.name, metric):
         raise ValueError(f"the metric {metric.name} is one of bnnsearch's own; another name is needed")
     METRICS[metric.name] = metric
 
 
 def objectives() -> list[str]:
     """The metrics that a search may have as objectives or constraints."""
+    for name in MEASURES.members:
+        MEASURES.member(name)  # which defines its metric
     return [name for name, metric in METRICS.items() if metric.objective]
 
 
 def _known(name: str) -> str:
+    if name not in METRICS and name.startswith("val_"):
+        MEASURES.member(name.removeprefix("val_"))  # an installed package may offer it
     if name not in objectives():
         expected = ", ".join(map(repr, objectives()))
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
@@ -134,6 +139,7 @@ class _Names:
     """The names at the time they are asked for: a guest may add some."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        MEASURES.all()
         return {"enum": objectives(), "type": "string"}
 
 
@@ -163,10 +169,12 @@ GRADIENTS = Reporter("gradients", frozenset(METRICS))
 EVOLUTION = Reporter("evolution", _EVOLVING, always=frozenset({"flops"}), open_costs=frozenset({"train_bitops"}))
 
 
-def reporter_of(method: str) -> Reporter:
-    """Who trains by the method of this name."""
+def reporter_of(method: str, measures: Iterable[str] = ()) -> Reporter:
+    """Who trains by the method of this name, with these metrics of predictions besides."""
     member = METHODS.member(method)
-    return EVOLUTION if member is not None and issubclass(member, EvolutionMethod) else GRADIENTS
+    reporter = EVOLUTION if member is not None and issubclass(member, EvolutionMethod) else GRADIENTS
+    more = frozenset(f"val_{name}" for name in measures)
+    return replace(reporter, metrics=reporter.metrics | more) if more else reporter
 
 
 def tabled(objectives: Iterable[str], results: Iterable[Mapping[str, float]]) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.families import SCHEDULES, Member
+from bnnsearch.config.measure import MeasureConfig
 
 
 class ScheduleSettings(Member):
@@ -104,6 +105,8 @@ class PlanConfig(Settings):
         class_weights: how much an image counts in the loss, by its class: `none`, all the same; `balanced`, inversely
             to how many images of its class there are to learn from; or a weight for each class, by label. Losses that
             are reported of validation and test images are not weighted.
+        metrics: what is reported of predictions besides accuracy: `val_NAME` of the validation images with every epoch,
+            `test_NAME` of the test images at the end.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -117,6 +120,7 @@ class PlanConfig(Settings):
     deterministic: bool = True
     keep: Literal["last", "best"] = "last"
     class_weights: Annotated[ClassWeights, Field(exclude_if=lambda weights: weights == "none")] = "none"
+    metrics: Annotated[tuple[MeasureConfig, ...], Field(exclude_if=lambda metrics: not metrics)] = ()
 
     def restarts(self, phase: str) -> bool:
         """Whether the schedule starts again with the phase of this name."""

@@ -88,7 +88,7 @@ class TrialConfig(Trial):
 
     @property
     def reporter(self) -> Reporter:
-        return reporter_of(self.method.name)
+        return reporter_of(self.method.name, [each.name for each in self.plan.metrics])
 
     @property
     def pretrain_epochs(self) -> int:

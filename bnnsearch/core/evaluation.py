@@ -6,13 +6,14 @@ weights. A soft or low-bit intermediate is never evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bnnsearch.config.measure import MeasureSettings
 from bnnsearch.core.binarize import filter_mean_magnitude, sign
 from bnnsearch.core.layers import BinaryLayer, binary_layers
 from bnnsearch.core.metrics import balanced_accuracy
@@ -62,16 +63,23 @@ class Evaluation(NamedTuple):
         acc: share of the images that it labels right.
         loss: mean cross-entropy, every image counting the same.
         balanced_acc: mean over the classes of the share of their images that it labels right.
+        more: other metrics of its predictions, by name.
     """
 
     acc: float
     loss: float
     balanced_acc: float
+    more: Mapping[str, float]
+
+    def of(self, split: str) -> dict[str, float]:
+        """All of it by name, as of the split `val` or `test`."""
+        found = {"acc": self.acc, "loss": self.loss, "balanced_acc": self.balanced_acc, **self.more}
+        return {f"{split}_{name}": value for name, value in found.items()}
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
-    """The results of `model` in evaluation mode over `batches`."""
+def evaluate(model: nn.Module, batches: Batches, measures: Sequence[MeasureSettings] = ()) -> Evaluation:
+    """The results of `model` in evaluation mode over `batches`, `measures` of its predictions among them."""
     model.eval()
     loss, predicted, true = 0.0, [], []
     for images, labels in batches:
@@ -81,4 +89,7 @@ def evaluate(model: nn.Module, batches: Batches) -> Evaluation:
         true.append(labels)
     everything, labels = torch.cat(predicted), torch.cat(true)
     right = float((everything == labels).sum())
-    return Evaluation(right / len(labels), loss / len(labels), balanced_accuracy(everything, labels))
+    return Evaluation(
+        right / len(labels), loss / len(labels), balanced_accuracy(everything, labels),
+        {each.name: each.measure(everything.cpu(), labels.cpu(), logits.shape[1]) for each in measures},
+    )  # fmt: skip

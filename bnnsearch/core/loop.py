@@ -158,8 +158,8 @@ class GradientTrainer:
 
     def test(self) -> dict[str, float]:
         """Accuracy, loss and balanced accuracy of the sign network on the test split."""
-        found = evaluate(self.sign_network(), eval_batches(self._data.test, batch_size=EVAL_BATCH))
-        return {f"test_{name}": value for name, value in found._asdict().items()}
+        batches = eval_batches(self._data.test, batch_size=EVAL_BATCH)
+        return evaluate(self.sign_network(), batches, self._config.plan.metrics).of("test")
 
     def sign_network(self) -> nn.Module:
         """The network as it would be exported now: weights +-1, batch norm re-estimated. Calls share one network."""
@@ -293,7 +293,8 @@ class GradientTrainer:
             values = self._train_steps(torch.Generator().manual_seed(seed)) | self._schedules()
             flips = flip_rates(before, weight_signs(self._layers))
             network = self._present_sign_network()
-            found = evaluate(network, eval_batches(self._data.val, batch_size=EVAL_BATCH))
+            batches = eval_batches(self._data.val, batch_size=EVAL_BATCH)
+            measured = evaluate(network, batches, self._config.plan.metrics).of("val")
             if self._phase.hands_on == "best":
                 values["relaxed_val_acc"] = self._keep_relaxed()
         self._spent.update(self._charge(self._phase, self._position.epoch, 1))
@@ -304,7 +305,6 @@ class GradientTrainer:
                 f"train_loss must be finite, but is {values['train_loss']} in epoch {self._position.epoch}"
             )
         binary = binary_fractions(self._layers)
-        measured = {f"val_{name}": value for name, value in found._asdict().items()}
         binary_fraction = mean_over_weights(binary, self._layers, empty=1.0)
         self._note_quantisation(binary_fraction)
         summary = {

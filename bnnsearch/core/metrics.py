@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from bnnsearch.config.measure import MacroF1Config
 from bnnsearch.core.layers import BinaryLayer
 from bnnsearch.core.trainer import WEIGHT_BINS
 
@@ -25,6 +26,13 @@ def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     counts = labels.bincount()
     shares = labels[right].bincount(minlength=len(counts)).double() / counts
     return float(shares[counts > 0].mean())
+
+
+def macro_f1(_: MacroF1Config, predicted: Tensor, labels: Tensor, classes: int) -> float:
+    """Mean of 2 right / (predicted + true) over the classes that are predicted or there."""
+    right = labels[predicted == labels].bincount(minlength=classes).double()
+    together = predicted.bincount(minlength=classes) + labels.bincount(minlength=classes)
+    return float((2 * right / together)[together > 0].mean())
 
 
 @torch.no_grad()

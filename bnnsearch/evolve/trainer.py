@@ -136,7 +136,8 @@ class EvolutionTrainer:
         predicted = torch.from_numpy(np.concatenate(threads.run(predict, shares))[: blocks.count])
         labels = torch.from_numpy(blocks.labels.reshape(-1)[: blocks.count])
         right = int((predicted == labels).sum())
-        return {"acc": right / blocks.count, "balanced_acc": balanced_accuracy(predicted, labels)}
+        more = {each.name: each.measure(predicted, labels, samples.classes) for each in self._config.plan.metrics}
+        return {"acc": right / blocks.count, "balanced_acc": balanced_accuracy(predicted, labels), **more}
 
     def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
         candidate = self._algorithm.candidate()

@@ -228,7 +228,7 @@ def earlier_study(
 
 def _check_library(space: Space) -> None:
     """Raise an `EnvironmentProblem` where trials evolve and the native library does not run: each would fail."""
-    if any(reporter is EVOLUTION for reporter, _ in trainers_of(space.trial.root)):
+    if any(reporter.name == EVOLUTION.name for reporter, _ in trainers_of(space.trial.root)):
         native.chosen()
 
 
