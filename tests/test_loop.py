@@ -32,8 +32,8 @@ class TestReport:
         first = next(trainer(trial({"name": "ste"})).fit())
         assert (first.epoch, first.epochs, first.phase) == (1, 6, "train")
         assert set(first.values) == {
-            "train_loss", "train_acc", "val_acc", "val_loss", "flip_rate", "binary_fraction", "lr", "real_lr",
-            "images_per_s", "train_bitops", "train_cost_thesis",
+            "train_loss", "train_acc", "val_acc", "val_loss", "val_balanced_acc", "flip_rate", "binary_fraction",
+            "lr", "real_lr", "images_per_s", "train_bitops", "train_cost_thesis",
         }  # fmt: skip
         assert set(first.layers["flip_rate"]) == {"3", "7"}
         assert first.values["binary_fraction"] == 1
