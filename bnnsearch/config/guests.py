@@ -380,9 +380,10 @@ def _last_line(error: BaseException, own: Collection[str]) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     files = {Path(name).name for name in own}
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in files]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in files]
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"line {lines[-1]}: {what}" if lines else what
+    where = "" if len(files) == 1 or not frames else f"{Path(frames[-1].filename).name} "
+    return f"{where}line {frames[-1].lineno}: {what}" if frames else what
 
 
 def _members(guest: Guest, module: ModuleType) -> Iterator[tuple[tuple[str, str], type[Member]]]:

@@ -64,6 +64,7 @@ def trace(network: nn.Module) -> fx.GraphModule:
         InputError: it does something else in training than in evaluation, beside what its layers do.
         Exception: whatever its code raises where it is traced.
     """
+    _take_apart(network)
     graphs = []
     for training in (True, False):
         network.train(training)
@@ -80,6 +81,19 @@ def trace(network: nn.Module) -> fx.GraphModule:
     return graphs[0]
 
 
+def _take_apart(network: nn.Module) -> None:
+    """Write norms that have an activation of their own, timm's BatchNormAct2d, as a norm and what follows it."""
+    for parent in list(network.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, nn.BatchNorm2d) and type(norm).__name__ == "BatchNormAct2d":
+                parts = dict(norm.named_children())
+                plain = nn.BatchNorm2d(
+                    norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+                )
+                plain.load_state_dict(norm.state_dict(), strict=False)
+                setattr(parent, name, named({"norm": plain, **parts}))
+
+
 def write_as_modules(graph: fx.GraphModule, shape: tuple[int, int, int]) -> None:
     """Write functions as modules, each call of a module without parameters as a module of its own, in place.
 
@@ -93,6 +107,8 @@ def write_as_modules(graph: fx.GraphModule, shape: tuple[int, int, int]) -> None
         module = _as_module(graph, node)
         if module is not None:
             _replace(graph, node, module)
+        elif node.target in _WEIGHTED and (layer := _layer(graph, node)) is not None:
+            _replace(graph, node, layer[1], layer[0])
         elif node.op == "call_module":
             own = graph.get_submodule(str(node.target))
             if str(node.target) in seen and not any(own.parameters()) and not any(own.buffers()):
@@ -114,10 +130,10 @@ def _arithmetic(node: fx.Node) -> Callable[..., Any] | None:
     return None
 
 
-def _replace(graph: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    """Let `node` call `module`, on its first input; beside the module that it called, where it was one."""
+def _replace(graph: fx.GraphModule, node: fx.Node, module: nn.Module, name: str | None = None) -> None:
+    """Let `node` call `module`, on its first input; by default beside the module that it called, where it was one."""
     place = str(node.target).rpartition(".")[0] if node.op == "call_module" else ""
-    name = f"{place}.{node.name}" if place else node.name
+    name = name or (f"{place}.{node.name}" if place else node.name)
     graph.add_submodule(name, module.train(graph.training))
     source = node.args[0] if node.args else next(iter(node.kwargs.values()))
     node.op, node.target, node.args, node.kwargs = "call_module", name, (source,), {}
@@ -139,6 +155,26 @@ def _as_module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         written = _WRITTEN.get(node.target)
         return written(node) if written else None
     return None
+
+
+def _layer(graph: fx.GraphModule, node: fx.Node) -> tuple[str, nn.Module] | None:
+    """The linear layer or convolution that a function is with parameters of a module, and the module's name."""
+    told = _told(node, ("weight", "bias", "stride", "padding", "dilation", "groups"))
+    weight, bias = (told.pop(name, None) for name in ("weight", "bias"))
+    owned = [each.op == "get_attr" and "." in str(each.target) for each in (weight, bias) if isinstance(each, fx.Node)]
+    if not isinstance(weight, fx.Node) or not all(owned):
+        return None
+    parameter = graph.get_parameter(str(weight.target))
+    fan = (parameter.shape[1] * told.get("groups", 1), parameter.shape[0])
+    layer: nn.Linear | nn.Conv2d
+    if node.target is functional.linear:
+        layer = nn.Linear(*fan, bias=bias is not None)
+    else:
+        layer = nn.Conv2d(*fan, tuple(parameter.shape[2:]), **told, bias=bias is not None)  # type: ignore[arg-type]
+    layer.weight = parameter
+    if isinstance(bias, fx.Node):
+        layer.bias = graph.get_parameter(str(bias.target))
+    return str(weight.target).rpartition(".")[0], layer
 
 
 def _told(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
@@ -194,6 +230,8 @@ def _mean(node: fx.Node) -> nn.Module | None:
 def _plain(module: type[nn.Module]) -> Callable[[fx.Node], nn.Module]:
     return lambda _: module()
 
+
+_WEIGHTED = (functional.linear, functional.conv2d)
 
 _WRITTEN: Mapping[Any, Callable[[fx.Node], nn.Module | None]] = {
     **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"), _plain(nn.ReLU)),
