@@ -58,7 +58,7 @@ def check_packable(config: TorchConfig, network: nn.Module, shape: tuple[int, in
             convert(network, Normalisation(shape=shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0]))
         except InputError as error:
             hint = "with `pack: false` it is trained nonetheless"
-            raise InputError(f"model.factory {config.factory}: {error}; {hint}") from error
+            raise InputError(f"{config.place}: {error}; {hint}") from error
 
 
 def class_names(config: AnyTrial, *, device: str = "cpu") -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The example of a guest's package, installed for a test and forgotten after it."""
+"""The example of a guest's package, installed for a test and forgotten after it; commands that use guests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bnnsearch.cli import main
 from bnnsearch.config import families, guests
 from bnnsearch.config.metrics import METRICS
+from bnnsearch.folder import StudyFolder, find_study_folder
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "guest"
 
@@ -31,6 +34,18 @@ def _forget() -> None:
     guests._LOADED.clear()
     families._installed.cache_clear()
     families._asked.clear()
+
+
+def call(*words: str, code: int = 0) -> str:
+    """What a command prints, its exit code being `code`."""
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def study() -> StudyFolder:
+    """The newest study below the folder `runs`."""
+    return find_study_folder(None, Path("runs"))
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
-from guest_fixtures import EXAMPLE, installed, nobody, site  # noqa: F401
+from guest_fixtures import EXAMPLE, call, installed, nobody, site, study  # noqa: F401
 
-from bnnsearch.cli import main
 from bnnsearch.config import families, guests
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.teacher import fingerprint
-from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.past import read_past
 from bnnsearch.record import Reader
@@ -73,16 +70,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "own.py").write_text(guest())
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
     return tmp_path
-
-
-def call(*words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == code, done.output
-    return done.output
-
-
-def study() -> StudyFolder:
-    return find_study_folder(None, Path("runs"))
 
 
 class TestFile:

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
-from guest_fixtures import nobody  # noqa: F401
+from guest_fixtures import call, nobody, study  # noqa: F401
 from torch import nn
 
-from bnnsearch.cli import main
 from bnnsearch.config import families, guests
 from bnnsearch.config.torch_model import TorchConfig
 from bnnsearch.config.trial import TrialConfig
@@ -24,7 +22,6 @@ from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.real import real_twin
 from bnnsearch.core.teacher import fingerprint
 from bnnsearch.errors import InputError
-from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.past import read_past
 from bnnsearch.record import Reader
@@ -229,16 +226,6 @@ def nets(tmp_path: Path) -> None:
 
 def write(space: dict[str, Any]) -> None:
     Path("space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
-
-
-def call(*words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == code, done.output
-    return done.output
-
-
-def study() -> StudyFolder:
-    return find_study_folder(None, Path("runs"))
 
 
 def built(factory: str, shape: tuple[int, int, int] = SHAPE, **settings: Any) -> nn.Module:

@@ -12,8 +12,9 @@ from bnnsearch.cli import options
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
+    from bnnsearch.config.study import SelectConfig
     from bnnsearch.config.trial import AnyTrial
-    from bnnsearch.export import Provenance
+    from bnnsearch.export import Provenance, Selection
     from bnnsearch.results import TrialResult
 
 
@@ -59,7 +60,7 @@ def export(
     """
     if sum((knee, best is not None, number is not None, run_id is not None)) > 1:
         raise click.UsageError("at most one of --knee, --best, --trial and --run-id")
-    from bnnsearch.export import Provenance, Selection, export_best, select_trial
+    from bnnsearch.export import Provenance, export_best, select_trial
     from bnnsearch.folder import find_study_folder
     from bnnsearch.invocation import command
     from bnnsearch.past import read_past
@@ -72,13 +73,7 @@ def export(
     past = read_past(folder)
     say(*filter(None, [past.damage]), err=True)
     config, store = past.space.study, study_store(past.space.study, folder)
-    selection = Selection(config.select.by, metric=config.select.metric, where=where)
-    if knee:
-        selection = Selection("knee", where=where)
-    elif best is not None:
-        selection = Selection("best", metric=best, where=where)
-    elif number is not None:
-        selection = Selection("trial", number=number, where=where)
+    selection = _selection(config.select, where, knee=knee, best=best, number=number)
     chosen = select_trial(past.results, config.objectives, selection)
     goals = [objective.metric for objective in config.objectives]
     told = f"trial {chosen.number} of {folder.path}, {selection.describe(config.objectives)}: "
@@ -104,6 +99,21 @@ def export(
     if as_json:
         write_event("exported", study=str(folder.path), trial=chosen.number, file=str(out), metrics=chosen.metrics,
                     expected=provenance.expected, deviation=provenance.deviation, registered=registered)  # fmt: skip
+
+
+def _selection(
+    default: SelectConfig, where: tuple[str, ...], *, knee: bool, best: str | None, number: int | None
+) -> Selection:
+    """What the options choose, at most one of them given; else what the space does."""
+    from bnnsearch.export import Selection
+
+    if knee:
+        return Selection("knee", where=where)
+    if best is not None:
+        return Selection("best", metric=best, where=where)
+    if number is not None:
+        return Selection("trial", number=number, where=where)
+    return Selection(default.by, metric=default.metric, where=where)
 
 
 def _trial_of_run(run_id: str, study: Path | None, runs: Path) -> tuple[Path, int]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from bnnsearch.config.base import Settings
 from bnnsearch.config.families import SCHEDULES, Member
 from bnnsearch.config.measure import MeasureConfig
+from bnnsearch.errors import InputError
 
 
 class ScheduleSettings(Member):
@@ -82,6 +83,18 @@ ScheduleConfig = Annotated[ScheduleSettings, SCHEDULES]
 ClassWeights = (
     Literal["none", "balanced"] | Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(min_length=2)]
 )
+
+
+def check_class_weights(setting: ClassWeights, classes: int) -> None:
+    """See that weights that are given are one for each class.
+
+    Raises:
+        InputError: they are not.
+    """
+    if isinstance(setting, tuple) and len(setting) != classes:
+        raise InputError(
+            f"plan.class_weights must have one weight for each of {classes} classes, but has {len(setting)}"
+        )
 
 
 class PlanConfig(Settings):

@@ -39,6 +39,11 @@ class TorchConfig(ActivatedSettings):
     grouped: Grouped = "dense"
     pack: bool = True
 
+    @property
+    def place(self) -> str:
+        """What errors about the network begin with."""
+        return f"model.factory {self.factory}"
+
     @model_validator(mode="after")
     def _factory_is_there(self) -> Self:
         if (problem := missing_factory(self.factory)) is not None:

@@ -15,7 +15,7 @@ from bnnsearch.config.method import GradientMethod, MethodConfig, method_epochs
 from bnnsearch.config.metrics import Reporter, reporter_of
 from bnnsearch.config.model import BinarySettings, ModelConfig
 from bnnsearch.config.optimizer import AdamConfig, OptimizerConfig
-from bnnsearch.config.plan import PlanConfig
+from bnnsearch.config.plan import PlanConfig, check_class_weights
 from bnnsearch.config.precision import PrecisionConfig
 from bnnsearch.config.recu import RecuConfig
 from bnnsearch.config.trainer import TrainerConfig
@@ -139,11 +139,8 @@ class TrialConfig(Trial):
 
     @model_validator(mode="after")
     def _classes_are_weighted(self) -> Self:
-        weights, known = self.plan.class_weights, self.data.known
-        if isinstance(weights, tuple) and known is not None and len(weights) != known[1]:
-            raise ValueError(
-                f"plan.class_weights must have one weight for each of {known[1]} classes, but has {len(weights)}"
-            )
+        if self.data.known is not None:
+            check_class_weights(self.plan.class_weights, self.data.known[1])
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 from numpy.lib import format as npy
@@ -77,11 +77,16 @@ def image_shape(array: Array, layout: Layout) -> tuple[int, int, int]:
 
 def chunks(array: Array, index: NDArray[np.int64], layout: Layout) -> Iterator[tuple[int, Array]]:
     """Samples at `index` a part at a time: how many stand before, and the part (n, C, H, W)."""
-    together = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
+    together = _in_chunk(array)
     axes = [layout.index(axis) for axis in "NCHWL" if axis in layout]
     for first in range(0, len(index), together):
         part = np.asarray(array[index[first : first + together]])
         yield first, part.transpose(axes).reshape(len(part), *image_shape(array, layout))
+
+
+def _in_chunk(array: Array) -> int:
+    """How many samples of an array are worked on at a time."""
+    return max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
 
 
 def measured_scaling(array: Array, index: NDArray[np.int64], layout: Layout, *, clip: float | None) -> Scaling:
@@ -114,7 +119,7 @@ def check_finite(array: Array, place: str) -> None:
     Raises:
         DataError: naming the first sample where one is not.
     """
-    together = max(1, CHUNK_BYTES * len(array) // max(1, array.nbytes))
+    together = _in_chunk(array)
     for first in range(0, len(array) if array.dtype.kind == "f" else 0, together):
         part = array[first : first + together].reshape(-1, array[0].size).astype(np.float64)
         fine = (np.abs(part) <= LARGEST).all(axis=1)  # in this form it does not hold of a NaN
@@ -218,14 +223,11 @@ def check_axes(array: Array, layout: Layout, place: str) -> None:
         DataError: it has more or fewer.
     """
     if array.ndim != len(layout):
-        fitting = ", ".join(each for each in LAYOUTS if len(each) == array.ndim) or "none"
+        fitting = ", ".join(each for each in get_args(Layout) if len(each) == array.ndim) or "none"
         raise DataError(
             f"{place}: layout {layout} needs {len(layout)} axes, but its shape is {array.shape}; "
             f"layouts of {array.ndim} axes: {fitting}"
         )
-
-
-LAYOUTS: tuple[Layout, ...] = ("NHW", "NCHW", "NHWC", "NL", "NCL", "NLC")
 
 
 def checked_labels(stored: Array, place: str) -> NDArray[np.int64]:

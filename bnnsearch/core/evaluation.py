@@ -61,20 +61,30 @@ class Evaluation(NamedTuple):
 
     Attributes:
         acc: share of the images that it labels right.
-        loss: mean cross-entropy, every image counting the same.
+        loss: mean cross-entropy, every image counting the same; None where the network has no logits.
         balanced_acc: mean over the classes of the share of their images that it labels right.
         more: other metrics of its predictions, by name.
     """
 
     acc: float
-    loss: float
+    loss: float | None
     balanced_acc: float
     more: Mapping[str, float]
 
     def of(self, split: str) -> dict[str, float]:
         """All of it by name, as of the split `val` or `test`."""
         found = {"acc": self.acc, "loss": self.loss, "balanced_acc": self.balanced_acc, **self.more}
-        return {f"{split}_{name}": value for name, value in found.items()}
+        return {f"{split}_{name}": value for name, value in found.items() if value is not None}
+
+
+def evaluation_of(
+    predicted: Tensor, labels: Tensor, measures: Sequence[MeasureSettings], *, classes: int, loss: float | None = None
+) -> Evaluation:
+    """The results of predicted classes, int64 (N,), given the labels, int64 (N,), `measures` of them among these."""
+    predicted, labels = predicted.cpu(), labels.cpu()
+    right = int((predicted == labels).sum())
+    more = {each.name: each.measure(predicted, labels, classes) for each in measures}
+    return Evaluation(right / len(labels), loss, balanced_accuracy(predicted, labels), more)
 
 
 @torch.no_grad()
@@ -87,9 +97,5 @@ def evaluate(model: nn.Module, batches: Batches, measures: Sequence[MeasureSetti
         loss += float(cross_entropy(logits.float(), labels, reduction="sum"))
         predicted.append(logits.argmax(dim=1))
         true.append(labels)
-    everything, labels = torch.cat(predicted), torch.cat(true)
-    right = float((everything == labels).sum())
-    return Evaluation(
-        right / len(labels), loss / len(labels), balanced_accuracy(everything, labels),
-        {each.name: each.measure(everything.cpu(), labels.cpu(), logits.shape[1]) for each in measures},
-    )  # fmt: skip
+    labels = torch.cat(true)
+    return evaluation_of(torch.cat(predicted), labels, measures, classes=logits.shape[1], loss=loss / len(labels))

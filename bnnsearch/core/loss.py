@@ -9,8 +9,7 @@ from __future__ import annotations
 from torch import Tensor, tensor
 from torch.nn.functional import cross_entropy
 
-from bnnsearch.config.plan import ClassWeights
-from bnnsearch.errors import InputError
+from bnnsearch.config.plan import ClassWeights, check_class_weights
 
 
 def class_weights(setting: ClassWeights, labels: Tensor, *, classes: int) -> Tensor | None:
@@ -24,15 +23,12 @@ def class_weights(setting: ClassWeights, labels: Tensor, *, classes: int) -> Ten
     Raises:
         InputError: there is not one weight for each class.
     """
+    check_class_weights(setting, classes)
     if setting == "none":
         return None
     if setting == "balanced":
         counts = labels.cpu().bincount(minlength=classes)
         return len(labels) / (classes * counts.clamp(min=1).float())
-    if len(setting) != classes:
-        raise InputError(
-            f"plan.class_weights must have one weight for each of {classes} classes, but has {len(setting)}"
-        )
     return tensor(setting)
 
 

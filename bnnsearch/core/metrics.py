@@ -22,9 +22,8 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 def balanced_accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Mean over the classes among `labels`, int64 (N,), of the share of their samples that `predicted` has right."""
-    labels, right = labels.cpu(), (predicted == labels).cpu()
     counts = labels.bincount()
-    shares = labels[right].bincount(minlength=len(counts)).double() / counts
+    shares = labels[predicted == labels].bincount(minlength=len(counts)).double() / counts
     return float(shares[counts > 0].mean())
 
 

@@ -14,8 +14,8 @@ from deap import tools
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import HOROWITZ_45NM
+from bnnsearch.core.evaluation import Evaluation, evaluation_of
 from bnnsearch.core.kept import Kept
-from bnnsearch.core.metrics import balanced_accuracy
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
@@ -95,8 +95,7 @@ class EvolutionTrainer:
 
     def test(self) -> dict[str, float]:
         """Accuracy and balanced accuracy on the test split."""
-        found = self._measured(self._genome(), self._problem.samples.test)
-        return {f"test_{name}": value for name, value in found.items()}
+        return self._evaluated(self._genome(), self._problem.samples.test).of("test")
 
     def state_dict(self) -> dict[str, Any]:
         """Position, the algorithm's state, the network that is kept."""
@@ -126,8 +125,7 @@ class EvolutionTrainer:
         """Of the network that would be exported now."""
         return self._algorithm.candidate() if self._kept.network is None else to_words(self._kept.network)
 
-    def _measured(self, genome: Words, blocks: Blocks) -> dict[str, float]:
-        """Accuracy and balanced accuracy, by name."""
+    def _evaluated(self, genome: Words, blocks: Blocks) -> Evaluation:
         threads, samples = self._problem.threads, self._problem.samples
         shares = [
             (genome, self._problem.layout, blocks.columns[first:last], samples.classes)
@@ -135,14 +133,11 @@ class EvolutionTrainer:
         ]
         predicted = torch.from_numpy(np.concatenate(threads.run(predict, shares))[: blocks.count])
         labels = torch.from_numpy(blocks.labels.reshape(-1)[: blocks.count])
-        right = int((predicted == labels).sum())
-        more = {each.name: each.measure(predicted, labels, samples.classes) for each in self._config.plan.metrics}
-        return {"acc": right / blocks.count, "balanced_acc": balanced_accuracy(predicted, labels), **more}
+        return evaluation_of(predicted, labels, self._config.plan.metrics, classes=samples.classes)
 
     def _metrics(self, tally: EpochTally, seconds: float) -> EpochMetrics:
         candidate = self._algorithm.candidate()
-        found = self._measured(candidate, self._problem.samples.val)
-        measured = {f"val_{name}": value for name, value in found.items()}
+        measured = self._evaluated(candidate, self._problem.samples.val).of("val")
         values = {
             **self._kept.weigh(self._epoch, measured, lambda: to_tensor(candidate)),
             "train_acc": tally.hits / tally.judged,

@@ -57,9 +57,7 @@ def make_binary(network: fx.GraphModule, config: TorchConfig) -> fx.GraphModule:
         if name not in kept and node not in gates and _has_form(network, node, config)
     }
     if not binary and kept != layers.keys():
-        raise InputError(
-            f"model.factory {config.factory}: none of the layers {_listed(list(layers))} has a binary form"
-        )
+        raise InputError(f"{config.place}: none of the layers {_listed(list(layers))} has a binary form")
     if binary:
         _activate(network, config, gates, last=list(layers.values())[-1])
     for name, node in layers.items():

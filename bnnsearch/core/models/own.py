@@ -25,7 +25,7 @@ def build_torch(config: TorchConfig, shape: tuple[int, int, int], classes: int) 
         InputError: the factory is not there, raises, or makes no network, or none for these images and classes; or it
             cannot be traced by torch.fx.
     """
-    place = f"model.factory {config.factory}"
+    place = config.place
     try:
         make = factory(config.factory)
     except ValueError as error:
@@ -67,10 +67,10 @@ def _called(config: TorchConfig, call: Callable[[], Any], failed: str) -> Any:
     try:
         return call()
     except InputError as error:
-        raise InputError(f"model.factory {config.factory}: its network {error}") from error
+        raise InputError(f"{config.place}: its network {error}") from error
     except Exception as error:  # a stranger's code may raise whatever it likes
         said = own_line(error, factory_module(config.factory)).splitlines()[0]
-        raise InputError(f"model.factory {config.factory}: {failed}: {said}") from error
+        raise InputError(f"{config.place}: {failed}: {said}") from error
 
 
 def _take_grey(graph: fx.GraphModule, channels: int) -> None:
