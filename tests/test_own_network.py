@@ -462,6 +462,14 @@ def test_torchvisions_is_recorded_and_need_not_travel(home: Path) -> None:
     assert not guest.files
 
 
+def test_the_factory_itself_may_be_searched(home: Path) -> None:
+    places = ["torchvision.models:resnet18", "torchvision.models.mobilenet:mobilenet_v2", "nets:Residual"]
+    searched = {"name": "torch", "factory": {"type": "choice", "values": places}}
+    write({**SPACE, "trial": {**TRIAL, "model": searched}})
+    entries = [each.entry for each in load_space(home / "space.yaml").guests]
+    assert entries == ["nets.py", "torchvision.models", "torchvision.models.mobilenet"]
+
+
 def test_editors_know_its_settings() -> None:
     settings = json.dumps(space_schema()["$defs"]["searched.TorchConfig"])
     assert all(f'"{name}"' in settings for name in ("factory", "arguments", "keep_real", "grouped", "pack"))

@@ -137,10 +137,10 @@ def space_of(
     if (problem := grace_problem(tree, node, study)) is not None:
         raise SpaceError([problem])
     words = {word for each in tree.walk() for word in (each.value, *each.mapping) if isinstance(word, str)}
-    named = {leaf.value for each in tree.walk() if "factory" in each.mapping for leaf in each.mapping["factory"].walk()}
-    factories = factory_guests({place for place in named if isinstance(place, str) and ":" in place})
+    named = (leaf.value for each in tree.walk() if "factory" in each.mapping for leaf in each.mapping["factory"].walk())
+    factories = {place for place in named if isinstance(place, str) and ":" in place}
     known = {each.digest for each in used_guests}
-    used_guests += tuple(each for each in (*offered(words), *factories) if each.digest not in known)
+    used_guests += tuple(each for each in (*offered(words), *factory_guests(factories)) if each.digest not in known)
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written.plain) if overrides else data.decode("utf-8-sig")
     warnings = tuple(map(str, constant_objectives(tree, node, trainers)))
