@@ -7,6 +7,8 @@ import threading
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from record_fixtures import SPACE, record_past
 from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by_trial, start, train  # noqa: F401  # two are fixtures
 
@@ -161,6 +163,25 @@ def test_two_studies_in_one_store_do_not_mix(tmp_path, folder):
     client = MlflowClient(first.store.uri)
     found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     assert sorted(run.data.tags.get("trial", "report") for run in found) == ["0", "0", "1", "report", "report"]
+
+
+def test_a_data_set_that_another_search_names_at_the_same_moment_loses_nothing(folder, monkeypatch):
+    """MLflow looks a data set up and inserts it; of two that find nothing there, one meets the other's row."""
+    named, met = MlflowClient.log_inputs, []
+
+    def meeting(client, *arguments):
+        if not met:
+            met.append(arguments)
+            raise MlflowException("UNIQUE constraint failed: datasets.name", error_code=BAD_REQUEST)
+        return named(client, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", meeting)
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0])
+    assert met
+    assert (tracker.undelivered, tracker.refused, tracker.complete) == (0, 0, True)
+    run = runs_by_trial(MlflowClient(tracker.store.uri))["0"]
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
 
 
 def test_what_is_not_finite_is_left_out(folder):
