@@ -18,7 +18,6 @@ from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.teacher import RunBuilder, check_sources
 from bnnsearch.core.trainer import EpochMetrics, Trainer
 from bnnsearch.errors import InputError
-from bnnsearch.evolve.build import build_evolution_trainer
 from bnnsearch.packed.convert import convert
 from bnnsearch.packed.graph import Normalisation
 
@@ -99,6 +98,8 @@ def build_trainer(
         return DeclaredTrainer(config.trainer, seed=config.seed, device=device)
     data = load_data(config.data, device=device)
     if isinstance(config.method, EvolutionMethod):
+        from bnnsearch.evolve.build import build_evolution_trainer  # DEAP need not be where gradients alone train
+
         return build_evolution_trainer(config, data=data)
     trainer = RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)
     if isinstance(config.model, TorchConfig):

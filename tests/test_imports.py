@@ -66,6 +66,19 @@ print([metrics.values["val_acc"] for metrics in trainer.fit()][-1])
     assert float(python(script, BLOCKED_FOR_CORE)) == 1.0
 
 
+def test_a_trial_by_gradients_needs_nothing_of_evolution_or_search() -> None:
+    script = """
+from bnnsearch.config.trial import TrialConfig
+from bnnsearch.trial import build_trainer
+settings = {
+    "data": {"name": "digits"}, "model": {"name": "mlp", "hidden": [16]},
+    "method": {"name": "ste"}, "plan": {"epochs": 1}, "seed": 1,
+}
+assert next(iter(build_trainer(TrialConfig.model_validate(settings)).fit())).epoch == 1
+"""
+    python(script, tuple(set(BLOCKED_FOR_CORE) - {"sklearn", "scipy", "ruamel"}))
+
+
 def test_predictions_from_files_need_no_torch() -> None:
     python("import bnnsearch.packed.predict; assert 'torch' not in sys.modules")
 
