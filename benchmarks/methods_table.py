@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -76,7 +77,11 @@ def trial(options: argparse.Namespace, method: str, seed: int) -> TrialConfig:
             "model": {"name": options.model, "width": options.width},
             "method": METHODS[method] | phases,
             "optimizer": {"name": "adam", "lr": 0.01},
-            "plan": {"epochs": options.pretrain + options.quantise, "dtype": options.dtype},
+            "plan": {
+                "epochs": options.pretrain + options.quantise,
+                "dtype": options.dtype,
+                "cuda_graph": options.device.startswith("cuda"),
+            },
             "seed": seed,
         }
     )
@@ -87,12 +92,12 @@ def state_of(config: TrialConfig, states: Path) -> Path:
     return states / f"{fingerprint(config)}.pt"
 
 
-def train(config: TrialConfig, epochs: int, states: Path, start: Path | None = None) -> Result:
+def train(config: TrialConfig, epochs: int, states: Path, device: str, start: Path | None = None) -> Result:
     """Train to the end of `epochs` epochs, on from the run's own state or else from that in `start`.
 
     The state is kept after every epoch, so that a run that is cut off repeats one at most.
     """
-    trainer, kept = build_trainer(config), state_of(config, states)
+    trainer, kept = build_trainer(config, device=device), state_of(config, states)
     state: dict[str, Any] = {"epoch": 0, "values": {}, "seconds": 0.0}
     if kept.exists():
         state = load_checkpoint(kept)
@@ -116,16 +121,21 @@ def pretraining(config: TrialConfig) -> TrialConfig | None:
     return pretraining_of(config.model_dump(mode="json"))
 
 
-def pretrain(config: TrialConfig, states: Path) -> None:
+def pretrain(config: TrialConfig, states: Path, device: str) -> None:
     if shared := pretraining(config):
-        train(shared, config.method.pretrain_epochs, states)
+        train(shared, config.method.pretrain_epochs, states, device)
 
 
-def run(config: TrialConfig, states: Path) -> Result:
+def run(config: TrialConfig, states: Path, device: str) -> Result:
     """One run on from its pretraining: accuracies, when it was 90 % binary, seconds of processor time."""
     shared = pretraining(config)
-    values = train(config, config.plan.epochs, states, state_of(shared, states) if shared else None)
+    values = train(config, config.plan.epochs, states, device, state_of(shared, states) if shared else None)
     return {name: values[name] for name in ("val_acc", "test_acc", "mostly_binary_at", "seconds") if name in values}
+
+
+def machine(device: str) -> str:
+    """What computes on `device`, by its name."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
 
 
 class Runs:
@@ -140,10 +150,10 @@ class Runs:
         """The result of a run; None where it is still to be made."""
         return self._results.get(self._key(config))
 
-    def add(self, config: TrialConfig, result: Result) -> None:
+    def add(self, config: TrialConfig, result: Result, device: str) -> None:
         self._results[self._key(config)] = result
         if self._file:
-            line = {"run": config.model_dump(mode="json"), "result": result, "processor": processor()}
+            line = {"run": config.model_dump(mode="json"), "result": result, "processor": machine(device)}
             with self._file.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
@@ -151,16 +161,16 @@ class Runs:
         return json.dumps(config.model_dump(mode="json"))
 
 
-def make(left: dict[tuple[str, int], TrialConfig], runs: Runs, states: Path, jobs: int) -> None:
+def make(left: dict[tuple[str, int], TrialConfig], runs: Runs, states: Path, *, jobs: int, device: str) -> None:
     """Make the runs that are left, `jobs` at a time on one thread each; their pretrainings first."""
     context = get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         first = {seed: config for (_, seed), config in left.items()}
-        list(pool.map(pretrain, first.values(), [states] * len(first)))
-        futures = {pool.submit(run, config, states): key for key, config in left.items()}
+        list(pool.map(partial(pretrain, states=states, device=device), first.values()))
+        futures = {pool.submit(run, config, states, device): key for key, config in left.items()}
         for future in as_completed(futures):
             (method, seed), result = futures[future], future.result()
-            runs.add(left[method, seed], result)
+            runs.add(left[method, seed], result, device)
             state_of(left[method, seed], states).unlink(missing_ok=True)
             print(f"  seed {seed}, {method:10} test {result['test_acc']:.2%}, {result['seconds']:.0f} s", flush=True)
 
@@ -211,7 +221,8 @@ def described(options: argparse.Namespace) -> str:
 
 def show(table: list[dict[str, Any]], options: argparse.Namespace, data: str) -> None:
     limit = f", {options.train_limit} images" if options.train_limit else ""
-    print(f"\n{options.model} of width {options.width:g} on {data}{limit}; {options.seeds} seeds; {processor()}")
+    by = machine(options.device)
+    print(f"\n{options.model} of width {options.width:g} on {data}{limit}; {options.seeds} seeds; {by}")
     print(f"{options.pretrain} epochs of shared pretraining, {options.quantise} of each method")
     print("method       n     test  deviation  validation  rank  Table 1  90 % binary       s")
     for row in table:
@@ -242,6 +253,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu", help="torch device; the jobs share a GPU")
     parser.add_argument("--runs", type=Path, metavar="FILE", help="keep the runs in this file, and go on from it")
     parser.add_argument("--table", action="store_true", help="print the runs that are there, and make none")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on one thread each")
@@ -262,7 +274,7 @@ def main() -> None:
         states = options.runs.with_suffix(".states") if options.runs else Path(folder)
         states.mkdir(parents=True, exist_ok=True)
         if left:
-            make(left, runs, states, options.jobs)
+            make(left, runs, states, jobs=options.jobs, device=options.device)
     table = rows(wanted, runs)
     show(table, options, data)
     settings = {name: value for name, value in vars(options).items() if name not in ("json", "runs", "quick", "table")}

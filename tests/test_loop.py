@@ -239,6 +239,26 @@ class TestCourse:
             accuracies = [epoch.values["val_acc"] for epoch in compiled.fit()]
         assert accuracies[-1] == pytest.approx([epoch.values["val_acc"] for epoch in eager.fit()][-1], abs=0.08)
 
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    @pytest.mark.parametrize(
+        "method",
+        [
+            {"name": "ste"},
+            {"name": "bop"},
+            {"name": "bmd", "rate": 1.5, "finetune_epochs": 1},
+            {"name": "bnew", "pretrain_epochs": 1, "finetune_epochs": 1},
+        ],
+    )
+    def test_a_captured_step_is_the_same_step(self, method: dict[str, object]) -> None:
+        """Temperatures, tau, bit-widths and learning rates change; what was captured follows them."""
+        recu = {"recu": {}} if method["name"] == "bmd" else {}
+        sections = {"precision": {"cycles": 1}, **recu}
+        eager = trainer(trial(method, epochs=4, **sections), device="cuda")
+        captured = trainer(trial(method, epochs=4, plan={"cuda_graph": True}, **sections), device="cuda")
+        for one, other in zip(eager.fit(), captured.fit(), strict=True):
+            assert other.values["train_loss"] == pytest.approx(one.values["train_loss"], rel=1e-4)
+            assert other.values["val_acc"] == pytest.approx(one.values["val_acc"], abs=0.02)
+
 
 class TestEvaluation:
     def test_batch_norm_statistics_are_means_over_the_batches(self) -> None:

@@ -185,6 +185,7 @@ STANDING: dict[str, tuple[dict[str, Any], Any]] = {
     "plan.class_weights": ({}, "balanced"),
     "plan.bn_batches": ({}, 3),
     "plan.compile": ({}, True),
+    "plan.cuda_graph": ({}, True),
     "plan.deterministic": ({}, False),
     "plan.keep": ({}, "best"),
     "method.gradient": ({}, "ste"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -53,8 +54,10 @@ def trial(method: dict[str, Any], *, epochs: int = 6, **sections: Any) -> TrialC
     return TrialConfig.model_validate({**tree, **sections, "plan": plan})
 
 
-def trainer(config: TrialConfig, network: nn.Sequential | None = None) -> GradientTrainer:
-    return GradientTrainer(config, data=digits(), model=network or small_network())
+def trainer(config: TrialConfig, network: nn.Sequential | None = None, *, device: str = "cpu") -> GradientTrainer:
+    data = digits()
+    there = replace(data, train=data.train.to(device), val=data.val.to(device), test=data.test.to(device))
+    return GradientTrainer(config, data=there, model=network or small_network(), device=device)
 
 
 def repeatable(metrics: Iterable[EpochMetrics]) -> list[tuple[Any, ...]]:

@@ -64,7 +64,7 @@ NETWORK = frozenset(
 TRAINING = frozenset(
     {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
     | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "class_weights")}
-    | {"plan.bn_batches", "plan.compile", "plan.deterministic", "plan.keep"}
+    | {"plan.bn_batches", "plan.compile", "plan.cuda_graph", "plan.deterministic", "plan.keep"}
     | {f"method.{name}" for name in ("gradient", "clip", "gamma", "sigma", "threshold", "bias_correction")}
     | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
     | {f"method.{name}" for name in ("lambda_rate", "growth", "time", "eta", "step", "order", "pretrained")}

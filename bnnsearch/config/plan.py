@@ -112,6 +112,9 @@ class PlanConfig(Settings):
         bn_batches: training batches from which batch-norm statistics are re-estimated before every evaluation.
         dtype: arithmetic of the forward and backward pass; parameters stay float32.
         compile: compile the training step (slow start, worth it over many epochs).
+        cuda_graph: on a GPU, launch the forward and backward pass of a step as one graph, several times faster where
+            the launches of a small network's kernels take longer than the kernels; elsewhere it changes nothing. A
+            method of one's own must then hold what changes with time in tensors.
         deterministic: refuse kernels whose result depends on timing.
         keep: the network that counts and is exported, by its accuracy on the validation split: the `last` epoch's, or
             the `best` epoch's. The best of many looks is higher by luck alone: all trials of a search keep the same.
@@ -130,6 +133,7 @@ class PlanConfig(Settings):
     bn_batches: Annotated[int, Field(ge=1)] = 20
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    cuda_graph: Annotated[bool, Field(exclude_if=lambda captured: not captured)] = False
     deterministic: bool = True
     keep: Literal["last", "best"] = "last"
     class_weights: Annotated[ClassWeights, Field(exclude_if=lambda weights: weights == "none")] = "none"

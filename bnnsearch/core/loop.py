@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.method import GradientMethod
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.captured import CapturedStep, hold_on
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import Dataset, eval_batches, steps_per_epoch, train_batches
@@ -115,6 +116,7 @@ class GradientTrainer:
         lengths, restarts = zip(*((each.epochs, config.plan.restarts(each.name)) for each in self._phases), strict=True)
         self._stretches = [stretch(lengths, restarts, phase) for phase in range(len(lengths))]
         self._steps = steps_per_epoch(data.train, config.data.batch_size)
+        self._captures = config.plan.cuda_graph and self._device.type == "cuda"
         self._recu = Recu(config.recu) if config.recu else None
         self._precision = CyclicPrecision(config.precision) if config.precision else None
         if self._precision:
@@ -262,6 +264,10 @@ class GradientTrainer:
         for layer in self._layers.values():
             layer.view = view
         self._forward = torch.compile(self._loss) if self._config.plan.compile else self._loss
+        if self._captures:
+            self._captured: CapturedStep | None = None
+            self.network.zero_grad()  # what the last phase's graph writes is its own
+            hold_on(self._device, *(each for each in (method, self._recu, self._precision) if each))
         binary = method.optimizer(self._weights) if self._weights else None
         real = real_optimizer(self._config.optimizer, self.network, self._weights)
         return [real] if binary is None else [binary, real]
@@ -376,12 +382,10 @@ class GradientTrainer:
         seen = 0
         for step, (images, labels) in enumerate(batches):
             self._anneal(step)
-            loss, logits = self._forward(images, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, logits = self._gradients(images, labels)
             average_gradients(self.network.parameters())
             for optimizer in self._optimizers:
                 optimizer.step()
-            self.network.zero_grad()
             total += loss.detach() * len(labels)
             hits += correct(logits.detach(), labels)
             seen += len(labels)
@@ -392,6 +396,16 @@ class GradientTrainer:
             "train_acc": all_hits / images_seen,
             "images_per_s": images_seen / (time.perf_counter() - start),
         }
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and logits of a batch; the gradients of the loss are in the parameters."""
+        if self._captures:
+            self._captured = self._captured or CapturedStep(self._forward, self.network, images, labels)
+            return self._captured(images, labels)
+        self.network.zero_grad()
+        loss, logits = self._forward(images, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss, logits
 
     def _anneal(self, step: int) -> None:
         """Set everything that changes with time for `step` of this epoch."""

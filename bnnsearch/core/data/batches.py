@@ -6,6 +6,7 @@ Images stay uint8 until their batch is drawn; a batch is then augmented as a who
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -69,9 +70,15 @@ def eval_batches(split: AnySplit, *, batch_size: int) -> Iterator[tuple[Tensor, 
 
 def normalised(images: Tensor, split: AnySplit) -> Tensor:
     """(images / 255 - mean) / std per channel, float32; `images` uint8 (B, C, H, W)."""
-    mean = torch.tensor(split.mean, device=images.device).view(-1, 1, 1) * 255
-    scale = 1 / (torch.tensor(split.std, device=images.device).view(-1, 1, 1) * 255)
+    mean, scale = _normalisation(split.mean, split.std, images.device)
     return images.float().sub_(mean).mul_(scale)
+
+
+@lru_cache(maxsize=16)
+def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What is subtracted and multiplied, (C, 1, 1) each; kept, for on a GPU every copy of a number waits for it."""
+    scale = 1 / (torch.tensor(std, device=device).view(-1, 1, 1) * 255)
+    return torch.tensor(mean, device=device).view(-1, 1, 1) * 255, scale
 
 
 def _images(
