@@ -28,18 +28,23 @@ sanitize:
 	CC=gcc CFLAGS="-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all" uv sync -q --reinstall-package bnnsearch && \
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	.venv/bin/python -m pytest -q tests/test_evolution_contract.py tests/test_evolve_credit.py tests/test_evolve_incremental.py tests/test_evolve_network.py
+	.venv/bin/python -m pytest -q tests/test_evolution_contract.py tests/test_evolve_credit.py tests/test_evolve_incremental.py tests/test_evolve_network.py \
+		tests/test_packed_kernels.py
 
 # NEON against plain C on an emulated processor, by Debian's qemu-user.
-ZIG = uv run --with "ziglang>=0.16,<0.18" python -m ziglang cc -target aarch64-linux-musl -std=c11 -O2
+ZIG = uv run --with "ziglang>=0.16,<0.18" python -m ziglang cc -target aarch64-linux-musl -std=c11 -O2 -ffp-contract=off
 test-arm:
-	folder=$$(mktemp -d) && trap 'rm -r $$folder' EXIT && \
-	for kernel in credit counters forward; do \
-		$(ZIG) '-DKERNEL(name)=bnn_neon_##name' -c bnnsearch/native/evolve/$$kernel.c -o $$folder/$$kernel-neon.o && \
-		$(ZIG) -DBNN_PORTABLE '-DKERNEL(name)=bnn_portable_##name' -c bnnsearch/native/evolve/$$kernel.c \
-			-o $$folder/$$kernel-portable.o || exit 1; \
-	done; \
-	$(ZIG) -DA=portable -DB=neon -static -o $$folder/equal tests/native/equal.c $$folder/*.o && qemu-aarch64 $$folder/equal
+	for room in evolve packed; do \
+		folder=$$(mktemp -d) && \
+		for source in bnnsearch/native/$$room/*.c; do \
+			object=$$folder/$$(basename $$source .c) && \
+			$(ZIG) '-DKERNEL(name)=bnn_neon_##name' -c $$source -o $$object-neon.o && \
+			$(ZIG) -DBNN_PORTABLE '-DKERNEL(name)=bnn_portable_##name' -c $$source -o $$object-portable.o || exit 1; \
+		done; \
+		$(ZIG) -DA=portable -DB=neon -static -o $$folder/equal tests/native/$${room}_equal.c $$folder/*.o -lm && \
+		qemu-aarch64 $$folder/equal || exit 1; \
+		rm -r $$folder; \
+	done
 
 bench:
 	for script in $(filter-out %/figures.py, $(wildcard benchmarks/*.py)); do uv run python $$script --quick || exit 1; done

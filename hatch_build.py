@@ -20,7 +20,16 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-fPIC", "-fvisibility=default", "-fno-sanitize=all"]
+FLAGS = [
+    "-std=c11",
+    "-O3",
+    "-Wall",
+    "-Wextra",
+    "-fPIC",
+    "-fvisibility=default",
+    "-fno-sanitize=all",
+    "-ffp-contract=off",
+]
 AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mfma", "-mlzcnt", "-mpopcnt"]
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vpopcntdq", "-mprefer-vector-width=512"]
 X86 = {
@@ -52,7 +61,7 @@ class NativeBuild(BuildHookInterface):  # type: ignore[type-arg]
             raise SystemExit(f"BNNSEARCH_TARGET: {target!r} is none of {', '.join(TARGETS)}")
         target = target or here()
         if target not in TARGETS:
-            self.app.display_warning(f"no native library for {target}: evolution will not run here")
+            self.app.display_warning(f"no native library for {target}: evolution and packed models will not run")
             return
         tag, suffix, variants = TARGETS[target]
         if os.environ.get("CC"):  # bound to this system's C library
@@ -94,7 +103,7 @@ def build(native: Path, library: Path, target: str, variants: dict[str, list[str
             list(pool.map(run, jobs))
         objects = [job[-1] for job in jobs]
         fresh = library.with_name(f"new_{library.name}")
-        run([*compiler, *own_flags, "-shared", "-s", "-o", str(fresh), *objects])
+        run([*compiler, *own_flags, "-shared", "-s", "-o", str(fresh), *objects, "-lm"])
         fresh.replace(library)  # whole or not at all, and never below a process that has it loaded
 
 

@@ -59,10 +59,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module", params=native.variants())
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Evolution's kernels as they are compiled for one instruction set."""
-    from bnnsearch.evolve import kernels
+    """All kernels as they are compiled for one instruction set."""
+    from bnnsearch.evolve import kernels as evolution
+    from bnnsearch.packed import kernels as packed
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in kernels.SIGNATURES:
-            patch.setattr(kernels, name, kernels.bind(request.param, name))
+        for kernels in (evolution, packed):
+            for name in kernels.SIGNATURES:
+                patch.setattr(kernels, name, kernels.bind(request.param, name))
         yield

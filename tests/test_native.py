@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from bnnsearch import native
 from bnnsearch.cli import main
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.evolve import kernels
+from bnnsearch.evolve import kernels as evolution
+from bnnsearch.packed import kernels as packed
 
 EVOLVED = """
 data: {name: digits}
@@ -27,8 +28,9 @@ seed: 1
 def test_every_variant_has_every_kernel() -> None:
     assert native.variants()[-1] == "portable"
     for variant in native.variants():
-        for name in kernels.SIGNATURES:
-            assert kernels.bind(variant, name) is not None
+        for kernels in (evolution, packed):
+            for name in kernels.SIGNATURES:
+                assert kernels.bind(variant, name) is not None
 
 
 @pytest.fixture
@@ -69,13 +71,14 @@ def test_evolution_where_its_variant_does_not_run_ends_with_3_and_one_line(tmp_p
 
 
 @pytest.mark.usefixtures("fresh")
-def test_a_search_that_evolves_does_not_begin_without_the_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["digits_mixed", "digits_latency"])
+def test_a_search_that_evolves_or_measures_does_not_begin_without_the_library(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "library.so").write_bytes(b"no library")
     monkeypatch.setattr(native, "FILE", tmp_path / "library.so")
     monkeypatch.chdir(tmp_path)
-    space = str(Path(__file__).parents[1] / "spaces" / "digits_mixed.yaml")
+    space = str(Path(__file__).parents[1] / "spaces" / f"{name}.yaml")
     ended = CliRunner().invoke(main, ["run", space, "--executor", "local"])
     assert ended.exit_code == 3
     assert len(ended.stderr.splitlines()) == 1

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch import native
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.kernels.popcount import Words
@@ -54,7 +55,7 @@ class Errors(ctypes.Structure):
     def __init__(self, places: int, samples: int) -> None:
         self.planes = np.zeros((3, samples // 64, places * 64), np.uint64)
         self.counts = np.zeros(places * 64, np.int16)
-        super().__init__(*map(kernels.address, (*self.planes, self.counts)), places * 64)
+        super().__init__(*map(native.address, (*self.planes, self.counts)), places * 64)
 
 
 class Network(NamedTuple):

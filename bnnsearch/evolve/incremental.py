@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch import native
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.samples import Blocks
@@ -77,7 +78,7 @@ class Kept(ctypes.Structure):
             np.zeros((2, max(layout.sizes[1:])), np.int32),
             np.zeros((2, max(widths) // 64, size), np.uint64),
         )
-        layers, *rest, changes, planes = [kernels.address(array) for array in self._arrays]
+        layers, *rest, changes, planes = [native.address(array) for array in self._arrays]
         sizes = (len(layout.table), count, classes, len(groups), margin, int(deep[-1]))
         super().__init__(layers, *sizes, *rest, changes, max(layout.sizes[1:]), planes)
 

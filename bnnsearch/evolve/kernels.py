@@ -6,14 +6,11 @@ releases the interpreter lock, so that Python threads run side by side.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
-
-from numpy.typing import NDArray
 
 from bnnsearch import native
 
-SIGNATURES = {
+SIGNATURES: dict[str, native.Signature] = {
     "count_ones": ("ai", True),
     "find_ones": ("aaia", False),
     "weight_places": ("aaia", False),
@@ -32,33 +29,11 @@ SIGNATURES = {
     "transpose": ("aiia", False),
     "mark_last": ("aaaaaaiiia", True),
 }
-"""Arguments of each, letter by letter: array, integer, structure by reference; and whether it returns an integer."""
-
-
-class _Array:
-    """How ctypes passes an array: as the address of its first element."""
-
-    @classmethod
-    def from_param(cls, array: NDArray[Any]) -> ctypes.c_void_p:
-        return ctypes.c_void_p(address(array))
-
-
-_KINDS: dict[str, Any] = {"a": _Array, "i": ctypes.c_int64, "s": ctypes.c_void_p}
-
-
-def address(array: NDArray[Any]) -> int:
-    """Of the first element; it is good for as long as someone keeps the array."""
-    assert array.flags.c_contiguous
-    return array.ctypes.data
 
 
 def bind(variant: str, name: str) -> Any:
     """A kernel as it is compiled for an instruction set."""
-    function = getattr(native.library(), f"bnn_{variant}_{name}")
-    kinds, returns = SIGNATURES[name]
-    function.argtypes = [_KINDS[kind] for kind in kinds]
-    function.restype = ctypes.c_int64 if returns else None
-    return function
+    return native.bind(variant, name, SIGNATURES[name])
 
 
 def __getattr__(name: str) -> Any:

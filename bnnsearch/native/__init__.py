@@ -10,6 +10,9 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from bnnsearch.errors import EnvironmentProblem
 
@@ -27,7 +30,7 @@ def library() -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(FILE))
     except OSError as error:
-        problem = f"evolution needs the native library, which does not load: {error}; {BUILD}"
+        problem = f"this needs the native library, which does not load: {error}; {BUILD}"
         raise EnvironmentProblem(problem) from error
 
 
@@ -51,3 +54,33 @@ def chosen() -> str:
     if name not in variants():
         raise EnvironmentProblem(f"BNNSEARCH_VARIANT: {name!r} does not run here; what does: {', '.join(variants())}")
     return name
+
+
+class _Array:
+    """How ctypes passes an array: as the address of its first element."""
+
+    @classmethod
+    def from_param(cls, array: NDArray[Any]) -> ctypes.c_void_p:
+        return ctypes.c_void_p(address(array))
+
+
+_KINDS: dict[str, Any] = {"a": _Array, "i": ctypes.c_int64, "s": ctypes.c_void_p}
+
+Signature = tuple[str, bool]
+"""Arguments of a kernel, letter by letter: array, integer, structure by reference; and whether it returns an integer.
+"""
+
+
+def address(array: NDArray[Any]) -> int:
+    """Of the first element; it is good for as long as someone keeps the array."""
+    assert array.flags.c_contiguous
+    return array.ctypes.data
+
+
+def bind(variant: str, name: str, signature: Signature) -> Any:
+    """A kernel as it is compiled for an instruction set. A call of it releases the interpreter lock."""
+    function = getattr(library(), f"bnn_{variant}_{name}")
+    kinds, returns = signature
+    function.argtypes = [_KINDS[kind] for kind in kinds]
+    function.restype = ctypes.c_int64 if returns else None
+    return function

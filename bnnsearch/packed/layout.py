@@ -1,4 +1,4 @@
-"""How stored arrays and values lie in memory for the kernels of `bnnsearch.kernels.conv`."""
+"""How stored arrays and values lie in memory for the kernels of `bnnsearch/native/packed`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.conv_emit import LANES, PIXELS
 from bnnsearch.kernels.popcount import padded, unpack_rows
+from bnnsearch.packed import kernels
 from bnnsearch.packed.graph import Normalisation
+from bnnsearch.packed.kernels import LANES
 from bnnsearch.packed.operations import Array, Convolution, Shape
-
-WORD_BYTES = 4
 
 Offsets = NDArray[np.int32]
 
@@ -65,19 +64,13 @@ def real_bytes(channels: int) -> int:
 
 
 def bits_bytes(channels: int) -> int:
-    """Bytes of a pixel of bits: one, or two for every 16.
-
-    Bits are written 16 at a time and pixels in order, so that the second byte written of a single one, zeros, is
-    overwritten by the next pixel or falls on the border.
-    """
+    """Bytes of a pixel of bits: one, or two for every 16."""
     return 1 if channels <= 8 else padded(channels, LANES) // 8
 
 
-def offset_table(places: NDArray[np.int64], rest: int) -> Offsets:
-    """`places` as a table whose last block of pixels is filled up with `rest`."""
-    table = np.full(padded(len(places), PIXELS), rest, np.int32)
-    table[: len(places)] = places
-    return table
+def offset_table(places: NDArray[np.int64]) -> Offsets:
+    """`places` as the kernels read them."""
+    return np.ascontiguousarray(places, np.int32)
 
 
 def per_channel(values: Array, channels: int, fill: float = 0.0) -> NDArray[np.float32]:
@@ -101,24 +94,15 @@ def filter_bits(operation: Convolution, words: NDArray[np.uint64], channels: int
     return unpack_rows(words, int(np.prod(shape[1:]))).reshape(shape)
 
 
-def binary_lanes(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Filters (out, height, width, in) as words (group, height, word of the row, 16 output channels)."""
+def binary_lanes(bits: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Filters (out, height, width, in) as the instruction set that is used reads them."""
     out, height, width, channels = bits.shape
-    pixel_bytes = bits_bytes(channels)
-    filled = np.zeros((padded(out, LANES), height, width, 8 * pixel_bytes), np.bool_)
+    filled = np.zeros((padded(out, LANES), height, width, 8 * bits_bytes(channels)), np.bool_)
     filled[:out, ..., :channels] = bits
-    octets = np.zeros((len(filled), height, padded(width * pixel_bytes, WORD_BYTES)), np.uint8)
-    octets[..., : width * pixel_bytes] = np.packbits(filled, axis=-1, bitorder="little").reshape(
-        len(filled), height, -1
-    )
-    return _lanes_last(octets.view("<u4").astype(np.uint32, copy=False))
-
-
-def row_masks(width: int, channels: int) -> NDArray[np.uint32]:
-    """Which bits of each word of a kernel row belong to the row: the last word may reach into the next pixel."""
-    octets = np.zeros(padded(width * bits_bytes(channels), WORD_BYTES), np.uint8)
-    octets[: width * bits_bytes(channels)] = 255
-    return octets.view(np.uint32)
+    octets = np.packbits(filled, axis=-1, bitorder="little").reshape(len(filled), -1)
+    lanes = np.empty(kernels.filter_bytes(*octets.shape), np.uint8)
+    kernels.lay_filters(octets, *octets.shape, lanes)
+    return lanes
 
 
 def real_lanes(weight: NDArray[np.float32], in_lanes: int) -> NDArray[np.float32]:

@@ -1,23 +1,23 @@
-"""From stages to the tables that the kernels run: addresses, counts, steps.
+"""From stages to the structures that the kernels run: addresses, counts, steps.
 
 Every address handed to a kernel is computed here, from shapes that `Graph.shapes` has checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels import conv
-from bnnsearch.kernels.conv_emit import LANES
-from bnnsearch.kernels.conv_source import Source as Fill
-from bnnsearch.kernels.conv_step import Step
+from bnnsearch import native
 from bnnsearch.kernels.popcount import padded
-from bnnsearch.packed.layout import Layout, offset_table, per_channel, reversed_lanes
+from bnnsearch.packed import kernels
+from bnnsearch.packed.kernels import LANES, StageKind, StepKind
+from bnnsearch.packed.layout import Layout, bits_bytes, offset_table, per_channel, reversed_lanes
 from bnnsearch.packed.memory import Memory
 from bnnsearch.packed.operations import (
     Affine,
@@ -39,34 +39,30 @@ from bnnsearch.packed.operations import (
 from bnnsearch.packed.prepare import Prepared
 from bnnsearch.packed.schedule import Change, Image, Load, Stage
 
-ALL_BITS = 2**32 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What `conv.run_stages` takes.
+    """What `run_stages` takes.
 
     Attributes:
-        stages: rows of `conv.Column` or `conv.CopyColumn`.
-        steps: rows of kind, a, b, map, offsets.
-        ends: the row after the last one of each stage of the schedule.
-        kept: arrays that the rows point into.
+        stages: an array of `kernels.Stage`.
+        ends: the one after the last of each stage of the schedule.
+        kept: arrays that the stages point into.
     """
 
-    stages: NDArray[np.int64]
-    steps: NDArray[np.int64]
+    stages: ctypes.Array[kernels.Stage]
     ends: list[int]
-    kept: list[Array]
+    kept: list[object]
 
 
 def lower(prepared: Prepared, memory: Memory, images: int) -> Tables:
-    """The tables of a network for batches of `images` images whose values lie in `memory`."""
+    """The stages of a network for batches of `images` images whose values lie in `memory`."""
     lowering = _Lowering(prepared, memory, images)
     ends = []
     for index, stage in enumerate(prepared.schedule.stages):
         lowering.add(index, stage)
-        ends.append(len(lowering.rows))
-    return Tables(np.array(lowering.rows, np.int64), np.array(lowering.steps, np.int64), ends, lowering.kept)
+        ends.append(len(lowering.stages))
+    return Tables((kernels.Stage * len(lowering.stages))(*lowering.stages), ends, lowering.kept)
 
 
 class _Lowering:
@@ -74,13 +70,12 @@ class _Lowering:
         self.prepared = prepared
         self.memory = memory
         self.images = images
-        self.rows: list[list[int]] = []
-        self.steps: list[list[int]] = []
-        self.kept: list[Array] = []
+        self.stages: list[kernels.Stage] = []
+        self.kept: list[object] = []
         self._tables: dict[str, int] = {}
 
     def add(self, place: int, stage: Stage) -> None:
-        """Append the rows of a stage."""
+        """Append what runs a stage."""
         match stage.source:
             case Image():
                 self._add_image(stage.source)
@@ -90,7 +85,7 @@ class _Lowering:
                 self._add_concatenation(stage.source)
             case Sigmoid():
                 source, target = self.prepared.schedule.source_of(stage.source.input), stage.source.name
-                self._add_copy(conv.Stage.SIGMOID, (source, self._table(source)), (target, self._table(target)))
+                self._add_copy(StageKind.SIGMOID, (source, self._table(source)), (target, self._table(target)))
             case Convolution() | Pool() | Load():
                 self._add_block(place, stage)
             case _:
@@ -98,37 +93,35 @@ class _Lowering:
 
     def _keep(self, array: Array) -> int:
         self.kept.append(array)
-        return int(array.ctypes.data)
+        return native.address(array)
 
     def _table(self, name: str, places: NDArray[np.int64] | None = None) -> int:
-        """Address of the offsets of value `name`: of all its pixels, or of `places`, filled up with the spare pixel."""
-        rest = self.memory.spare - self.memory.address(name)
+        """Address of the offsets of value `name`: of all its pixels, or of `places`."""
         if places is not None:
-            return self._keep(offset_table(places, rest))
+            return self._keep(offset_table(places))
         if name not in self._tables:
-            self._tables[name] = self._keep(offset_table(self.memory.layouts[name].pixel_places(), rest))
+            self._tables[name] = self._keep(offset_table(self.memory.layouts[name].pixel_places()))
         return self._tables[name]
 
     # --- scalars that move ---
 
     def _add_image(self, source: Image) -> None:
         layout = self.memory.layouts[source.name]
-        channels = self.prepared.graph.images.shape[0]
-        row = dict.fromkeys(conv.CopyColumn, 0) | {
-            conv.CopyColumn.KIND: conv.Stage.INPUT,
-            conv.CopyColumn.TARGET: self.memory.address(source.name),
-            conv.CopyColumn.TARGET_OFFSETS: self._table(source.name),
-            conv.CopyColumn.PIXELS: layout.pixels,
-            conv.CopyColumn.CHANNELS: layout.shape.channels,
-            conv.CopyColumn.TABLE: self.prepared.octets.ctypes.data,
-            conv.CopyColumn.PER_CHANNEL: layout.shape.channels // channels,
-            conv.CopyColumn.IMAGES: self.images,
-        }
-        self._append(row)
+        stage = kernels.Stage(
+            kind=StageKind.INPUT,
+            target=self.memory.address(source.name),
+            target_offsets=self._table(source.name),
+            pixels=layout.pixels,
+            channels=layout.shape.channels,
+            table=native.address(self.prepared.octets),
+            shared=layout.shape.channels // self.prepared.graph.images.shape[0],
+            images=self.images,
+        )
+        self.stages.append(stage)
 
     def _add_copy(
         self,
-        kind: conv.Stage,
+        kind: StageKind,
         source: tuple[str, int],
         target: tuple[str, int],
         *,
@@ -136,16 +129,16 @@ class _Lowering:
         channels: int | None = None,
     ) -> None:
         layout = self.memory.layouts[target[0]]
-        row = dict.fromkeys(conv.CopyColumn, 0) | {
-            conv.CopyColumn.KIND: kind,
-            conv.CopyColumn.SOURCE: self.memory.address(source[0]),
-            conv.CopyColumn.OFFSETS: source[1],
-            conv.CopyColumn.TARGET: self.memory.address(target[0]),
-            conv.CopyColumn.TARGET_OFFSETS: target[1],
-            conv.CopyColumn.PIXELS: pixels or layout.pixels,
-            conv.CopyColumn.CHANNELS: channels or layout.shape.channels,
-        }
-        self._append(row)
+        stage = kernels.Stage(
+            kind=kind,
+            source=self.memory.address(source[0]),
+            offsets=source[1],
+            target=self.memory.address(target[0]),
+            target_offsets=target[1],
+            pixels=pixels or layout.pixels,
+            channels=channels or layout.shape.channels,
+        )
+        self.stages.append(stage)
 
     def _add_flatten(self, source: Flatten) -> None:
         name = self.prepared.schedule.source_of(source.input)
@@ -154,7 +147,7 @@ class _Lowering:
         read = pixels + 4 * np.arange(layout.shape.channels)[:, None]
         write = target.pixel_places()[:, None] + 4 * np.arange(target.shape.channels)
         self._add_copy(
-            conv.Stage.COPY,
+            StageKind.COPY,
             (name, self._table(name, read.ravel())),
             (source.name, self._table(source.name, write.ravel())),
             pixels=read.size,
@@ -166,7 +159,7 @@ class _Lowering:
         layout = self.memory.layouts[source.name]
         places = layout.pixel_places()
         if any(part.input is None for part in source.parts):
-            zeros = (self.memory.zeros, self._keep(offset_table(np.zeros(len(places), np.int64), 0)))
+            zeros = (self.memory.zeros, self._keep(offset_table(np.zeros(len(places), np.int64))))
             self._add_vectors(zeros, (source.name, places), layout.shape.channels)
         first = 0
         for part in source.parts:
@@ -182,49 +175,45 @@ class _Lowering:
             return
         read = self.memory.layouts[name].pixel_places() + 4 * part.first
         write = self._table(target[0], target[1])
-        self._add_copy(conv.Stage.COPY, (name, self._table(name, read)), (target[0], write), channels=part.count)
+        self._add_copy(StageKind.COPY, (name, self._table(name, read)), (target[0], write), channels=part.count)
 
     def _add_vectors(self, source: tuple[int, int], target: tuple[str, NDArray[np.int64]], count: int) -> None:
         """Copy whole vectors from the pixels at (address, offsets) to places of the target."""
-        row = {conv.Column.SOURCE: source[0], conv.Column.OFFSETS: source[1], conv.Column.ROWS: 1}
-        step = [Step.STORE, 0, 0, self.memory.address(target[0]), self._table(*target)]
-        self._append_block(row | {conv.Column.KIND: Fill.MAX}, Shape(count, len(target[1]), 1), [step])
+        stage = kernels.Stage(kind=StageKind.MAX, source=source[0], offsets=source[1], rows=1)
+        self._append_block(stage, count, len(target[1]), [self._stored(target[0], self._table(*target))])
 
     # --- blocks ---
 
     def _add_block(self, place: int, stage: Stage) -> None:
-        row, steps = self._source(stage)
+        block, steps = self._source(stage)
         for number, name in enumerate(stage.values):
             if number > 0:
                 steps.append(self._change(stage.changes[number - 1]))
             if self.prepared.schedule.homes[name] != place:
                 continue
             if name in self.prepared.schedule.stored and not self._reloaded(stage, name):
-                steps.append([Step.STORE, 0, 0, self.memory.address(name), self._table(name)])
+                steps.append(self._stored(name, self._table(name)))
             steps.extend(self._bits(bits) for bits in self.prepared.schedule.thresholds.get(name, ()))
         shape = self.prepared.shapes[stage.source.name]
-        self._append_block(row, Shape(shape.channels, self.images * shape.height * shape.width, 1), steps)
+        self._append_block(block, shape.channels, self.images * shape.height * shape.width, steps)
 
     @staticmethod
     def _reloaded(stage: Stage, name: str) -> bool:
         return isinstance(stage.source, Load) and stage.source.name == name
 
-    def _append_block(self, row: Mapping[conv.Column, int], shape: Shape, steps: Sequence[list[int]]) -> None:
-        first = len(self.steps)
-        self.steps.extend(steps)
-        filled = dict.fromkeys(conv.Column, 0) | dict(row)
-        filled[conv.Column.PIXELS] = shape.height
-        filled[conv.Column.GROUPS] = padded(shape.channels, LANES) // LANES
-        filled[conv.Column.FIRST_STEP], filled[conv.Column.LAST_STEP] = first, len(self.steps)
-        self._append(filled)
+    def _append_block(self, stage: kernels.Stage, channels: int, pixels: int, steps: Sequence[kernels.Step]) -> None:
+        """Append a stage of blocks."""
+        stage.channels, stage.pixels = padded(channels, LANES), pixels
+        if steps:
+            taken = (kernels.Step * len(steps))(*steps)
+            self.kept.append(taken)
+            stage.steps, stage.step_count = ctypes.addressof(taken), len(steps)
+        self.stages.append(stage)
 
-    def _append(self, row: Mapping[conv.Column, int] | Mapping[conv.CopyColumn, int]) -> None:
-        cells = [0] * conv.COLUMNS
-        for column, value in row.items():
-            cells[column] = int(value)
-        self.rows.append(cells)
+    def _stored(self, name: str, offsets: int) -> kernels.Step:
+        return kernels.Step(kind=StepKind.STORE, map=self.memory.address(name), offsets=offsets)
 
-    def _source(self, stage: Stage) -> tuple[dict[conv.Column, int], list[list[int]]]:
+    def _source(self, stage: Stage) -> tuple[kernels.Stage, list[kernels.Step]]:
         match stage.source:
             case Convolution():
                 return self._convolution(stage.source), []
@@ -232,10 +221,10 @@ class _Lowering:
                 return self._pool(stage.source)
             case _:
                 name = stage.source.name
-                row = {conv.Column.SOURCE: self.memory.address(name), conv.Column.OFFSETS: self._table(name)}
-                return row | {conv.Column.KIND: Fill.MAX, conv.Column.ROWS: 1}, []
+                source, offsets = self.memory.address(name), self._table(name)
+                return kernels.Stage(kind=StageKind.MAX, source=source, offsets=offsets, rows=1), []
 
-    def _convolution(self, operation: Convolution) -> dict[conv.Column, int]:
+    def _convolution(self, operation: Convolution) -> kernels.Stage:
         name = self.prepared.schedule.source_of(operation.input)
         layout, out = self.memory.layouts[name], self.prepared.shapes[operation.name]
         rows, columns = (
@@ -243,59 +232,56 @@ class _Lowering:
             for count, stride, padding in zip(out[1:], operation.stride, operation.padding, strict=True)
         )
         starts = layout.place(rows, columns)
-        row = {
-            conv.Column.KIND: Fill.WIDE_REAL if operation.wide else Fill.REAL,
-            conv.Column.SOURCE: self.memory.address(name),
-            conv.Column.OFFSETS: self._keep(offset_table(starts.ravel(), 0)),
-            conv.Column.WEIGHTS: self.prepared.weights[operation.name].ctypes.data,
-            conv.Column.ROWS: operation.kernel[0],
-            conv.Column.RUN: -(-operation.kernel[1] * layout.pixel_bytes // 4),
-            conv.Column.ROW_STRIDE: layout.row_bytes,
-        }
+        row_bytes = operation.kernel[1] * layout.pixel_bytes
+        stage = kernels.Stage(
+            kind=StageKind.WIDE_REAL if operation.wide else StageKind.REAL,
+            source=self.memory.address(name),
+            offsets=self._keep(offset_table(starts.ravel())),
+            filters=native.address(self.prepared.weights[operation.name]),
+            rows=operation.kernel[0],
+            run=row_bytes if operation.binary else row_bytes // 4,
+            row_stride=layout.row_bytes,
+        )
         if operation.binary:
             bases, kinds = self.prepared.bases[operation.name]
             kind_of_pixel = np.broadcast_to(kinds * bases.strides[0], starts.shape).ravel()
-            masks = self.prepared.masks[operation.name]
-            row[conv.Column.KIND] = Fill.BITS if (masks == ALL_BITS).all() else Fill.MASKED_BITS
-            row[conv.Column.MASKS] = masks.ctypes.data
-            row[conv.Column.BASE] = bases.ctypes.data
-            row[conv.Column.BASE_OFFSETS] = self._keep(offset_table(kind_of_pixel, 0))
-        return row
+            stage.kind, stage.bases = StageKind.BITS, native.address(bases)
+            stage.base_offsets = self._keep(offset_table(kind_of_pixel))
+        return stage
 
-    def _pool(self, operation: Pool) -> tuple[dict[conv.Column, int], list[list[int]]]:
+    def _pool(self, operation: Pool) -> tuple[kernels.Stage, list[kernels.Step]]:
         name = self.prepared.schedule.source_of(operation.input)
         layout, out = self.memory.layouts[name], self.prepared.shapes[operation.name]
         address = self.memory.address(name)
         taps, inside = _windows(operation, layout, out)
         outside = taps.max(axis=0) if operation.kind == "max" else np.full(taps.shape[1], self.memory.zeros - address)
-        tables = [offset_table(np.where(valid, tap, outside), 0) for tap, valid in zip(taps, inside, strict=True)]
-        row = {
-            conv.Column.KIND: _POOLS[operation.kind, operation.wide],
-            conv.Column.SOURCE: address,
-            conv.Column.OFFSETS: self._keep(np.concatenate(tables)),
-            conv.Column.ROWS: len(tables),
-            conv.Column.ROW_STRIDE: tables[0].nbytes,
-        }
+        table = offset_table(np.where(inside, taps, outside))
+        stage = kernels.Stage(
+            kind=_POOLS[operation.kind, operation.wide],
+            source=address,
+            offsets=self._keep(table),
+            rows=len(table),
+            row_stride=table.strides[0],
+        )
         if operation.kind == "max":
-            return row, []
+            return stage, []
         counts = inside.sum(axis=0).astype(np.float32)
-        places = offset_table(np.arange(len(counts), dtype=np.int64) * 4, 0)
-        return row, [[Step.DIVIDE, 0, 0, self._keep(counts), self._keep(places)]]
+        places = offset_table(np.arange(len(counts), dtype=np.int64) * 4)
+        return stage, [kernels.Step(kind=StepKind.DIVIDE, map=self._keep(counts), offsets=self._keep(places))]
 
-    def _change(self, change: Change) -> list[int]:
+    def _change(self, change: Change) -> kernels.Step:
         channels = self.prepared.shapes[change.name].channels
         if isinstance(change, Combine):
-            step = Step.ADD if change.op == "add" else Step.MULTIPLY
-            return [step, 0, 0, self.memory.address(change.y), self._operand_table(change)]
+            kind = StepKind.ADD if change.op == "add" else StepKind.MULTIPLY
+            return kernels.Step(kind=kind, map=self.memory.address(change.y), offsets=self._operand_table(change))
         if isinstance(change, Clamp):
             low = -np.inf if change.low is None else change.low
             high = np.inf if change.high is None else change.high
-            bounds = [np.full(padded(channels, LANES), bound, np.float32) for bound in (low, high)]
-            return [Step.CLAMP, *map(self._keep, bounds), 0, 0]
+            a, b = (self._keep(np.full(padded(channels, LANES), bound, np.float32)) for bound in (low, high))
+            return kernels.Step(kind=StepKind.CLAMP, a=a, b=b)
         values = self.prepared.tensors[change.name]
         vectors = [per_channel(row, channels) for row in (values if isinstance(change, Affine) else (values,))]
-        places = [*map(self._keep, vectors), 0][:2]
-        return [_STEPS[type(change)], *places, 0, 0]
+        return kernels.Step(_STEPS[type(change)], *map(self._keep, vectors))
 
     def _operand_table(self, change: Combine) -> int:
         x, y = self.prepared.shapes[change.x], self.prepared.shapes[change.y]
@@ -304,18 +290,33 @@ class _Lowering:
         places = self.memory.layouts[change.y].pixel_places()
         return self._table(change.y, np.repeat(places, x.height * x.width))
 
-    def _bits(self, operation: Threshold) -> list[int]:
+    def _bits(self, operation: Threshold) -> kernels.Step:
         channels = self.prepared.shapes[operation.name].channels
         tensors = self.prepared.tensors
         levels = np.array(operation.level) if operation.level is not None else tensors[operation.name]
         flags = tensors[operation.reversed_name] if operation.reverses else None
-        level = per_channel(levels, channels, np.inf)
-        places = [self._keep(level), self._keep(reversed_lanes(flags, channels))]
-        return [Step.BITS, *places, self.memory.address(operation.name), self._table(operation.name)]
+        return kernels.Step(
+            kind=StepKind.BITS,
+            a=self._keep(per_channel(levels, channels, np.inf)),
+            turned=self._keep(reversed_lanes(flags, channels)),
+            map=self.memory.address(operation.name),
+            offsets=self._table(operation.name),
+            octets=bits_bytes(channels),
+        )
 
 
-_POOLS = {("max", False): Fill.MAX, ("max", True): Fill.MAX, ("mean", False): Fill.SUM, ("mean", True): Fill.WIDE_SUM}
-_STEPS: dict[type, Step] = {Affine: Step.AFFINE, Scale: Step.SCALE, Shift: Step.SHIFT, Prelu: Step.PRELU}
+_POOLS = {
+    ("max", False): StageKind.MAX,
+    ("max", True): StageKind.MAX,
+    ("mean", False): StageKind.SUM,
+    ("mean", True): StageKind.WIDE_SUM,
+}
+_STEPS: dict[type, StepKind] = {
+    Affine: StepKind.AFFINE,
+    Scale: StepKind.SCALE,
+    Shift: StepKind.SHIFT,
+    Prelu: StepKind.PRELU,
+}
 
 
 def _windows(operation: Pool, layout: Layout, out: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

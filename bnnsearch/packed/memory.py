@@ -6,6 +6,7 @@ are zeroed once, when the arena is made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.kernels.popcount import padded
+from bnnsearch.packed import kernels
 from bnnsearch.packed.graph import INPUT
 from bnnsearch.packed.layout import Layout, bits_bytes, real_bytes
 from bnnsearch.packed.operations import Combine, Concatenate, Convolution, Flatten, Pool, Sigmoid
@@ -30,15 +32,15 @@ class Memory:
         layouts: how each stored value and each value of bits lies.
         starts: bytes from the beginning of the arena.
         arena: zeroed once, when it is made.
-        spare: address of a pixel that nobody reads.
         zeros: address of a pixel of zeros that nobody writes.
+        gathered: address of room for the windows of a block of pixels.
     """
 
     layouts: dict[str, Layout]
     starts: dict[str, int]
     arena: NDArray[np.uint8]
-    spare: int
     zeros: int
+    gathered: int
 
     def address(self, name: str) -> int:
         """The address of value `name`."""
@@ -85,7 +87,8 @@ def lay_out(prepared: Prepared, images: int) -> Memory:
     """Lay out the values of the network that are stored, for `images` images at a time."""
     layouts = _layouts(prepared, images)
     widest = padded(max(real_bytes(shape.channels) for shape in prepared.shapes.values()), LINE)
-    space = _Space(size=2 * widest)
+    room = padded(max(map(kernels.gathered_bytes, _windows(prepared)), default=0), LINE)
+    space = _Space(size=widest + room)
     last_read: dict[str, int] = {}
     for index, stage in enumerate(prepared.schedule.stages):
         last_read.update(dict.fromkeys(reads(prepared, stage), index))
@@ -101,9 +104,18 @@ def lay_out(prepared: Prepared, images: int) -> Memory:
     return Memory(layouts, starts, arena, arena.ctypes.data, arena.ctypes.data + widest)
 
 
+def _windows(prepared: Prepared) -> list[int]:
+    """Bytes of a window of each binary convolution."""
+    return [
+        math.prod(operation.kernel) * bits_bytes(prepared.shapes[operation.input].channels)
+        for operation in prepared.graph.operations
+        if isinstance(operation, Convolution) and operation.binary
+    ]
+
+
 def _bytes(layout: Layout) -> int:
-    """Whole lines, and something to spare: a word read, or a byte written, may reach over the end."""
-    return padded(layout.images * layout.image_bytes + 4, LINE)
+    """Whole lines, and something to spare for reads over the end."""
+    return padded(layout.images * layout.image_bytes + kernels.SLACK, LINE)
 
 
 def _reusable(prepared: Prepared, layout: Layout, name: str) -> bool:

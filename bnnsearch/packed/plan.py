@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels import conv
+from bnnsearch import native
+from bnnsearch.packed import kernels
+from bnnsearch.packed.kernels import StageKind
 from bnnsearch.packed.lower import lower
 from bnnsearch.packed.memory import lay_out
 from bnnsearch.packed.prepare import Prepared
@@ -18,13 +20,13 @@ class Plan:
         self._prepared = prepared
         self._memory = lay_out(prepared, images)
         self._tables = lower(prepared, self._memory, images)
-        kinds = self._tables.stages[:, conv.Column.KIND]
-        self._inputs = np.flatnonzero(kinds == conv.Stage.INPUT)
+        self._inputs = [stage for stage in self._tables.stages if stage.kind == StageKind.INPUT]
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, classes) of images (N, C, H, W), contiguous, N being the plan's."""
-        self._tables.stages[self._inputs, conv.CopyColumn.SOURCE] = images.ctypes.data
-        conv.run_stages(self._tables.stages, self._tables.steps)
+        for stage in self._inputs:
+            stage.source = native.address(images)
+        self._run(0, len(self._tables.stages))
         return self.values(self._prepared.graph.output)[:, :, 0, 0]
 
     @property
@@ -34,10 +36,12 @@ class Plan:
 
     def run_stage(self, place: int) -> None:
         """Run one stage again, on what the stages before it left."""
-        first = self._tables.ends[place - 1] if place else 0
-        conv.run_stages(self._tables.stages[first : self._tables.ends[place]], self._tables.steps)
+        self._run(self._tables.ends[place - 1] if place else 0, self._tables.ends[place])
 
     def values(self, name: str) -> NDArray[np.float32]:
         """A kept value of the last run, (N, channels, height, width)."""
         values = self._memory.values(self._prepared.schedule.source_of(name))
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+    def _run(self, first: int, last: int) -> None:
+        kernels.run_stages(self._tables.stages, first, last, self._memory.gathered)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.conv_emit import LANES
 from bnnsearch.kernels.popcount import padded
 from bnnsearch.packed.graph import INPUT, Graph
+from bnnsearch.packed.kernels import LANES
 from bnnsearch.packed.layout import (
     binary_lanes,
     border_bases,
@@ -18,7 +18,6 @@ from bnnsearch.packed.layout import (
     octet_table,
     real_bytes,
     real_lanes,
-    row_masks,
 )
 from bnnsearch.packed.operations import Array, Convolution, Flatten, Shape
 from bnnsearch.packed.schedule import Schedule, schedule
@@ -31,9 +30,8 @@ class Prepared:
     Attributes:
         image_channels: floats per pixel of the input map: as many as there are where only real convolutions read it.
         octets: what each octet of the image becomes, (C, 256).
-        weights: filters of each convolution, lanes last.
+        weights: filters of each convolution, as the kernels read them.
         bases: of each binary convolution, see `layout.border_bases`.
-        masks: of each binary convolution, see `layout.row_masks`.
         kept: values whose place in memory is not used again.
     """
 
@@ -46,7 +44,6 @@ class Prepared:
     kept: frozenset[str]
     weights: dict[str, Array] = field(default_factory=dict)
     bases: dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]] = field(default_factory=dict)
-    masks: dict[str, NDArray[np.uint32]] = field(default_factory=dict)
 
     @property
     def image_bytes(self) -> int:
@@ -87,4 +84,3 @@ def _add_weights(prepared: Prepared, operation: Convolution) -> None:
     bits = filter_bits(operation, prepared.tensors[operation.name].astype(np.uint64), source.channels)
     prepared.weights[operation.name] = binary_lanes(bits)
     prepared.bases[operation.name] = border_bases(operation, bits, source, out)
-    prepared.masks[operation.name] = row_masks(operation.kernel[1], source.channels)

@@ -227,9 +227,19 @@ def earlier_study(
 
 
 def _check_library(space: Space) -> None:
-    """Raise an `EnvironmentProblem` where trials evolve and the native library does not run: each would fail."""
-    if any(reporter.name == EVOLUTION.name for reporter, _ in trainers_of(space.trial.root)):
+    """Raise an `EnvironmentProblem` where trials evolve or are measured without the native library: each would fail."""
+    evolves = any(reporter.name == EVOLUTION.name for reporter, _ in trainers_of(space.trial.root))
+    if evolves or _is_measured(space.study):
         native.chosen()
+
+
+def _watched(study: StudyConfig) -> set[str]:
+    """The metrics that the study needs."""
+    return {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
+
+
+def _is_measured(study: StudyConfig) -> bool:
+    return any(METRICS[name].known == "measured" for name in _watched(study))
 
 
 def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
@@ -238,7 +248,6 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
     folder.checkpoints.mkdir(exist_ok=True)
     per_trial = study.resources.per_trial
     device, cache = "cuda" if per_trial.gpu else "cpu", cache_folder().absolute()
-    watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
     return Job(
         build_trainer or partial(_build, device=device, cache=cache),
         folder.checkpoints.absolute(),
@@ -247,8 +256,8 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
         threads=max(1, int(per_trial.cpu)),
         time_limit=study.resources.trial_timeout,
         cache=cache if study.share_pretraining else None,
-        watched=sorted(watched),
-        measure=_measure if any(METRICS[name].known == "measured" for name in watched) else None,
+        watched=sorted(_watched(study)),
+        measure=_measure if _is_measured(study) else None,
         sample=_sample if study.tracking.system_metrics else None,
         classes=None if build_trainer else partial(_classes, device=device),
         guests=space.guests,
