@@ -9,12 +9,17 @@ A member of this family builds an object with `fit`, `costs`, `state_dict` and `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
 from bnnsearch.config.families import TRAINERS, Member, name_of
 from bnnsearch.config.metrics import METRICS, Metric, Reporter, define
+from bnnsearch.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, LightningModule
 
 
 class OwnTrainer(Protocol):
@@ -117,6 +122,49 @@ class _Function:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._passed, self._course = state["passed"], None
+
+
+class LightningSettings(TrainerSettings):
+    """Settings of a LightningModule, searched as it is.
+
+    An epoch is one of Lightning's with its validation. Reported is what the module logs as it is declared in `metrics`,
+    and under names that end in `_loss`; what it logs besides is its own. Every epoch begins from Lightning's checkpoint
+    of the one before: a module that keeps more than parameters and buffers saves it by `on_save_checkpoint`.
+
+    Where the module has a `packed_model`, that is what `pack` writes.
+
+    Attributes:
+        logged: how the module calls a metric, where that is not its name, such as `{"val_acc": "val/accuracy"}`.
+        deterministic: whether only kernels are allowed that repeat bit for bit.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.lightning:LightningTrainer"
+    logged: ClassVar[Mapping[str, str]] = {}
+
+    deterministic: bool = True
+
+    def module(self) -> LightningModule:
+        """The module at its very beginning; random numbers are seeded."""
+        raise NotImplementedError
+
+    def data(self) -> LightningDataModule | None:
+        """Its data; None where the module has loaders of its own. `setup` is called before every epoch."""
+        return None
+
+    def options(self) -> Mapping[str, Any]:
+        """Arguments of Lightning's trainer, such as `gradient_clip_val` or `callbacks`."""
+        return {}
+
+    def costs(self) -> Mapping[str, float]:
+        """What is known before training."""
+        return {}
+
+    def build(self, seed: int, device: str) -> OwnTrainer:
+        if find_spec("lightning") is None:
+            raise EnvironmentProblem(
+                f"trainer {self.name} needs the package lightning: pip install 'bnnsearch[lightning]'"
+            )
+        return super().build(seed, device)
 
 
 if TYPE_CHECKING:
