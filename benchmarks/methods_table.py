@@ -144,21 +144,25 @@ class Runs:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         lines = file.read_text().splitlines() if file and file.exists() else []
-        self._results = {json.dumps(line["run"]): line["result"] for line in map(json.loads, lines)}
+        self._results = {self._key(line["run"]): line["result"] for line in map(json.loads, lines)}
 
     def of(self, config: TrialConfig) -> Result | None:
         """The result of a run; None where it is still to be made."""
-        return self._results.get(self._key(config))
+        return self._results.get(self._key(config.model_dump(mode="json")))
 
     def add(self, config: TrialConfig, result: Result, device: str) -> None:
-        self._results[self._key(config)] = result
+        settings = config.model_dump(mode="json")
+        self._results[self._key(settings)] = result
         if self._file:
-            line = {"run": config.model_dump(mode="json"), "result": result, "processor": machine(device)}
+            line = {"run": settings, "result": result, "processor": machine(device)}
             with self._file.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
-    def _key(self, config: TrialConfig) -> str:
-        return json.dumps(config.model_dump(mode="json"))
+    @staticmethod
+    def _key(settings: dict[str, Any]) -> str:
+        """All of the settings, but for one that changes no bit of the result."""
+        plan = {name: value for name, value in settings["plan"].items() if name != "cuda_graph"}
+        return json.dumps(settings | {"plan": plan})
 
 
 def make(left: dict[tuple[str, int], TrialConfig], runs: Runs, states: Path, *, jobs: int, device: str) -> None:
@@ -272,8 +276,8 @@ def main() -> None:
     left = {} if options.table else {key: config for key, config in wanted.items() if runs.of(config) is None}
     with tempfile.TemporaryDirectory() as folder:
         states = options.runs.with_suffix(".states") if options.runs else Path(folder)
-        states.mkdir(parents=True, exist_ok=True)
         if left:
+            states.mkdir(parents=True, exist_ok=True)
             make(left, runs, states, jobs=options.jobs, device=options.device)
     table = rows(wanted, runs)
     show(table, options, data)
