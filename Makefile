@@ -1,4 +1,4 @@
-.PHONY: format check test test-full test-attacks test-system sanitize test-arm bench
+.PHONY: format check docs test test-full test-attacks test-system sanitize test-arm bench
 
 format:
 	uv run ruff format .
@@ -9,6 +9,10 @@ check:
 	uv run ruff check .
 	uv run mypy
 	uv run lint-imports
+
+# the pages of docs/ and a reference made of the docstrings, in site/; a broken link is an error
+docs:
+	uv run --group docs zensical build --strict --clean
 
 test:
 	uv run pytest -n 2

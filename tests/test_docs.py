@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from guest_fixtures import nobody  # noqa: F401
 
 from bnnsearch.cli import main
+from bnnsearch.config.families import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = DOCS.parent / "examples" / "guest"
@@ -40,8 +41,6 @@ def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkey
 
 
 def test_the_table_of_families_is_whole() -> None:
-    from bnnsearch.config.families import FAMILIES
-
     text = (DOCS / "guests.md").read_text(encoding="utf-8")
     points = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]
     for family in FAMILIES:
@@ -49,3 +48,14 @@ def test_the_table_of_families_is_whole() -> None:
         assert points[f"bnnsearch.{family.key}"], "an example of each"
     for path in re.findall(r"`(examples/[\w/.]+\.py)`", text):
         assert (DOCS.parent / path).exists()
+
+
+def test_the_reference_has_every_page_and_the_settings_of_every_member() -> None:
+    """Zensical, which builds it, sees to the rest (`make docs`)."""
+    configured = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert set(re.findall(r"^ +- ([\w/-]+\.md)$", configured, re.MULTILINE)) == pages
+    texts = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    documented = set(re.findall(r"^::: ([\w.]+)$", texts, re.MULTILINE))
+    ours = {place.partition(":")[0] for family in FAMILIES for place in (family.base, *family.members.values())}
+    assert ours | {"bnnsearch.api", "bnnsearch.packed.model"} <= documented
