@@ -17,7 +17,7 @@
 
 enum { SLACK = 16 }; /* octets that copying may read and write over the end */
 
-/* One block of filters, and gathered windows `step` elements apart. For `parts` see binary.c. */
+/* One block of filters, and gathered windows `step` elements apart. */
 typedef struct {
     const uint8_t *filters;
     int64_t octets, step;
