@@ -82,6 +82,7 @@ int main(void) {
         bad |= !same;
         for (int which = 0; which < 2; which++) free(stored[which]), free(octets[which]);
     }
+    free(source), free(filters), free(bases), free(vectors), free(map);
     puts(bad ? "different" : "equal");
     return bad;
 }
