@@ -28,6 +28,7 @@ class PrecisionConfig(Settings):
         weights: range of the latent or relaxed weights, where it differs from `bits`.
         activations: range of what enters sign, where it differs.
         gradients: range of the gradients at the outputs of binary layers, where it differs; the CPT code has [8, 8].
+            With gradients of 3 bits in every cycle a deep network does not learn.
         cycles: cycles per run.
         grid: `symmetric` levels lie evenly about 0 and keep every sign; `affine` ones span minimum to maximum (the CPT
             code) and may change the sign of small values.
