@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any, Literal
 
 from pydantic import field_validator
@@ -27,7 +26,7 @@ from bnnsearch.config.trial import AnyTrial, kind_of, trial_of
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.files import read_regular
 from bnnsearch.pareto import Limit, ParetoFront
-from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.results import Spread, TrialResult, TrialState, by_number
 from bnnsearch.space.check import model_problems
 from bnnsearch.space.guests import used
 from bnnsearch.space.override import fill_variables
@@ -46,9 +45,10 @@ class Provenance(Settings):
         search_id: its folder's name and its runs' tag in MLflow.
         trial: number of the trial.
         selected: how it was chosen, in words.
-        expected: metric to value; `val_acc` is on the validation split. What the trial measured, or, where it was
-            repeated, the mean over the repeats: the best of many trials owes part of its value to luck.
-        deviation: standard deviation over the repeats, where there were two or more.
+        expected: metric to value; `val_acc` is on the validation split. What the trial measured; or, where the search
+            confirmed it, the mean over its seeds; or, where it was repeated for the export, the mean over the repeats
+            alone: the best of many trials owes part of its value to luck.
+        deviation: standard deviation over the same, where there are two or more.
         repeats: how often the trial was repeated with other seeds.
         run_id: the trial's run in MLflow, where it was tracked.
         tracking: where that is; `bnnsearch train` records there too.
@@ -117,13 +117,16 @@ def select_trial(
     if result is None:
         ended = f"; the last is trial {results[-1].number}" if results else ", and none has ended"
         raise InputError(f"the study has no ended trial {selection.number}{ended}")
+    if result.confirms is not None:
+        raise InputError(f"trial {result.number} repeats trial {result.confirms} with another seed; take that one")
     if result.state is not TrialState.COMPLETE:
         reason = f" ({result.reason})" if result.reason else ""
         raise InputError(f"only complete trials can be exported, but trial {result.number} is {result.state}{reason}")
     if not result.feasible:
         broken = ", ".join(f"{name} by {by:g}" for name, by in result.violations.items() if by > 0)
         raise InputError(f"trial {result.number} is outside the study's constraints: {broken}")
-    return ParetoFront.of([result], objectives).select(where=limits)
+    repeats = [each for each in results if each.confirms == result.number]
+    return ParetoFront.of([result, *repeats], objectives).select(where=limits)
 
 
 def export_best(
@@ -154,6 +157,8 @@ def export_best(
         EnvironmentProblem: `path` cannot be written.
     """
     result = select_trial(results, objectives, selection)
+    if not provenance.repeats and (confirmed := ParetoFront.of(results, objectives).confirmed.get(result.number)):
+        provenance = provenance.model_copy(update={"repeats": confirmed.seeds - 1, "deviation": confirmed.deviation})
     whole = provenance.model_copy(
         update={
             "trial": result.number,
@@ -191,22 +196,6 @@ def repeated(
             "deviation": {name: spread.deviation for name, spread in found.items() if spread.deviation is not None},
         }
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A metric over several seeds: its mean, and its standard deviation where there are two values or more."""
-
-    mean: float
-    deviation: float | None
-
-    @classmethod
-    def over(cls, runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-        """The spread of every metric that all of `runs`, at least one, have."""
-        columns = {name: [run[name] for run in runs] for name in runs[0] if all(name in run for run in runs)}
-        return {
-            name: cls(fmean(values), stdev(values) if len(values) > 1 else None) for name, values in columns.items()
-        }
 
 
 def installed_versions() -> dict[str, str]:

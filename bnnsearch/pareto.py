@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Literal, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from bnnsearch.config.metrics import METRICS, Mode
 from bnnsearch.config.study import Objective
 from bnnsearch.errors import InputError
-from bnnsearch.results import TrialResult
+from bnnsearch.results import Spread, TrialResult, TrialState
 
 Array = NDArray[np.float64]
 
@@ -232,19 +233,36 @@ def mode_of(metric: str, objectives: Sequence[Objective]) -> Mode:
     return "max" if metric.endswith("_acc") else "min"
 
 
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A trial that was trained again with other seeds.
+
+    Attributes:
+        seeds: how many runs came to their end, its own included.
+        deviation: standard deviation of each metric over them.
+    """
+
+    seeds: int
+    deviation: Mapping[str, float]
+
+
 @dataclass(frozen=True)
 class ParetoFront:
     """The trials that no other finished, feasible trial dominates.
+
+    A trial that others confirm stands with the means over all its seeds; those others are no points of their own.
 
     Attributes:
         objectives: what is traded off; their order breaks ties.
         candidates: every trial that may be selected, by number.
         results: those of them on the front, the best of the first objective first.
+        confirmed: what is to be said of the candidates that are means, by number.
     """
 
     objectives: tuple[Objective, ...]
     candidates: tuple[TrialResult, ...]
     results: tuple[TrialResult, ...]
+    confirmed: Mapping[int, Confirmed]
 
     @classmethod
     def of(cls, results: Sequence[TrialResult], objectives: Sequence[Objective]) -> Self:
@@ -253,11 +271,31 @@ class ParetoFront:
         Raises:
             ValueError: a finished trial lacks an objective, or its value is not finite.
         """
-        candidates = tuple(sorted((result for result in results if result.selectable), key=lambda each: each.number))
+        repeats: dict[int, list[TrialResult]] = {}
+        for result in results:
+            if result.confirms is not None and result.state is TrialState.COMPLETE:
+                repeats.setdefault(result.confirms, []).append(result)
+        confirmed: dict[int, Confirmed] = {}
+        found = []
+        for result in sorted(results, key=lambda each: each.number):
+            if result.number in repeats and result.confirms is None and result.state is TrialState.COMPLETE:
+                runs = [result, *repeats[result.number]]
+                spread = Spread.over([run.metrics for run in runs])
+                deviation = {name: each.deviation for name, each in spread.items() if each.deviation is not None}
+                confirmed[result.number] = Confirmed(len(runs), deviation)
+                found.append(_mean(result, runs, spread))
+            else:
+                found.append(result)
+        candidates = tuple(result for result in found if result.selectable)
         table = losses(_values(candidates, objectives), _modes(objectives))
         order = np.lexsort([np.arange(len(table)), *table.T[::-1]])
         front = _nondominated(table)
-        return cls(tuple(objectives), candidates, tuple(candidates[row] for row in order if front[row]))
+        return cls(tuple(objectives), candidates, tuple(candidates[row] for row in order if front[row]), confirmed)
+
+    def deviation(self, number: int, metric: str) -> float | None:
+        """A candidate's standard deviation over its seeds; None where it has one, or they all came to the same."""
+        confirmed = self.confirmed.get(number)
+        return confirmed.deviation.get(metric) or None if confirmed else None
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -286,8 +324,8 @@ class ParetoFront:
     def hypervolume(self) -> float:
         """How much the front dominates; 1 is the box between ideal and reference point of the first ten candidates.
 
-        From the tenth candidate on the box stands, so the number never falls while a search goes on. It compares fronts
-        of one study only.
+        From the tenth candidate on the box stands, so the number never falls while a search goes on, until it confirms
+        its front: means are worse than what was selected for being good. It compares fronts of one study only.
         """
         if not self.results:
             return 0.0
@@ -350,6 +388,15 @@ class ParetoFront:
         values = ", ".join(f"{name}={nearest.metrics[name]:g}" for name in names if name in nearest.metrics)
         wishes = " and ".join(str(limit) for limit in where)
         return f"no finished trial has {wishes}; the nearest is trial {nearest.number} with {values}"
+
+
+def _mean(result: TrialResult, runs: Sequence[TrialResult], spread: Mapping[str, Spread]) -> TrialResult:
+    """The trial with the means over its runs; the mean violation is that of the mean, for it is linear."""
+    violations = {
+        name: fmean(run.violations[name] for run in runs if name in run.violations) for name in result.violations
+    }
+    metrics = {**result.metrics, **{name: each.mean for name, each in spread.items()}}
+    return replace(result, metrics=metrics, violations=violations)
 
 
 def _excess(result: TrialResult, where: Sequence[Limit]) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import fmean, stdev
 from typing import Any
 
 from bnnsearch.core.trainer import EpochMetrics, quantisation_note
@@ -32,7 +33,8 @@ class TrialResult:
         epochs: epochs trained.
         seconds: wall time.
         reason: why it was pruned or failed, one line.
-        retry_of: number of the trial this one repeats.
+        retry_of: number of the trial this one repeats with a smaller batch.
+        confirms: number of the trial whose configuration this one trains with another seed.
     """
 
     number: int
@@ -45,6 +47,7 @@ class TrialResult:
     seconds: float = 0.0
     reason: str | None = None
     retry_of: int | None = None
+    confirms: int | None = None
 
     @property
     def feasible(self) -> bool:
@@ -54,7 +57,23 @@ class TrialResult:
     @property
     def selectable(self) -> bool:
         """Whether the trial may stand on the front."""
-        return self.state is TrialState.COMPLETE and self.feasible
+        return self.state is TrialState.COMPLETE and self.feasible and self.confirms is None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A metric over several seeds: its mean, and its standard deviation where there are two values or more."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def over(cls, runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+        """The spread of every metric that all of `runs`, at least one, have."""
+        columns = {name: [run[name] for run in runs] for name in runs[0] if all(name in run for run in runs)}
+        return {
+            name: cls(fmean(values), stdev(values) if len(values) > 1 else None) for name, values in columns.items()
+        }
 
 
 class StudyObserver:

@@ -273,7 +273,7 @@ def test_an_edited_space_is_refused_with_the_difference(tmp_path: Path) -> None:
     file = tmp_path / "study/space.yaml"
     file.write_text(file.read_text().replace("epochs: 4", "epochs: 9"))
 
-    told = r"only budget and tracking\.uri may be: trial\.plan\.epochs: 4 -> 9; without the file"
+    told = r"only budget, confirm, tracking\.uri may be: trial\.plan\.epochs: 4 -> 9; without the file"
     with pytest.raises(InputError, match=told):
         finish(tmp_path)
 

@@ -84,4 +84,6 @@ def _foretell(space: Space, *, as_json: bool) -> None:
         return
     say(*space.describe(), "the trial of all defaults:", *json.dumps(tree, indent=2).splitlines())
     say(*(f"  {name} {metric_text(name, value)}" for name, value in costs.items()), *missing)
-    say(f"at most {trials} trials, {trials * config.epochs} epochs of such trials; nothing was trained")
+    confirm = space.study.confirm
+    again = "" if confirm is None else f", then {confirm.seeds - 1} more of each on the {confirm.on}"
+    say(f"at most {trials} trials, {trials * config.epochs} epochs of such trials{again}; nothing was trained")

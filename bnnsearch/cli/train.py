@@ -106,7 +106,7 @@ def _train_all(runs: Sequence[tuple[AnyTrial, Path]], device: str, console: Cons
 
 def _trained_lines(trained: Sequence[Trained], provenance: Provenance | None) -> list[str]:
     from bnnsearch.core.trainer import quantisation_note
-    from bnnsearch.export import Spread
+    from bnnsearch.results import Spread
     from bnnsearch.terminal.text import metric_text, spread_text
 
     def spread(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:

@@ -92,7 +92,8 @@ class BudgetConfig(Settings):
     """When the search ends: whichever bound is met first.
 
     Attributes:
-        trials: in whatever state they end; repetitions after running out of memory are not counted.
+        trials: in whatever state they end; repetitions after running out of memory, or to confirm the front, are not
+            counted.
         wall_time: seconds of one `run` or `resume`.
         max_failed_trials: so many failures end the search.
         gpu_hours: what the study's trials may hold in all, its resumed parts together; half a GPU for two hours is one.
@@ -103,6 +104,22 @@ class BudgetConfig(Settings):
     wall_time: Duration | None = None
     max_failed_trials: Count | None = None
     gpu_hours: PositiveFloat | None = None
+
+
+class ConfirmConfig(Settings):
+    """Training again, with other seeds, what the front would else owe to one lucky seed.
+
+    Once all else has ended, every configuration on the front is trained with further seeds, those that follow its own,
+    and stands there with its means; what comes onto the front in its place is trained again likewise, until each point
+    of the front is a mean. These trials are beyond `budget.trials`; the other bounds of the budget hold for them too.
+
+    Attributes:
+        seeds: of each configuration, its own included.
+        on: what is confirmed: the `front`.
+    """
+
+    seeds: Annotated[int, Field(ge=2, le=100)]
+    on: Literal["front"] = "front"
 
 
 class PerTrial(Settings):
@@ -180,6 +197,7 @@ class StudyConfig(Settings):
         skip: trials recorded as pruned instead of trained because of costs that are known before: `infeasible` ones
             break a constraint; `dominated` ones as well, or would be dominated even if they equalled the best seen
             so far in every other objective.
+        confirm: how often the configurations on the front are trained, each time with another seed; None is once.
         warm_start: what to try first: paths of configurations such as best.yaml, or of earlier studies' folders, or
             `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as it lies in this space.
         use: the guests that the space names: modules that can be imported, and files beside it, such as
@@ -201,6 +219,7 @@ class StudyConfig(Settings):
     storage: StorageConfig = StorageConfig()
     share_pretraining: bool = True
     skip: Literal["none", "infeasible", "dominated"] = "infeasible"
+    confirm: ConfirmConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
     warm_start: tuple[str, ...] = ()

@@ -48,6 +48,8 @@ class Space:
         study, parameters, size = self.study, self.trial.parameters(), self.trial.size()
         goals = ", ".join(f"{objective.metric} {objective.mode}" for objective in study.objectives)
         limits = f"{study.sampler.name} sampler, scheduler {study.scheduler.name}, {study.budget.trials} trials"
+        if (confirm := study.confirm) is not None:
+            limits += f", then {confirm.seeds} seeds of each on the {confirm.on}"
         extent = "continuous" if size is None else f"{size} configurations"
         lines = [
             f"{self.path}: valid",

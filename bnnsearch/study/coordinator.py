@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any, assert_never
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.pretraining import pretrain_epochs
@@ -136,8 +137,8 @@ class Coordinator:
     @property
     def exhausted(self) -> bool:
         """Whether `next_trial` will never again give one."""
-        left = self._running or self._waiting or self._unfinished or self._ledger.retries_waiting
-        return self.stopping or not (left or not self._budget_spent())
+        left = self._running or self._waiting or self._unfinished or self._ledger.repetitions_waiting
+        return self.stopping or not (left or not self._budget_spent() or self._unconfirmed())
 
     def runs(self, number: int) -> bool:
         """Whether the trial was handed out, and neither ended since nor waits; none does while the search stops."""
@@ -175,11 +176,31 @@ class Coordinator:
         if self._unfinished:
             assignment = self._unfinished.popleft()
             self._ledger.restart(assignment.number)
-        elif not self._budget_spent() or self._ledger.retries_waiting:
+        elif not self._budget_spent() or self._ledger.repetitions_waiting or self._confirm():
             assignment = self._ledger.ask()
         else:
             return None
         return _Trial.of(assignment, self._ledger.params(assignment.number))
+
+    def _confirm(self) -> bool:
+        """Queue the runs that the front lacks; whether there are any."""
+        if lacking := self._unconfirmed():
+            self._ledger.confirm(lacking)
+            self.say(f"the front is confirmed: {len(lacking)} trials of its configurations with other seeds")
+        return bool(lacking)
+
+    def _unconfirmed(self) -> list[tuple[int, int]]:
+        """Trial and seed of each run that the front, as it is once all has ended, lacks; none before that."""
+        confirm = self._study.confirm
+        if confirm is None or self._running or self._waiting or self._unfinished:
+            return []
+        had = Counter(each.confirms for each in self.results.values())
+        front = ParetoFront.of(list(self.results.values()), self._study.objectives)
+        return [
+            (number, int(self.results[number].config["seed"]) + repeat)
+            for number in sorted(front.numbers)
+            for repeat in range(had[number] + 1, confirm.seeds)
+        ]
 
     def receive(self, number: int, report: Report) -> bool:
         """Take note of a report; says whether the trial goes on. Reports of a trial that has ended are ignored."""
@@ -191,7 +212,8 @@ class Coordinator:
                 trial.costs = report.values
                 known = certain(trial.assignment.config, trial.costs)
                 self._ledger.costs(number, report.values)
-                if (reason := reason_to_skip(self._study, known, self.results.values())) is not None:
+                reason = reason_to_skip(self._study, known, self.results.values())
+                if reason is not None and trial.assignment.confirms is None:
                     self._end(trial, TrialState.PRUNED, reason)
             case EpochMetrics():
                 if report.epoch > trial.epoch:  # a trial taken up from its checkpoint repeats some epochs
@@ -199,7 +221,8 @@ class Coordinator:
             case Failure():
                 for line in report.trace.splitlines():
                     logger.warning("trial %d: %s", number, line)
-                repeated = report.out_of_memory and trial.assignment.retry_of is None
+                assignment = trial.assignment  # what confirms must be the same configuration
+                repeated = report.out_of_memory and assignment.retry_of is None and assignment.confirms is None
                 self._end(trial, TrialState.FAILED, report.reason, with_half_batch=repeated)
             case _:
                 assert_never(report)
@@ -216,6 +239,8 @@ class Coordinator:
             observer.epoch_finished(number, metrics)
         if metrics.epoch >= metrics.epochs:
             self._end(trial, TrialState.COMPLETE)
+            return
+        if trial.assignment.confirms is not None:  # it has been chosen, and contends with nobody
             return
         own_epochs = metrics.epochs - trial.pretrain_epochs
         if self._study.scheduler.is_rung(number, epoch=trial.own_epoch, epochs=own_epochs):
@@ -271,7 +296,7 @@ class Coordinator:
     def _to_come(self, own_epoch: int) -> int:
         """How many trials may still reach the rung at `own_epoch`, at most."""
         budget = min(self._study.budget.trials, self._ledger.capacity)
-        new = max(0, int(budget) - len(self._ledger)) + self._ledger.retries_waiting
+        new = max(0, int(budget) - len(self._ledger)) + self._ledger.repetitions_waiting
         reached = self._ledger.rungs[own_epoch]
         return new + len(self._unfinished) + sum(each not in reached for each in (*self._running, *self._waiting))
 
@@ -296,6 +321,7 @@ class Coordinator:
             seconds=trial.elapsed(),
             reason=reason,
             retry_of=trial.assignment.retry_of,
+            confirms=trial.assignment.confirms,
         )
         self._running.pop(number, None)
         self._ledger.tell(result, with_half_batch=with_half_batch)

@@ -9,6 +9,7 @@ counted twice. Knows no executor.
 | event | what it says |
 |---|---|
 | `queued` | trial `number` will have these `params`; perhaps it repeats `retry_of` with `batch_size` |
+| `confirmation` | `trials` will train configurations of the front again, each `confirms` one with another `seed` |
 | `asked` | all that was drawn at once: `params`, `config`, what the sampler noted of the trial and of the `study` |
 | `restarted` | a trial that an earlier driver left is taken up again |
 | `costs`, `epoch` | what the trial reported |
@@ -50,8 +51,8 @@ from bnnsearch.study.pretraining import pretraining_key
 from bnnsearch.study.samplers import make_sampler
 from bnnsearch.study.worker import Assignment
 
-RETRY_OF = "retry_of"
-"""An attribute of a trial in Optuna's study."""
+RETRY_OF, CONFIRMS = "retry_of", "confirms"
+"""Attributes of a trial in Optuna's study."""
 
 _FIXED = "fixed_params"  # under which Optuna looks for the parameters of a trial that was enqueued
 _OPTUNA_STATES = {
@@ -94,17 +95,35 @@ class _Seen:
         return None if event is None else event.get("retry_of")
 
     @property
+    def confirms(self) -> int | None:
+        if self.result is not None:
+            return self.result.confirms
+        event = self.asked or self.queued
+        return None if event is None else event.get("confirms")
+
+    @property
     def waits_at_rung(self) -> bool:
         return self.result is None and self.standing is not None and self.highest_rung > self.promoted
 
 
 @dataclass(frozen=True, slots=True)
 class _Queued:
-    """A trial that nobody has asked for yet, and whether it repeats another, and with what batch."""
+    """A trial that nobody has asked for yet, and whether it repeats another, and with what batch or seed."""
 
     number: int
     retry_of: int | None = None
     batch_size: int | None = None
+    confirms: int | None = None
+    seed: int | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it is not counted among the trials of the budget."""
+        return self.retry_of is not None or self.confirms is not None
+
+    @classmethod
+    def of(cls, event: Event) -> _Queued:
+        return cls(**{name: event[name] for name in cls.__slots__ if name in event})
 
 
 @dataclass(slots=True)
@@ -198,7 +217,7 @@ class Ledger:
 
     def _take_in(self, number: int, trial: _Seen) -> None:
         """Make a trial of the record one of Optuna's study."""
-        self._asked += not trial.is_waiting_for_worker and trial.retry_of is None
+        self._asked += not trial.is_waiting_for_worker and trial.retry_of is None and trial.confirms is None
         try:
             found = _Distributions(trial.params or {})
             if trial.params is not None:
@@ -212,7 +231,7 @@ class Ledger:
             self.results[number] = trial.result
         elif trial.is_waiting_for_worker:
             assert trial.queued is not None
-            self._waiting.append(_Queued(number, trial.queued["retry_of"], trial.queued["batch_size"]))
+            self._waiting.append(_Queued.of({**trial.queued, "number": number}))
         else:
             self._left.append((number, trial))
 
@@ -229,7 +248,7 @@ class Ledger:
         return [result.metrics[objective.metric] for objective in self._config.objectives]
 
     def __len__(self) -> int:
-        """Trials asked for so far, in whatever state; one that repeats another is not counted."""
+        """Trials asked for so far, in whatever state; those that repeat others are not counted."""
         return self._asked
 
     @property
@@ -245,11 +264,25 @@ class Ledger:
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Let these parameters, dotted name to value, be those of the next trial that has none yet."""
         self._record.append("queued", number=self._next, params=dict(params), retry_of=None, batch_size=None)
-        self._enqueue(params)
+        self._enqueue(params, _Queued(self._next))
 
-    def _enqueue(self, params: Mapping[str, Any], retry_of: int | None = None, batch_size: int | None = None) -> None:
-        queued = _Queued(self._next, retry_of, batch_size)
-        self._study.enqueue_trial(dict(params), user_attrs={} if retry_of is None else {RETRY_OF: retry_of})
+    def confirm(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Let the next trials train what complete trials did, each with another seed.
+
+        Args:
+            runs: number of a trial, and the seed.
+        """
+        queued = [
+            _Queued(number, confirms=confirmed, seed=seed) for number, (confirmed, seed) in enumerate(runs, self._next)
+        ]
+        params = [dict(self.results[confirmed].params) for confirmed, _ in runs]
+        trials = [asdict(each) | {"params": own} for each, own in zip(queued, params, strict=True)]
+        self._record.append("confirmation", trials=trials)
+        for own, each in zip(params, queued, strict=True):
+            self._enqueue(own, each)
+
+    def _enqueue(self, params: Mapping[str, Any], queued: _Queued) -> None:
+        self._study.enqueue_trial(dict(params), user_attrs=_notes(queued.retry_of, queued.confirms))
         self._waiting.append(queued)
         self._follow(queued.number)
         self._next += 1
@@ -259,9 +292,9 @@ class Ledger:
             self.copy.follow(self._storage.get_trial(self._id(number)))
 
     @property
-    def retries_waiting(self) -> bool:
-        """Whether a trial is to be repeated."""
-        return any(trial.retry_of is not None for trial in self._waiting)
+    def repetitions_waiting(self) -> int:
+        """How many trials are to be repeated, with a smaller batch or another seed."""
+        return sum(trial.repeats for trial in self._waiting)
 
     def ask(self) -> Assignment:
         """A new trial: what was enqueued, else what the sampler suggests."""
@@ -272,7 +305,7 @@ class Ledger:
         else:
             trial = _Queued(self._next)
             self._next += 1
-        self._asked += trial.retry_of is None
+        self._asked += not trial.repeats
         noted = self._study_attributes()
         self._seed_sampler(trial.number)
         return self._resolve(self._study.ask(), trial, noted)
@@ -298,7 +331,7 @@ class Ledger:
             drawn = Trial(self._study, self._id(number))
             return self._resolve(drawn, _Queued(number), self._study_attributes())
         self._open[number] = _Open(trial.asked["params"], trial.epoch, trial.promoted)
-        return Assignment(number, trial.asked["config"], trial.asked["retry_of"])
+        return Assignment(number, trial.asked["config"], trial.retry_of, trial.confirms)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -377,7 +410,7 @@ class Ledger:
         self._study.tell(result.number, self._objectives(result), state=_OPTUNA_STATES[result.state])
         self._follow(result.number)
         if half:
-            self._enqueue(result.params, result.number, half)
+            self._enqueue(result.params, _Queued(self._next, result.number, half))
 
     def stop(self, reason: str) -> None:
         """Record that the driver ends."""
@@ -417,7 +450,10 @@ class Ledger:
         """Draw the trial's parameters and record them in one event, with what the sampler noted meanwhile."""
         config = self._space.sample(trial)
         text = _text(config)
-        config = _completed(config, self._config, trial.number, queued.batch_size)
+        if queued.confirms is None:
+            config = _completed(config, self._config, trial.number, queued.batch_size)
+        else:
+            config = {**self.results[queued.confirms].config, "seed": queued.seed}
         attributes = {key: value for key, value in self._study_attributes().items() if noted.get(key) != value}
         self._record.append(
             "asked",
@@ -425,13 +461,14 @@ class Ledger:
             params=trial.params,
             config=config,
             retry_of=queued.retry_of,
+            confirms=queued.confirms,
             attributes=self._storage.get_trial_system_attrs(trial._trial_id),
             study=attributes,
         )
         self._asked_for.add(text)
         self._open[trial.number] = _Open(trial.params)
         self._follow(trial.number)
-        return Assignment(trial.number, config, queued.retry_of)
+        return Assignment(trial.number, config, queued.retry_of, queued.confirms)
 
 
 def _queued_by(event: Event) -> Iterator[Event]:
@@ -439,6 +476,8 @@ def _queued_by(event: Event) -> Iterator[Event]:
     if event["event"] == "session":
         for number, params in enumerate(event.get("first", ())):
             yield {"number": number, "params": params, "retry_of": None, "batch_size": None}
+    elif event["event"] == "confirmation":
+        yield from event["trials"]
     elif event["event"] == "ended" and "retry" in event:
         yield {"params": event["params"], "retry_of": event["number"], **event["retry"]}
 
@@ -476,6 +515,12 @@ def _constraint_attributes(result: TrialResult) -> dict[str, Any]:
     return create_trial(state=OptunaState.FAIL, constraints=dict(result.violations)).system_attrs
 
 
+def _notes(retry_of: int | None, confirms: int | None) -> dict[str, int]:
+    """How Optuna's study is told that a trial repeats another."""
+    told = {RETRY_OF: retry_of, CONFIRMS: confirms}
+    return {name: number for name, number in told.items() if number is not None}
+
+
 def _frozen(trial: _Seen, distributions: dict[str, BaseDistribution], values: list[float] | None) -> FrozenTrial:
     """The trial as Optuna would have it, had it watched; one that the record lost runs, without parameters."""
     params = dict(trial.params or {})
@@ -490,7 +535,7 @@ def _frozen(trial: _Seen, distributions: dict[str, BaseDistribution], values: li
         values=values,
         params=params,
         distributions={name: each for name, each in distributions.items() if name in params},
-        user_attrs={} if trial.retry_of is None else {RETRY_OF: trial.retry_of},
+        user_attrs=_notes(trial.retry_of, trial.confirms),
         system_attrs=attributes,
         intermediate_values=dict(trial.reports),
     )

@@ -16,7 +16,7 @@ from bnnsearch.record import Event
 from bnnsearch.space import Space, SpaceError, space_of
 from bnnsearch.space.reader import read_tree
 
-MAY_DIFFER = ("budget", "tracking.uri")
+MAY_DIFFER = ("budget", "confirm", "tracking.uri")
 """A part of the space, or one setting of a part."""
 
 
@@ -102,7 +102,7 @@ def _edited(path: Path, recorded: str | None, guests: Mapping[str, bytes]) -> tu
     before = _plain(space_of(recorded.encode(), path, guests=guests))
     if differences := _differences(_fixed(before), _fixed(edited)):
         raise InputError(
-            f"{path}: the space was edited since the study began, only {' and '.join(MAY_DIFFER)} may be: "
+            f"{path}: the space was edited since the study began, only {', '.join(MAY_DIFFER)} may be: "
             f"{'; '.join(differences)}; "
             "without the file the study goes on as it began"
         )

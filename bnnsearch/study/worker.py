@@ -99,11 +99,13 @@ class Assignment:
         number: in the study.
         config: the resolved `TrialConfig` tree.
         retry_of: the trial that this one repeats with a smaller batch.
+        confirms: the trial whose configuration this one trains with another seed, to the end of its plan.
     """
 
     number: int
     config: dict[str, Any]
     retry_of: int | None = None
+    confirms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _train(
 
 
 def _may_wait(job: Job, assignment: Assignment, metrics: EpochMetrics) -> bool:
-    if job.scheduler.promotes is None:
+    if job.scheduler.promotes is None or assignment.confirms is not None:
         return False
     pretraining = pretrain_epochs(assignment.config)
     own_epoch, own_epochs = metrics.epoch - pretraining, metrics.epochs - pretraining

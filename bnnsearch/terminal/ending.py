@@ -15,11 +15,11 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
 from bnnsearch.terminal.output import write_event
-from bnnsearch.terminal.text import metric_text, params_text, plain
+from bnnsearch.terminal.text import params_text, plain, spread_text, trials_text
 
 
 def front_table(front: ParetoFront) -> Table:
-    """The trials on the front, the best of the first objective first; the knee is marked."""
+    """The trials on the front, the best of the first objective first; the knee is marked, means have a deviation."""
     table = Table(
         title=f"Pareto front: {len(front.results)} of {len(front.candidates)} finished trials",
         title_justify="left",
@@ -34,7 +34,12 @@ def front_table(front: ParetoFront) -> Table:
     table.add_column("parameters", overflow="fold")
     for result in front.results:
         knee = " knee" if result is front.knee else ""
-        values = [metric_text(name, result.metrics[name]) if name in result.metrics else "" for name in metrics]
+        values = [
+            spread_text(name, result.metrics[name], front.deviation(result.number, name))
+            if name in result.metrics
+            else ""
+            for name in metrics
+        ]
         table.add_row(f"{result.number}{knee}", *values, plain(params_text(result.params)))
     return table
 
@@ -65,7 +70,7 @@ def tell_status(
     console = Console()
     counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none ended yet"
     where = "" if job is None else f"{job} on its cluster, "
-    print_lines(console, [f"{folder.path}: {where}{len(results)}/{study.budget.trials} trials ({counts})"])
+    print_lines(console, [f"{folder.path}: {where}{trials_text(results, study.budget.trials)} ({counts})"])
     if front.results:
         console.print(front_table(front))
     print_lines(console, quantisation_notes(front.results))

@@ -58,7 +58,7 @@ class StudyProgress(StudyObserver):
             self.waiting.discard(result.number)
             self.results.append(result)
             self._fresh.append(result.seconds)
-            if result.selectable:
+            if result.state is TrialState.COMPLETE:
                 self.front = ParetoFront.of(self.results, self.study.objectives)
 
     @property
@@ -78,7 +78,7 @@ class StudyProgress(StudyObserver):
         slowest quarter; the wall-time budget bounds both.
         """
         with self.lock:
-            left = self.study.budget.trials - len(self.results)
+            left = self.study.budget.trials - sum(result.confirms is None for result in self.results)
             if len(self._fresh) < 2 or left < 0:
                 return None
             quick, _, slow = quantiles(self._fresh, n=4, method="inclusive")

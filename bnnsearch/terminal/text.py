@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
 from bnnsearch.errors import printable
+from bnnsearch.results import TrialResult
 
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
 
@@ -28,6 +29,13 @@ def metric_text(metric: str, value: float) -> str:
 def plain(text: str) -> Text:
     """One line from outside, such as a name or a reason, for the screen: no markup, what does not print is escaped."""
     return Text(printable(text))
+
+
+def trials_text(results: Sequence[TrialResult], budget: int) -> str:
+    """How many trials of the budget have ended, and how many beyond it that confirm the front."""
+    repeats = sum(result.confirms is not None for result in results)
+    told = f"{len(results) - repeats}/{budget} trials"
+    return f"{told} and {repeats} that confirm the front" if repeats else told
 
 
 def spread_text(metric: str, mean: float, deviation: float | None) -> str:

@@ -18,7 +18,7 @@ from bnnsearch.results import StudyObserver, TrialResult, TrialState
 from bnnsearch.terminal.ending import print_lines
 from bnnsearch.terminal.output import OutputProblem, write_event
 from bnnsearch.terminal.progress import Running, StudyProgress
-from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text
+from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text, trials_text
 
 HEARTBEAT_SECONDS = 60.0
 
@@ -49,7 +49,7 @@ def summary_lines(progress: StudyProgress) -> list[str]:
         for pick in [max if objective.mode == "max" else min]
     ]
     return [
-        f"{len(progress.results)}/{study.budget.trials} trials ({states}), {len(progress.running)} running{waiting}",
+        f"{trials_text(progress.results, study.budget.trials)} ({states}), {len(progress.running)} running{waiting}",
         "; ".join([f"front {len(front.results)}, hypervolume {front.hypervolume:.3f}", *best]),
         f"elapsed {duration_text(progress.elapsed)}; left {range_text(progress.remaining())}",
     ]
@@ -143,7 +143,9 @@ class PlainView(View):
 
     def trial_finished(self, result: TrialResult) -> None:
         progress = self._progress
-        head = f"[{len(progress.results)}/{progress.study.budget.trials}] trial {result.number} {result.state.value}"
+        searched = sum(each.confirms is None for each in progress.results)
+        again = "" if result.confirms is None else f" (trial {result.confirms} with another seed)"
+        head = f"[{searched}/{progress.study.budget.trials}] trial {result.number}{again} {result.state.value}"
         values = [
             f"{objective.metric}={metric_text(objective.metric, result.metrics[objective.metric])}"
             for objective in progress.study.objectives

@@ -144,6 +144,8 @@ class Describer:
             tags["reason"] = result.reason
         if result.retry_of is not None:
             tags["retry_of"] = str(result.retry_of)
+        if result.confirms is not None:
+            tags["confirms"] = str(result.confirms)
         return Update(
             str(result.number),
             metrics=as_metrics(values, result.epochs, at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from bnnsearch.pareto import ParetoFront
 
@@ -22,6 +23,7 @@ def write_front(front: ParetoFront, directory: Path) -> None:
             {
                 "trial": result.number,
                 "metrics": dict(result.metrics),
+                **_confirmed(front, result.number),
                 "params": dict(result.params),
                 "config": dict(result.config),
             }
@@ -40,6 +42,12 @@ def write_front(front: ParetoFront, directory: Path) -> None:
                 *(result.params.get(name, "") for name in params),
             ]
             table.writerow([result.number, result.number == knee, *values])
+
+
+def _confirmed(front: ParetoFront, number: int) -> dict[str, Any]:
+    """Over how many seeds the metrics are means, and their deviation, where they are."""
+    confirmed = front.confirmed.get(number)
+    return {} if confirmed is None else {"seeds": confirmed.seeds, "deviation": dict(confirmed.deviation)}
 
 
 def _columns(front: ParetoFront, kind: str, *, first: list[str]) -> list[str]:

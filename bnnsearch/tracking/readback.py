@@ -57,4 +57,5 @@ def _result(run: Any) -> TrialResult:
         seconds=metrics.get("seconds", 0.0),
         reason=tags.get("reason"),
         retry_of=int(tags["retry_of"]) if "retry_of" in tags else None,
+        confirms=int(tags["confirms"]) if "confirms" in tags else None,
     )

@@ -10,8 +10,9 @@ from bnnsearch.config.metrics import tabled
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, make_way, replace_file
+from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
-from bnnsearch.results import TrialState, quantisation_notes
+from bnnsearch.results import TrialResult, TrialState, quantisation_notes
 from bnnsearch.tracking.front import write_front
 from bnnsearch.tracking.page import facts, page, paragraph, picture, section, table
 from bnnsearch.tracking.view import StudyView, label, number_text, value_text
@@ -53,9 +54,11 @@ def report_html(view: StudyView, search_id: str) -> str:
 
 
 def _facts(view: StudyView) -> str:
+    repeats = sum(result.confirms is not None for result in view.results)
     return facts(
         [
-            (f"{len(view.results)} / {view.study.budget.trials}", "trials ended"),
+            (f"{len(view.results) - repeats} / {view.study.budget.trials}", "trials ended"),
+            *([(str(repeats), "confirm the front")] if repeats else []),
             *((str(count), state) for state, count in view.counts().items() if count),
             (str(len(view.front.results)), "on the front"),
             (f"{view.front.hypervolume:.3f}", "hypervolume"),
@@ -90,7 +93,7 @@ def _front_table(view: StudyView) -> str:
     rows = [
         [
             f"{result.number} ★" if result is front.knee else str(result.number),
-            *(value_text(name, result.metrics[name]) if name in result.metrics else "" for name in metrics),
+            *(_value(front, result, name) for name in metrics),
             *(_param(result.params[name]) if name in result.params else "" for name in names),
         ]
         for result in front.results
@@ -98,6 +101,14 @@ def _front_table(view: StudyView) -> str:
     said = "".join(paragraph(f"{note}.", "note") for note in quantisation_notes(front.results))
     shown = table(["trial", *map(label, metrics), *names], rows) + said
     return section("Trials on the front", _CAPTIONS["front"], shown)
+
+
+def _value(front: ParetoFront, result: TrialResult, metric: str) -> str:
+    if metric not in result.metrics:
+        return ""
+    deviation = front.deviation(result.number, metric)
+    spread = "" if deviation is None else f" ± {value_text(metric, deviation)}"
+    return value_text(metric, result.metrics[metric]) + spread
 
 
 def _param(value: object) -> str:
@@ -120,7 +131,8 @@ def _failures(view: StudyView) -> str:
 
 _CAPTIONS = {
     "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "
-    "of them as a file that <code>bnnsearch train</code> takes.",
+    "of them as a file that <code>bnnsearch train</code> takes. Where <code>confirm</code> trained them again, values "
+    "are means over the seeds, ± their standard deviation.",
     "pareto": "Each point is a trial that ran to its end. Nothing found is better than a point of the front in every "
     "objective at once. The star is the knee, the best compromise.",
     "hypervolume": "How much of the objective space the front dominates, after each finished trial. A curve that has "

@@ -159,13 +159,14 @@ class StudyView:
 
     @cached_property
     def groups(self) -> dict[str, tuple[TrialResult, ...]]:
-        """Complete trials: `dominated`, `infeasible`, and on the `front`."""
-        complete = [result for result in self.results if result.state is TrialState.COMPLETE]
-        on_front = self.front.numbers
+        """Complete trials: `dominated`, `infeasible`, and on the `front`; those that confirm others are in these."""
+        front = self.front
+        candidates = {each.number for each in front.candidates}
+        others = [each for each in self.complete if each.confirms is None and each.number not in candidates]
         return {
-            "dominated": tuple(each for each in complete if each.feasible and each.number not in on_front),
-            "infeasible": tuple(each for each in complete if not each.feasible),
-            "front": self.front.results,
+            "dominated": tuple(each for each in front.candidates if each.number not in front.numbers),
+            "infeasible": tuple(others),
+            "front": front.results,
         }
 
     @property
