@@ -27,28 +27,28 @@ def test_the_best_third_of_a_rung_goes_on_rounded_up_once_nobody_can_come() -> N
     promotion = Promotion(AshaConfig(reduction_factor=3), MAX, {1: rung}, {})
     waiting = dict.fromkeys(rung, 1)
 
-    assert promotion.next(waiting, lambda _: 1) == 3
+    assert promotion.next(waiting, lambda *_: 1) == 3
     del waiting[3]
-    assert promotion.next(waiting, lambda _: 1) is None  # the one place of five is taken
-    assert promotion.next(waiting, lambda _: 0) == 1  # two of five, rounded up
+    assert promotion.next(waiting, lambda *_: 1) is None  # the one place of five is taken
+    assert promotion.next(waiting, lambda *_: 0) == 1  # two of five, rounded up
     rung[5] = (0.65,)
-    assert promotion.next(waiting, lambda _: 1) == 1  # two of six
-    assert promotion.lost(waiting, lambda _: 3) == [2, 0, 4]  # three of nine at most: 3, 1 and 5
-    assert promotion.lost(waiting, lambda _: 4) == [0, 4]
+    assert promotion.next(waiting, lambda *_: 1) == 1  # two of six
+    assert promotion.lost(waiting, lambda *_: 3) == [2, 0, 4]  # three of nine at most: 3, 1 and 5
+    assert promotion.lost(waiting, lambda *_: 4) == [0, 4]
 
 
 def test_the_highest_rung_comes_first() -> None:
     rungs: dict[int, Any] = {1: {0: (0.1,), 1: (0.2,), 2: (0.3,), 3: (0.4,)}, 2: {0: (0.5,), 1: (0.6,)}}
     promotion = Promotion(AshaConfig(reduction_factor=2), MAX, rungs, {})
-    assert promotion.next({0: 2, 1: 2, 2: 1, 3: 1}, lambda _: 9) == 1
-    assert promotion.next({0: 2, 2: 1, 3: 1}, lambda _: 9) == 3
+    assert promotion.next({0: 2, 1: 2, 2: 1, 3: 1}, lambda *_: 9) == 1
+    assert promotion.next({0: 2, 2: 1, 3: 1}, lambda *_: 9) == 3
 
 
 def test_brackets_of_hyperband_contend_apart() -> None:
     rung: dict[int, Any] = {0: (0.9,), 2: (0.8,), 1: (0.2,), 3: (0.1,)}
     promotion = Promotion(HyperbandConfig(brackets=2, reduction_factor=2), MAX, {4: rung}, {})
-    assert promotion.next({1: 4, 2: 4, 3: 4}, lambda _: 9) == 1
-    assert promotion.lost({1: 4, 2: 4, 3: 4}, lambda _: 0) == [2, 3]
+    assert promotion.next({1: 4, 2: 4, 3: 4}, lambda *_: 9) == 1
+    assert promotion.lost({1: 4, 2: 4, 3: 4}, lambda *_: 0) == [2, 3]
 
 
 @given(
@@ -66,11 +66,11 @@ def test_in_the_end_everyone_in_the_best_share_has_gone_on(values: list[Any], fa
     for number, value in enumerate(values):
         rung[number], waiting[number] = value, 1
         left = len(values) - number - 1
-        while (chosen := promotion.next(waiting, lambda _, left=left: left)) is not None:
+        while (chosen := promotion.next(waiting, lambda *_, left=left: left)) is not None:
             del waiting[chosen]
             went_on.append(chosen)
         assert not left or len(went_on) >= len(rung) // factor
-        for lost in promotion.lost(waiting, lambda _, left=left: left):
+        for lost in promotion.lost(waiting, lambda *_, left=left: left):
             released[lost] = waiting.pop(lost)
     assert not waiting
     assert len(went_on) >= -(-len(values) // factor)
@@ -133,3 +133,24 @@ def test_trials_go_on_where_they_waited_and_the_best_of_each_rung_have(
 def test_a_short_search_ends_with_a_finished_trial(tmp_path: Path) -> None:
     outcome = search(tmp_path, Diary(), "budget.trials=2", "trial.plan.epochs=40")
     assert [result.state for result in outcome.results].count(TrialState.COMPLETE) >= 1
+
+
+@pytest.mark.parametrize("trials", [6, 11])
+def test_each_bracket_of_hyperband_goes_on_by_itself_to_a_finished_trial(tmp_path: Path, trials: int) -> None:
+    """Six trials are two a bracket, of which no whole third goes on: a bracket must not wait for the others' trials."""
+    config = HyperbandConfig(brackets=3, reduction_factor=3)
+    scheduler = "scheduler={name: hyperband, brackets: 3, reduction_factor: 3}"
+    diary = Diary()
+    objective = "objectives=[{metric: val_acc, mode: max}]"
+    outcome = search(tmp_path, diary, objective, scheduler, f"budget.trials={trials}", "trial.plan.epochs=27")
+
+    assert [result.number for result in outcome.results] == list(range(trials))
+    assert set(diary.standing.values()) == {"ended"}
+    for bracket in range(3):
+        own = [result for result in outcome.results if config.bracket(result.number) == bracket]
+        rungs = [epoch for epoch in (1, 3, 9) if epoch >= 3**bracket]
+        assert {result.epochs for result in own} <= {*rungs, 27}
+        for rung in rungs:  # the best third of those that came to it, by the ranks of this trainer, went on
+            came = sorted((r for r in own if r.epochs >= rung), key=lambda r: -r.config["optimizer"]["lr"])
+            assert all(result.epochs > rung for result in came[: -(-len(came) // 3)])
+        assert any(result.state is TrialState.COMPLETE for result in own)

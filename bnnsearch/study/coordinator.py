@@ -293,12 +293,17 @@ class Coordinator:
                 self._released_at[number] = trial.own_epoch
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
 
-    def _to_come(self, own_epoch: int) -> int:
-        """How many trials may still reach the rung at `own_epoch`, at most."""
+    def _to_come(self, own_epoch: int, bracket: int) -> int:
+        """How many trials of a bracket may still reach the rung at `own_epoch`, at most.
+
+        Those that have begun are told apart by bracket: were they not, brackets whose trials all wait would wait for
+        one another for ever.
+        """
         budget = min(self._study.budget.trials, self._ledger.capacity)
         new = max(0, int(budget) - len(self._ledger)) + self._ledger.repetitions_waiting
-        reached = self._ledger.rungs[own_epoch]
-        return new + len(self._unfinished) + sum(each not in reached for each in (*self._running, *self._waiting))
+        reached, of = self._ledger.rungs[own_epoch], self._study.scheduler.bracket
+        begun = (*(each.number for each in self._unfinished), *self._running, *self._waiting)
+        return new + sum(each not in reached and of(each) == bracket for each in begun)
 
     def _projected(self, trial: _Trial) -> list[float]:
         """The objectives if the trial ended with its present accuracy; costs are those of the full plan."""

@@ -19,13 +19,14 @@ from bnnsearch.study.schedulers import ranking, rivals
 Waiting = Mapping[int, int]
 """Number of a trial to the epoch of the rung it waits at."""
 
-ToCome = Callable[[int], int]
-"""How many trials may still reach the rung at an epoch, at most."""
+ToCome = Callable[[int, int], int]
+"""How many trials of a bracket may still reach the rung at an epoch, at most: `(epoch, bracket)`."""
 
 
 class _Contest(NamedTuple):
-    """How many have reached a rung, and those that were not released, best first."""
+    """How many of a bracket have reached a rung, and those that were not released, best first."""
 
+    bracket: int
     size: int
     order: list[int]
 
@@ -61,8 +62,8 @@ class Promotion:
     def next(self, waiting: Waiting, to_come: ToCome) -> int | None:
         """The trial to go on with: of the highest rung that has one to promote, the best."""
         for epoch in sorted(set(waiting.values()), reverse=True):
-            rounded = math.ceil if to_come(epoch) == 0 else math.floor
             for contest in self._at(epoch):
+                rounded = math.ceil if to_come(epoch, contest.bracket) == 0 else math.floor
                 for number in contest.order[: rounded(contest.size / self._factor)]:
                     if waiting.get(number) == epoch:
                         return number
@@ -74,7 +75,7 @@ class Promotion:
             number
             for epoch in sorted(set(waiting.values()))
             for contest in self._at(epoch)
-            for number in contest.order[math.ceil((contest.size + to_come(epoch)) / self._factor) :]
+            for number in contest.order[math.ceil((contest.size + to_come(epoch, contest.bracket)) / self._factor) :]
             if waiting.get(number) == epoch
         ]
 
@@ -83,9 +84,10 @@ class Promotion:
         rung = self._rungs[epoch]
         state = len(rung), len(self._released)
         if self._contests.get(epoch, (None,))[0] != state:
-            self._contests[epoch] = state, [self._contest(epoch, each) for each in rivals(self._config, rung).values()]
+            groups = rivals(self._config, rung).items()
+            self._contests[epoch] = state, [self._contest(epoch, bracket, group) for bracket, group in groups]
         return self._contests[epoch][1]
 
-    def _contest(self, epoch: int, group: Rung) -> _Contest:
+    def _contest(self, epoch: int, bracket: int, group: Rung) -> _Contest:
         left = {number: values for number, values in group.items() if self._released.get(number) != epoch}
-        return _Contest(len(group), ranking(left, self._modes))
+        return _Contest(bracket, len(group), ranking(left, self._modes))
