@@ -4,10 +4,10 @@
 
 The paper (Paren & Poudel, 2022) names as BNEW's weakness that nothing tells how a run will end before its fine-tuning.
 bnnsearch projects the relaxed weights on their signs after every epoch and stops trials by that network's accuracy.
-Here a search over networks, learning rates and lambdas on scikit-learn's digits trains every trial to its end; for each
-epoch after pretraining Spearman's rank correlation with the final validation accuracy is computed, of the projected
-accuracy and, beside it, of the training accuracy of the relaxed network. Within one network the ranks say whether a
-rung can tell settings apart, over all networks whether it can stop trials.
+Here a search over networks, learning rates and growth in nats on scikit-learn's digits trains every trial to its end;
+for each epoch after pretraining Spearman's rank correlation with the final validation accuracy is computed, of the
+projected accuracy and, beside it, of the training accuracy of the relaxed network. Within one network the ranks say
+whether a rung can tell settings apart, over all networks whether it can stop trials.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ trial:
     name: bnew
     pretrain_epochs: 8
     finetune_epochs: 4
-    lambda_rate: {{type: loguniform, min: 0.003, max: 10.0}}
+    growth: {{type: loguniform, min: 1.0, max: 300.0}}
   optimizer: {{name: adam, lr: {{type: choice, values: [0.0003, 0.001, 0.003, 0.01, 0.03]}}}}
   plan: {{epochs: 60}}
 """

@@ -3,10 +3,10 @@
     uv run python benchmarks/search_efficiency.py [--quick] [--json FILE] [--work FOLDER]
 
 The space: perceptrons for scikit-learn's digits trained by BNEW as in its paper (Adam at 0.01, a sixth of the run is
-pretraining): ten shapes, two activations, lambda_rate over five decades. Two objectives: validation accuracy up, memory
-down. Its every configuration is trained once, by the trainer that all sides use, and its learning curve kept in FOLDER.
-The best there is, the target and its hypervolume (accuracy against the logarithm of memory) are therefore known
-exactly.
+pretraining): ten shapes, two activations, growth from 1 to 300 nats, which means the same at any budget. Two
+objectives: validation accuracy up, memory down. Its every configuration is trained once, by the trainer that all sides
+use, and its learning curve kept in FOLDER. The best there is, the target and its hypervolume (accuracy against the
+logarithm of memory) are therefore known exactly.
 
 Epochs are counted by replaying those curves: each side searches as it would, one trial at a time, and pays every epoch
 it asks for; pretraining that is shared is paid once. The sides:
@@ -74,7 +74,7 @@ ALLOWANCE = 120 * EPOCHS
 FULL: dict[str, list[Any]] = {
     "hidden": [[8], [16], [32], [64], [128], [256], [16, 16], [32, 32], [64, 64], [128, 128]],
     "activation": ["hardtanh", "rprelu"],
-    "lambda_rate": [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0],
+    "growth": [1.0, 1.8, 3.0, 5.5, 10.0, 18.0, 30.0, 55.0, 100.0, 180.0, 300.0],
 }
 QUICK = FULL | {"hidden": [[8], [16], [64], [256], [64, 64]]}
 
@@ -100,7 +100,7 @@ trial:
     name: bnew
     pretrain_epochs: {pretrain}
     finetune_epochs: {finetune}
-    lambda_rate: {{type: choice, values: {choices[lambda_rate]}}}
+    growth: {{type: choice, values: {choices[growth]}}}
   optimizer: {{name: adam, lr: 0.01}}
   plan: {{epochs: {epochs}}}
 """
@@ -312,7 +312,7 @@ def tuned(choice: Mapping[str, Any]) -> dict[str, Any]:
         "seed": 0,
         "data": {"name": "digits", "val_fraction": 0.25, "batch_size": 128},
         "model": {"name": "mlp", "hidden": json.loads(choice["hidden"]), "activation": choice["activation"]},
-        "method": method | {"lambda_rate": choice["lambda_rate"]},
+        "method": method | {"growth": choice["growth"]},
         "optimizer": {"name": "adam", "lr": 0.01},
         "plan": {"epochs": EPOCHS},
     }
