@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from torch import nn
 
+from bnnsearch.config.distill import TwinConfig, needed
 from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.torch_model import TorchConfig
@@ -67,6 +68,26 @@ def class_names(config: AnyTrial, *, device: str = "cpu") -> Sequence[str]:
         DataError: the data set is missing, short or corrupt.
     """
     return () if isinstance(config, OwnTrialConfig) else load_data(config.data, device=device).names
+
+
+def preparing(config: AnyTrial, *, device: str = "cpu", kept: Path) -> Iterator[EpochMetrics]:
+    """Train the networks of our own that a run learns or starts from, and keep them in `kept`, where they are not yet.
+
+    Args:
+        config: the training run; `config.seed` must be set.
+        device: torch device.
+        kept: folder where they are kept for all runs; where nothing can be written there, `build_trainer` trains them.
+
+    Yields:
+        Every epoch of that.
+
+    Raises:
+        DataError, InputError, EnvironmentProblem: as `build_trainer`.
+    """
+    if isinstance(config, OwnTrialConfig):
+        return
+    if any(isinstance(source, TwinConfig) for source in needed(config.distill, config.start)):
+        yield from RunBuilder(load_data(config.data, device=device), device, kept=kept).preparing(config)
 
 
 def build_trainer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -17,12 +16,11 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.loop import STATE_FORMAT
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.results import StudyObserver, TrialState
+from bnnsearch.results import TrialState
 from bnnsearch.study.cache import cache_entries, clear_cache
-from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.pretraining import SharedPretraining, pretrain_epochs, pretraining_key
-from bnnsearch.study.study import resume_study, run_study
+from bnnsearch.study.study import run_study
 from bnnsearch.study.worker import Assignment, Job, run_trial
 from bnnsearch.trial import build_trainer
 
@@ -203,29 +201,6 @@ def test_a_search_gives_trials_that_share_their_pretraining_one_seed(tmp_path: P
     assert len(networks) == len({neurons for neurons, _ in networks}) < 8  # one seed per network
     lines = (tmp_path / "epochs").read_text().split()
     assert len(lines) == 2 * len(networks) + 2 * 8  # two of the four epochs are shared
-
-
-def test_a_search_says_how_far_a_teacher_is_and_stops_between_its_epochs(tmp_path: Path) -> None:
-    teacher = "{name: twin, plan: {epochs: 20}}"
-    space = tiny(tmp_path, f"trial.distill={{teacher: {teacher}}}", "budget.trials=1", "trial.plan.epochs=1")
-
-    class Watcher(StudyObserver):
-        def __init__(self, last: int) -> None:
-            self.last, self.lines = last, [""]
-
-        def said(self, line: str) -> None:
-            self.lines.append(line)
-            if f"epoch {self.last}/" in line:
-                signal.raise_signal(signal.SIGINT)
-
-    first, second = Watcher(4), Watcher(99)
-    outcome = run_study(space, study_dir=tmp_path / "study", executor=LocalExecutor(), observers=[first])
-    assert (outcome.stopped, outcome.results) == (StopReason.INTERRUPTED, ())
-    told = [line for line in first.lines if "teacher" in line]
-    assert told == ["trial 0: teacher train, epoch 2/20", "trial 0: teacher train, epoch 4/20"]
-    outcome = resume_study(tmp_path / "study", executor=LocalExecutor(), observers=[second])
-    assert [result.state for result in outcome.results] == [TrialState.COMPLETE]
-    assert second.lines[-1] == "trial 0: teacher train, epoch 20/20"
 
 
 def test_without_a_cache_to_write_to_nothing_is_shared(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.teacher import RunBuilder, Trained
+    from bnnsearch.core.trainer import EpochMetrics
 
 
 class SourceSettings(Settings):
@@ -58,6 +59,15 @@ class SourceSettings(Settings):
             InputError: it is unknown.
             EnvironmentProblem: it is missing or damaged, or a download failed.
         """
+
+    def preparing(
+        self,
+        runs: RunBuilder,  # noqa: ARG002
+        config: TrialConfig,  # noqa: ARG002
+        role: str,  # noqa: ARG002  # whoever needs them
+    ) -> Iterator[EpochMetrics]:
+        """Train it, where it is to be trained and kept by `runs` for the run `config`; every epoch of that."""
+        yield from ()
 
     def untrained(self, runs: RunBuilder, config: TrialConfig) -> nn.Module | None:  # noqa: ARG002
         """Its network before any training, for the run `config`, where it is known then."""
@@ -113,6 +123,9 @@ class TwinConfig(SourceSettings):
     def needed(self) -> Iterator[SourceSettings]:
         yield from needed(self.distill, self.start)
         yield self
+
+    def preparing(self, runs: RunBuilder, config: TrialConfig, role: str) -> Iterator[EpochMetrics]:
+        yield from runs.preparing_run(self, config, role)
 
     def untrained(self, runs: RunBuilder, config: TrialConfig) -> nn.Module | None:
         return runs.untrained(self, config)

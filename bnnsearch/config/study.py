@@ -137,7 +137,14 @@ class PerTrial(Settings):
 
 
 class ResourcesConfig(Settings):
-    """Resources of a trial and how many run at once; None is as many as fit."""
+    """Resources of a trial and how many run at once.
+
+    Attributes:
+        per_trial: what each holds.
+        max_concurrent: None is as many as fit.
+        trial_timeout: seconds that an attempt at a trial may take; the training of a network that it learns or starts
+            from, which it does for all others that need the same, is left out. None is no limit.
+    """
 
     per_trial: PerTrial = PerTrial()
     max_concurrent: Count | None = None

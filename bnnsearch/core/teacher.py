@@ -11,8 +11,8 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,12 +117,37 @@ class RunBuilder:
             model = build_model(config.model, shape=self.data.shape, classes=self.data.classes)
             return model if twin is None or twin.method else real_twin(model, twin.activations)
 
+    def preparing(self, config: TrialConfig) -> Iterator[EpochMetrics]:
+        """Train, and keep, the networks of our own that a run learns or starts from and that are not kept yet.
+
+        `trainer` finds them then. What cannot be kept is left to it.
+
+        Args:
+            config: the run.
+
+        Yields:
+            Every epoch of that, the phase's name with `teacher` or `start` before it; its state may be saved already.
+
+        Raises:
+            InputError, EnvironmentProblem: as `trainer`, as far as it is seen before they are trained.
+        """
+        if config.distill is not None:
+            self._check_pairs(config, None)
+            yield from config.distill.teacher.preparing(self, config, "teacher")
+        if config.start is not None:
+            yield from config.start.preparing(self, config, "start")
+
+    def _check_pairs(self, config: TrialConfig, model: nn.Module | None) -> None:
+        """See that attention finds its units in a teacher that is not trained yet."""
+        assert config.distill is not None
+        if config.distill.attention > 0 and (untrained := config.distill.teacher.untrained(self, config)) is not None:
+            check_units(model or self._model(config, None), untrained, self.data.shape)
+
     def _teacher(self, config: TrialConfig, model: nn.Module) -> Trained | None:
         if config.distill is None:
             return None
         source, attentive = config.distill.teacher, config.distill.attention > 0
-        if attentive and (untrained := source.untrained(self, config)) is not None:  # said before it is trained
-            check_units(model, untrained, self.data.shape)
+        self._check_pairs(config, model)
         teacher = source.trained(self, config, role="teacher")
         check_fits(teacher.network, source, self.data, self.device)
         if attentive:
@@ -178,20 +203,37 @@ class RunBuilder:
         path = self._path(run, source)
         if path is None:
             trainer = self.trainer(run, twin=source)
-            self._fit(trainer, None, role)
+            for metrics in self._training(trainer, None, role):
+                self.on_epoch(metrics)
             return _result(trainer)
+        with closing(self._kept(run, source, path, role)) as training:
+            saved = _heard(training, self.on_epoch)
+        network = self._model(run, source)
+        network.load_state_dict(saved["network"])
+        return Trained(network.to(self.device), saved["weights"], saved["spent"])
+
+    def preparing_run(self, source: TwinConfig, config: TrialConfig, role: str) -> Iterator[EpochMetrics]:
+        """Every epoch of a run of our own that is trained to be kept; none where it is kept, or cannot be."""
+        run = run_of(source, config)
+        path = self._path(run, source)
+        if path is not None:
+            yield from self._kept(run, source, path, role)
+
+    def _kept(
+        self, run: TrialConfig, source: TwinConfig, path: Path, role: str
+    ) -> Generator[EpochMetrics, None, dict[str, Any]]:
+        """What is kept of `run`, which is trained where nothing is; others that want it wait."""
         with _held(path.with_suffix(".lock")):
             saved = _kept_state(path)
             if saved is None:
+                yield from self.preparing(run)
                 trainer = self.trainer(run, twin=source)
-                self._fit(trainer, path.with_suffix(UNFINISHED), role)
+                yield from self._training(trainer, path.with_suffix(UNFINISHED), role)
                 saved = _result(trainer).state_dict()
                 if share()[0] == 0:
                     save_checkpoint(path, saved)
                     path.with_suffix(UNFINISHED).unlink(missing_ok=True)
-        network = self._model(run, source)
-        network.load_state_dict(saved["network"])
-        return Trained(network.to(self.device), saved["weights"], saved["spent"])
+            return saved
 
     def _path(self, run: TrialConfig, source: TwinConfig) -> Path | None:
         """Where the network of `run` is kept; None where nothing can be kept."""
@@ -206,7 +248,7 @@ class RunBuilder:
         real = source.activations if source.method is None else None
         return self.kept / f"{fingerprint(run, real)}.pt"
 
-    def _fit(self, trainer: GradientTrainer, unfinished: Path | None, role: str) -> None:
+    def _training(self, trainer: GradientTrainer, unfinished: Path | None, role: str) -> Iterator[EpochMetrics]:
         """Train to the end of the plan, from the state in `unfinished` where there is one, saving it there."""
         if unfinished is not None and unfinished.exists():
             try:
@@ -215,10 +257,10 @@ class RunBuilder:
                 logger.warning("%s: training starts anew: %s", unfinished, error)
         saved = time.monotonic()
         for metrics in trainer.fit():
-            self.on_epoch(replace(metrics, phase=f"{role} {metrics.phase}"))
             if unfinished is not None and share()[0] == 0 and time.monotonic() - saved >= self.interval:
                 save_checkpoint(unfinished, {"trainer": trainer.state_dict(), "metrics": asdict(metrics)})
                 saved = time.monotonic()
+            yield replace(metrics, phase=f"{role} {metrics.phase}")
 
 
 def run_of(source: TwinConfig, config: TrialConfig) -> TrialConfig:
@@ -340,6 +382,19 @@ def _kept_state(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError) as error:
         logger.warning("%s: not a trained network (%s); trained anew", path, printable(str(error)))
         return None
+
+
+def _heard(
+    training: Generator[EpochMetrics, None, dict[str, Any]], on_epoch: Callable[[EpochMetrics], None]
+) -> dict[str, Any]:
+    """What training comes to, each epoch told as it goes."""
+    while True:
+        try:
+            metrics = next(training)
+        except StopIteration as end:
+            state: dict[str, Any] = end.value
+            return state
+        on_epoch(metrics)
 
 
 def _result(trainer: GradientTrainer) -> Trained:

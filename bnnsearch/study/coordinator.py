@@ -25,7 +25,7 @@ from bnnsearch.study.pretraining import pretrain_epochs
 from bnnsearch.study.promotion import Promotion
 from bnnsearch.study.schedulers import survives
 from bnnsearch.study.skipping import certain, reason_to_skip
-from bnnsearch.study.worker import Assignment, Costs, Failure, Job, Report
+from bnnsearch.study.worker import Assignment, Costs, Failure, Job, Preparation, Report
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +208,8 @@ class Coordinator:
         if trial is None:
             return False
         match report:
+            case Preparation(metrics):
+                self._prepared(number, metrics)
             case Costs():
                 trial.costs = report.values
                 known = certain(trial.assignment.config, trial.costs)
@@ -229,6 +231,13 @@ class Coordinator:
         if number not in self._running:
             self._release()
         return self.runs(number)
+
+    def _prepared(self, number: int, metrics: EpochMetrics) -> None:
+        """Say how far a network is that a trial learns or starts from, ten times in all."""
+        told = f"trial {number}: {metrics.phase}, epoch {metrics.epoch}/{metrics.epochs}"
+        logger.info("%s", told)
+        if metrics.epoch * 10 // metrics.epochs > (metrics.epoch - 1) * 10 // metrics.epochs:
+            self.say(told)
 
     def _epoch_finished(self, trial: _Trial, metrics: EpochMetrics) -> None:
         number = trial.assignment.number

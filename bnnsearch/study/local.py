@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from contextlib import closing
 
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.study.coordinator import Coordinator
-from bnnsearch.study.worker import Assignment, Failure, Job, Report, one_line, run_trial, teacher_epoch
+from bnnsearch.study.worker import Assignment, Failure, Job, Report, one_line, run_trial
 
 logger = logging.getLogger(__name__)
-
-
-class _StoppedError(BaseException):
-    """The search stops while a network is trained that a trial learns or starts from; no fault of the trial."""
 
 
 class LocalExecutor:
@@ -22,23 +17,9 @@ class LocalExecutor:
 
     def run(self, coordinator: Coordinator, study: StudyConfig, job: Job) -> None:
         while (assignment := coordinator.next_trial()) is not None:
-            attempts = _Attempts(job, assignment, retries=study.retries)
-            hearing = teacher_epoch.set(partial(_teacher_epoch, coordinator, assignment.number))
-            try:
+            with closing(_Attempts(job, assignment, retries=study.retries)) as attempts:
                 while coordinator.receive(assignment.number, attempts.next_report()):
                     pass
-            except _StoppedError:
-                return
-            finally:
-                teacher_epoch.reset(hearing)
-
-
-def _teacher_epoch(coordinator: Coordinator, number: int, metrics: EpochMetrics) -> None:
-    """Say how far it is, ten times in all; break off where the search is stopping."""
-    if metrics.epoch * 10 // metrics.epochs > (metrics.epoch - 1) * 10 // metrics.epochs:
-        coordinator.say(f"trial {number}: {metrics.phase}, epoch {metrics.epoch}/{metrics.epochs}")
-    if coordinator.stopping:
-        raise _StoppedError
 
 
 class _Attempts:
@@ -49,6 +30,10 @@ class _Attempts:
         self._assignment = assignment
         self._retries_left = retries
         self._reports = run_trial(job, assignment, own_process=False)
+
+    def close(self) -> None:
+        """End the trial here; what it holds, such as a network in training that others wait for, is free."""
+        self._reports.close()
 
     def next_report(self) -> Report:
         while True:

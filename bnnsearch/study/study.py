@@ -36,7 +36,7 @@ from bnnsearch.study.migration import migrate, needs_migration
 from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
 from bnnsearch.study.space_file import resumed_space, write_space
 from bnnsearch.study.warm_start import starting_points
-from bnnsearch.study.worker import BuildTrainer, Job, teacher_epoch
+from bnnsearch.study.worker import BuildTrainer, Job
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +254,7 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
         study.scheduler,
         checkpoint_interval=study.checkpoint.interval,
         threads=max(1, int(per_trial.cpu)),
+        prepare=None if build_trainer else partial(_prepare, device=device, cache=cache),
         time_limit=study.resources.trial_timeout,
         cache=cache if study.share_pretraining else None,
         watched=sorted(_watched(study)),
@@ -284,6 +285,12 @@ def _build(config: dict[str, Any], *, device: str, cache: Path) -> Trainer:
     return build_trainer(trial_of(config), device=device, kept=cache / TEACHERS, on_epoch=_log)
 
 
+def _prepare(config: dict[str, Any], *, device: str, cache: Path) -> Iterator[EpochMetrics]:
+    from bnnsearch.trial import preparing
+
+    return preparing(trial_of(config), device=device, kept=cache / TEACHERS)
+
+
 def _classes(config: dict[str, Any], *, device: str) -> Sequence[str]:
     from bnnsearch.trial import class_names
 
@@ -292,4 +299,3 @@ def _classes(config: dict[str, Any], *, device: str) -> Sequence[str]:
 
 def _log(metrics: EpochMetrics) -> None:
     logger.info("%s: epoch %d of %d", metrics.phase, metrics.epoch, metrics.epochs)
-    teacher_epoch.get()(metrics)

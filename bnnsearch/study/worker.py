@@ -7,7 +7,6 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -36,8 +35,9 @@ Sample = Callable[[], Mapping[str, float]]
 Classes = Callable[[dict[str, Any]], Sequence[str]]
 """From a resolved configuration to the names of its data set's classes, by label; must be picklable."""
 
-teacher_epoch: ContextVar[Callable[[EpochMetrics], None]] = ContextVar("teacher_epoch", default=lambda _: None)
-"""Told after every epoch of a network that a trial learns or starts from; set by an executor in this process."""
+Prepare = Callable[[dict[str, Any]], Iterator[EpochMetrics]]
+"""From a resolved configuration to the epochs of the networks that its trainer learns or starts from, which are trained
+and kept before it is made; must be picklable."""
 
 Measure = Callable[[dict[str, Any], Trainer], Mapping[str, float]]
 """From a resolved configuration and its trainer to costs that only a measurement tells; must be picklable."""
@@ -53,7 +53,9 @@ class Job:
         scheduler: where it lets trials wait at rungs, their states are saved there.
         checkpoint_interval: seconds between two saves.
         threads: torch threads of a trial.
-        time_limit: seconds that an attempt at a trial may take; None is no limit.
+        prepare: trains what a trial's trainer needs; None has nothing to prepare.
+        time_limit: seconds that an attempt at a trial may take, its preparation left out, which it does for others too;
+            None is no limit.
         cache: where pretraining is shared; None shares nothing.
         watched: metrics that must be measured and finite; every loss must be finite anyway.
         store: URI of the object folder that holds the states for all nodes; None where every node sees `checkpoints`.
@@ -69,6 +71,7 @@ class Job:
     scheduler: SchedulerSettings = field(default_factory=NoSchedulerConfig)
     checkpoint_interval: float = 10.0
     threads: int = 1
+    prepare: Prepare | None = None
     time_limit: float | None = None
     cache: Path | None = None
     watched: Collection[str] = ()
@@ -109,8 +112,19 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Preparation:
+    """A network that a trial learns or starts from has been trained for one more epoch; before any other report.
+
+    Attributes:
+        metrics: of the epoch; its phase says what the network is for.
+    """
+
+    metrics: EpochMetrics
+
+
+@dataclass(frozen=True, slots=True)
 class Costs:
-    """First report of a trial: what its network costs, known before any training."""
+    """First report of a trial itself: what its network costs, known before any training."""
 
     values: Mapping[str, float]
 
@@ -130,7 +144,7 @@ class Failure:
     trace: str = ""
 
 
-Report = Costs | EpochMetrics | Failure
+Report = Preparation | Costs | EpochMetrics | Failure
 
 
 def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generator[Report, None, None]:
@@ -150,6 +164,10 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
     limit = TimeLimit(job.time_limit, own_process=own_process)
     epoch = 0
     try:
+        if job.prepare is not None:
+            _seed(job, assignment)
+            for metrics in job.prepare(assignment.config):
+                yield Preparation(metrics)
         with limit.armed():
             trainer, last = _start(job, assignment)
             costs = trainer.costs()
@@ -232,13 +250,18 @@ def one_line(error: BaseException) -> str:
     return printable(kind + (text[0] if text else type(error).__name__))[:500]
 
 
-def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | None]:
-    """A trainer where the trial stands, and the outcome of the last epoch behind it."""
+def _seed(job: Job, assignment: Assignment) -> None:
+    """A reused worker must not hand one trial's state to the next."""
     seed = int(assignment.config.get("seed") or 0)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # a reused worker must not hand one trial's state to the next
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     torch.set_num_threads(job.threads)
+
+
+def _start(job: Job, assignment: Assignment) -> tuple[Trainer, EpochMetrics | None]:
+    """A trainer where the trial stands, and the outcome of the last epoch behind it."""
+    _seed(job, assignment)
     trainer = job.build_trainer(assignment.config)
     path = job.fetched_checkpoint(assignment.number)
     if not path.exists():
