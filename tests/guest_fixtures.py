@@ -22,14 +22,15 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "guest"
 def nobody() -> Iterator[None]:
     """No test sees another's guests, nor what an earlier one, of any file, found installed."""
     known = dict(METRICS)
-    _forget()
+    forget()
     yield
-    _forget()
+    forget()
     METRICS.clear()
     METRICS.update(known)
 
 
-def _forget() -> None:
+def forget() -> None:
+    """As if no guest had been looked for."""
     families.GUESTS.clear()
     guests._LOADED.clear()
     families._installed.cache_clear()

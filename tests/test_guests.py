@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from guest_fixtures import EXAMPLE, call, installed, nobody, site, study  # noqa: F401
+from guest_fixtures import EXAMPLE, call, forget, installed, nobody, site, study  # noqa: F401
 
+from bnnsearch.cluster.package import packaged
 from bnnsearch.config import families, guests
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.teacher import fingerprint
@@ -17,7 +18,6 @@ from bnnsearch.past import read_past
 from bnnsearch.record import Reader
 from bnnsearch.schema import space_schema
 from bnnsearch.space import SpaceError, load_space
-from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import run_study
 
@@ -240,22 +240,46 @@ def test_a_space_without_guests_imports_none(home: Path) -> None:
 
 @pytest.mark.usefixtures("installed")
 class TestPackage:
-    @pytest.mark.parametrize("where", ["local", "ray"])
-    def test_its_members_are_there_by_name(self, where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-        if where == "ray":
-            request.getfixturevalue("small_ray")  # its workers do not see the package: it travels
+    def test_its_members_are_there_by_name(self, tmp_path: Path, small_ray: None) -> None:
+        """Ray's workers do not see the package: it travels."""
         space = load_space(EXAMPLE / "space.yaml", overrides=["budget.trials=4"])
         assert {member for each in space.guests for member in each.members} == {
             "methods tanh", "methods one_flip", "models strided", "optimizers lion", "schedules polynomial",
             "augmentations brightness", "data_sets stripes", "activations leaky", "samplers climber",
             "schedulers halfway", "metrics worst",
         }  # fmt: skip
-        executor = RayExecutor() if where == "ray" else LocalExecutor()
-        outcome = run_study(space, study_dir=tmp_path / "study", executor=executor)
+        outcome = run_study(space, study_dir=tmp_path / "study", executor=RayExecutor())
         assert {result.state for result in outcome.results} <= {"complete", "pruned"}
         assert len(outcome.results) == 4
         (session,) = Reader(tmp_path / "study" / "study.record").events(("session",))
         assert {each["digest"] for each in session["guests"]} == {each.digest for each in space.guests}
+
+    def test_it_goes_all_the_way_to_a_packed_network(self, home: Path) -> None:
+        """In short; `test_guest_package.py` installs it into a fresh environment, and has a cluster."""
+        for words in (
+            ["run", str(EXAMPLE / "space.yaml"), "--executor", "local", "--set", "budget.trials=1"],
+            ["resume", "--executor", "local", "--trials", "2"],
+            ["export", "-o", "best.yaml", "--no-register"],
+            ["train", "best.yaml", "-o", "prod", "--no-track"],
+            ["pack", "prod", "-o", "model.bnn"],
+        ):
+            call(*words)
+        assert len(read_past(study()).results) == 2
+        assert PackedModel.load(Path("model.bnn")).classes == ("rows", "columns")
+
+    def test_a_cluster_that_lacks_it_finds_its_members_by_name(
+        self,
+        site: Path,  # noqa: F811
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        space = load_space(EXAMPLE / "space.yaml")
+        with packaged(space.text, space.guests) as modules:
+            (there,) = {str(Path(module).parent) for module in modules}
+            monkeypatch.setattr(sys, "path", [there, *(each for each in sys.path if each != str(site))])
+            forget()
+            for name in [each for each in sys.modules if each.startswith("guest_bnn")]:
+                del sys.modules[name]
+            assert load_space(Path(there) / "bnnsearch_job" / "space.yaml").guests == space.guests
 
     def test_no_file_is_long(self) -> None:
         for path in (EXAMPLE / "guest_bnn").glob("*.py"):
