@@ -7,7 +7,7 @@ import pytest
 
 BLOCKED_FOR_CORE = (
     "ray", "mlflow", "optuna", "deap", "numba", "safetensors", "sklearn", "scipy", "pandas", "matplotlib", "plotly",
-    "click", "rich", "ruamel",
+    "click", "rich", "ruamel", "lightning",
 )  # fmt: skip
 
 PRELUDE = """

@@ -138,7 +138,7 @@ class LightningSettings(TrainerSettings):
         deterministic: whether only kernels are allowed that repeat bit for bit.
     """
 
-    builder: ClassVar[str] = "bnnsearch.core.lightning:LightningTrainer"
+    builder: ClassVar[str] = "bnnsearch.lightning:LightningTrainer"
     logged: ClassVar[Mapping[str, str]] = {}
 
     deterministic: bool = True

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from bnnsearch.config.trainer import LightningSettings
 from bnnsearch.core.reproducible import derived_seed, reproducible
 from bnnsearch.errors import InputError
-
-if TYPE_CHECKING:
-    from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.model import PackedModel
 
 _KEPT = "kept"
 """What Lightning takes for the path of the checkpoint, which is in memory."""
