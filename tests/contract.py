@@ -41,6 +41,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "bnew": {"name": "bnew", "growth": 6.0, **PHASES},
     "bnew-exact": {"name": "bnew", "lambda_rate": 2.0, "step": "exact", "order": "prox_first", **PHASES},
     "bnew-until": {"name": "bnew", "growth": 40.0, "until_binary": 0.95, **PHASES},
+    "irnet": {"name": "irnet"},
+    "reste": {"name": "reste"},
+    "biper": {"name": "biper"},
+    "adabin": {"name": "adabin"},
 }
 MODELS: dict[str, dict[str, Any]] = {
     "mlp-rprelu": {**MLP, "activation": "rprelu"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -18,11 +19,15 @@ from torch.nn import Parameter
 from training_fixtures import digits, repeatable, small_network, trainer, trial
 
 from bnnsearch.config.method import (
+    AdabinConfig,
+    BiperConfig,
     BmdConfig,
     BnewConfig,
     Bop2Config,
     BopConfig,
+    IrnetConfig,
     ProxquantConfig,
+    ResteConfig,
     SteConfig,
 )
 from bnnsearch.config.optimizer import AdamConfig, SgdConfig
@@ -30,15 +35,19 @@ from bnnsearch.core.binarize import sign
 from bnnsearch.core.checkpoint import load_checkpoint, save_checkpoint
 from bnnsearch.core.data import eval_batches
 from bnnsearch.core.evaluation import evaluate
-from bnnsearch.core.layers import binary_layers
+from bnnsearch.core.layers import binary_layers, two_values, use_two_values
 from bnnsearch.core.loop import GradientTrainer
+from bnnsearch.core.methods.adabin import Adabin
 from bnnsearch.core.methods.base import Method, Progress
+from bnnsearch.core.methods.biper import build_biper
 from bnnsearch.core.methods.bmd import Dual, Primal, mirror_step, temperature
 from bnnsearch.core.methods.bnew import LARGEST_GROWTH, Bnew, growth
 from bnnsearch.core.methods.bop import Bop
 from bnnsearch.core.methods.build import build_phases
+from bnnsearch.core.methods.irnet import Irnet
 from bnnsearch.core.methods.proxquant import Proxquant, prox_l1, prox_l2
 from bnnsearch.core.methods.relaxed import Frozen, Relaxed
+from bnnsearch.core.methods.reste import Reste
 from bnnsearch.core.methods.ste import Ste
 from bnnsearch.core.metrics import BINARY_TOLERANCE
 from bnnsearch.core.optimizers import Signum, set_lr_factor
@@ -59,6 +68,15 @@ def after_steps(method: Method, weight: float, gradients: list[float], *, epoch:
         optimizer.step()
         values.append(parameter.item())
     return values
+
+
+def seen(view: Callable[[Tensor], Tensor], weights: list[float], gradients: list[float]) -> tuple[Tensor, Tensor]:
+    """What `view` shows of one filter, and the gradient of its weights given that of what is shown."""
+    filters = torch.tensor([weights], requires_grad=True)
+    shown = view(filters)
+    shown.backward(torch.tensor([gradients]))
+    assert filters.grad is not None
+    return shown.detach()[0], filters.grad[0]
 
 
 class TestGoldenSteps:
@@ -221,6 +239,20 @@ class TestGoldenSteps:
         with pytest.raises(ValueError, match=said):
             trial({"pretrain_epochs": 0, "finetune_epochs": 0, **method})
 
+    @pytest.mark.parametrize(
+        ("method", "model", "said"),
+        [
+            ({"name": "irnet", "t_min": 2, "t_max": 1}, {}, "t_min <= t_max must hold, but got 2 > 1"),
+            ({"name": "reste", "chord": 2}, {}, "chord <= bound must hold, but got 2 > 1.5"),
+            ({"name": "biper", "pretrain_epochs": 1}, {}, "pretrain_epochs must be 0, but got 1"),
+            ({"name": "adabin"}, {"scale": "xnor"}, "method adabin scales every filter itself, so that model.scale"),
+            ({"name": "reste"}, {"standardise": True}, "so that model.standardise has no effect"),
+        ],
+    )
+    def test_what_does_not_fit_is_one_line(self, method: dict[str, Any], model: dict[str, Any], said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            trial(method, model={"name": "mlp", **model})
+
     def test_relaxed_clips_and_frozen_projects(self) -> None:
         assert after_steps(Relaxed(PLAIN_SGD), 0.95, [-1.0]) == [1.0]
         parameter = Parameter(torch.tensor([0.2, -0.3, 0.0]))
@@ -228,6 +260,73 @@ class TestGoldenSteps:
         assert parameter.tolist() == [1, -1, 1]
         assert Frozen().optimizer([parameter]) is None
         assert not Frozen().view(parameter).requires_grad
+
+    def test_irnet_view_and_its_gradient(self) -> None:
+        """Half of the phase has t = 1 and k = 1.
+
+        The weights less their mean .15 are (-.05, -.35, .15, .25), squares sum to .21, std = sqrt(.21/3) = .264575;
+        v = (-.188982, -1.322876, .566947, .944911). mean |v| = .755929, log2 = -.4037, so that s = 0: signs alone.
+        h = g (1 - tanh^2 v) = (.965119, .494897, 2.210144, 1.824549), mean h = 1.373677 and sum(h v)/3 = .713332; the
+        gradient is (h - mean h - v sum(h v)/3) / std.
+        """
+        method = Irnet(IrnetConfig(), PLAIN_SGD)
+        method.anneal(Progress(5, 10))
+        shown, gradient = seen(method.view, [0.1, -0.2, 0.3, 0.4], [1, 2, 3, 4])
+        assert shown.tolist() == [-1, -1, 1, 1]
+        torch.testing.assert_close(gradient, torch.tensor([-1.034682, 0.245178, 1.632981, -0.843476]))
+
+    def test_irnet_scale_is_a_power_of_two(self) -> None:
+        """(1, -1, 0 x 6): std = sqrt(2/7), mean |v| = 2 / .534522 / 8 = .467707, log2 = -1.096: 2^-1; sign(0) = +1."""
+        shown = Irnet(IrnetConfig(), PLAIN_SGD).view(torch.tensor([[1.0, -1.0, 0, 0, 0, 0, 0, 0]]))
+        assert shown.tolist() == [[0.5, -0.5, *[0.5] * 6]]
+
+    def test_error_decay_estimator(self) -> None:
+        """k t (1 - tanh^2(t x)): t = .1, x = 2: 1 (1 - .197375^2); t = 10, x = .1: 10 (1 - .761594^2)."""
+        method = Irnet(IrnetConfig(), PLAIN_SGD)
+        for fraction, t, x, slope in [(0.0, 0.1, 2.0, 0.961043), (0.5, 1.0, 0.0, 1.0), (1.0, 10.0, 0.1, 4.199743)]:
+            method.anneal(Progress(8 * fraction, 8))
+            assert method.state()["ede_t"] == pytest.approx(t)
+            assert method.estimate is not None
+            shown, gradient = seen(method.estimate, [x], [1])
+            assert (shown.item(), gradient.item()) == (1, pytest.approx(slope, abs=1e-5))
+        assert Irnet(IrnetConfig(activations=False), PLAIN_SGD).estimate is None
+
+    def test_reste(self) -> None:
+        """At o = 3: nothing beyond 1.5; 1/3 |x|^(-2/3) is 1/3 at 1 and 4/3 at .125; below .1 .1^(-2/3) = 4.641589."""
+        method = Reste(ResteConfig(), PLAIN_SGD)
+        method.anneal(Progress(10, 10))
+        shown, gradient = seen(method.view, [-2, -1, 0.125, -0.05, 0, 1.5], [1, 2, 1, 1, 1, 0])
+        assert shown.tolist() == [-1, -1, 1, -1, 1, 1]
+        torch.testing.assert_close(gradient, torch.tensor([0, 2 / 3, 4 / 3, 4.641589, 4.641589, 0]))
+
+    def test_reste_begins_as_ste_and_sharpens_by_a_cosine(self) -> None:
+        """1 + 2 (1 - cos(pi/4)) = 1.585786 half way."""
+        method = Reste(ResteConfig(), PLAIN_SGD)
+        for fraction, o in [(0.5, 1.585786), (1.0, 3.0), (0.0, 1.0)]:
+            method.anneal(Progress(8 * fraction, 8))
+            assert method.state()["reste_o"] == pytest.approx(o, abs=1e-6)
+        assert seen(method.view, [-1.6, -1.4, 0.01], [3, 3, 3])[1].tolist() == [0, 3, 3]
+
+    def test_biper(self) -> None:
+        """sin(2) = .909297 and 20 cos(2) = -8.322937; sin(4) = -.756802 and 20 cos(4) = -13.072872."""
+        stages = build_biper(BiperConfig(), PLAIN_SGD)
+        for method, expected in [(stages.first, [0.909297, -0.756802]), (stages.second, [1.0, -1.0])]:
+            shown, gradient = seen(method.view, [0.1, 0.2], [1, 1])
+            torch.testing.assert_close(shown, torch.tensor(expected))
+            torch.testing.assert_close(gradient, torch.tensor([-8.322937, -13.072872]))
+
+    def test_adabin(self) -> None:
+        """Half of the phase has t = 1 and k = 1.
+
+        mu = .15, sigma = sqrt(.21/4) = .229129: .15 -+ .229129. v = (-.218218, -1.527525, .654654, 1.091089),
+        h = g (1 - tanh^2 v) = (.953853, .343799, 2.008834, 1.457408). mu has 1/4 of each gradient and sigma v/4 of its
+        sign's, so that w gets mean g + v mean(g sign v) + h - mean h - v mean(h v), mean g = 2.5, mean(g sign v) = 1.
+        """
+        method = Adabin(AdabinConfig(), PLAIN_SGD)
+        method.anneal(Progress(5, 10))
+        shown, gradient = seen(method.view, [0.1, -0.2, 0.3, 0.4], [1, 2, 3, 4])
+        torch.testing.assert_close(shown, torch.tensor([-0.079129, -0.079129, 0.379129, 0.379129]), atol=1e-6, rtol=0)
+        torch.testing.assert_close(gradient, torch.tensor([2.163151, 0.954725, 3.617047, 3.265078]))
 
     def test_signum(self) -> None:
         parameter = Parameter(torch.tensor([0.0, 0.0, 0.0]))
@@ -273,6 +372,11 @@ class TestPhases:
         assert self.lengths(SteConfig(), 4) == [("train", 4)]
         assert self.lengths(BopConfig(pretrain_epochs=1), 4) == [("pretrain", 1), ("train", 3)]
 
+    def test_biper_has_two_stages(self) -> None:
+        assert self.lengths(BiperConfig(), 9) == [("periodic", 6), ("train", 3)]
+        assert self.lengths(BiperConfig(first_share=0.99), 9) == [("periodic", 8), ("train", 1)]
+        assert self.lengths(BiperConfig(first_share=0), 9) == [("train", 9)]
+
     def test_phases_must_leave_an_epoch_to_the_method(self) -> None:
         with pytest.raises(ValueError, match=r"finetune_epochs < plan\.epochs must hold, but got 3 \+ 2 >= 5"):
             build_phases(BnewConfig(pretrain_epochs=3, finetune_epochs=2), AdamConfig(), epochs=5)
@@ -303,6 +407,10 @@ CASES = {
     "bnew": Case({"name": "bnew", "lambda_rate": 6.0, **PHASES}, {}),
     "bnew-growth": Case({"name": "bnew", "growth": 6.0, **PHASES}, {}),
     "bnew-last": Case({"name": "bnew", "growth": 6.0, "pretrained": "last", **PHASES}, {"plan": {"restart": True}}),
+    "irnet": Case({"name": "irnet"}, {}),
+    "reste": Case({"name": "reste"}, {}),
+    "biper": Case({"name": "biper", "first_share": 0.5}, {}),
+    "adabin": Case({"name": "adabin", "pretrain_epochs": 1}, {}),
     "bnew-precision": Case({"name": "bnew", "lambda_rate": 6.0, **PHASES}, {"precision": {"cycles": 3}}),
 }
 TOY_ACCURACY = 0.9
@@ -329,11 +437,20 @@ class TestContract:
         assert all(rate > 0.01 for rate in history[0].layers["flip_rate"].values())
 
     def test_what_is_reported_is_the_sign_network(self, case: str) -> None:
-        """A network of +-1 weights and default views, built anew from the exported state, has the reported accuracy."""
+        """A network of +-1 weights and default views, built anew from the exported state, has the reported accuracy.
+
+        Of a method that has them, of two values per filter.
+        """
         run, history = finished(case)
         network = small_network(seed=9)
+        two_valued = run._config.method.two_valued
+        if two_valued:
+            use_two_values(network)
         network.load_state_dict(run.sign_network().state_dict())
-        assert all(layer.weight.abs().eq(1).all() for layer in binary_layers(network).values())
+        for layer in binary_layers(network).values():
+            signs, spread, centre = two_values(layer.weight)
+            torch.testing.assert_close(centre + spread * signs, layer.weight, rtol=0, atol=1e-6)
+            assert two_valued or layer.weight.abs().eq(1).all()
         accuracy = evaluate(network, eval_batches(digits().val, batch_size=100)).acc
         assert accuracy == history[-1].values["val_acc"]
 

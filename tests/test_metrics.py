@@ -206,6 +206,13 @@ STANDING: dict[str, tuple[dict[str, Any], Any]] = {
     "method.order": ({"method": BNEW}, "prox_first"),
     "method.eta": ({"method": BNEW}, "current"),
     "method.time": ({"method": BNEW}, "epoch"),
+    "method.t_min": ({"method": {"name": "irnet"}}, 0.01),
+    "method.t_max": ({"method": {"name": "irnet"}}, 20.0),
+    "method.activations": ({"method": {"name": "irnet"}}, False),
+    "method.o_end": ({"method": {"name": "reste"}}, 5.0),
+    "method.bound": ({"method": {"name": "reste"}}, 1.0),
+    "method.chord": ({"method": {"name": "reste"}}, 0.2),
+    "method.omega": ({"method": {"name": "biper"}}, 10.0),
     "method.pretrained": ({"method": BNEW}, "last"),
 }
 

@@ -35,7 +35,16 @@ from bnnsearch.config.model import (
 )
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.data import Dataset, Split, load_data
-from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, RPReLU, RSign, ShiftedHardtanh, Sign, binary_layers
+from bnnsearch.core.layers import (
+    BinaryConv2d,
+    BinaryLinear,
+    RPReLU,
+    RSign,
+    ShiftedHardtanh,
+    Sign,
+    binary_layers,
+    use_two_values,
+)
 from bnnsearch.core.models.build import build_model
 from bnnsearch.errors import InputError
 from bnnsearch.packed.latency import measure_latency
@@ -244,6 +253,36 @@ def test_binary_linear_layer_sums_exactly(features: int, out: int, count: int, s
     with torch.no_grad():
         expected = linear(sign(normalised(images).flatten(1))).numpy()
     np.testing.assert_array_equal(packed.logits(images), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 70), st.integers(1, 40), st.sampled_from([1, 2, 3])),
+    padding=st.integers(0, 2),
+    centred=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_filters_of_two_values_are_packed_exactly(
+    sizes: tuple[int, int, int], padding: int, centred: bool, seed: int
+) -> None:
+    """Values of each filter's own, zeros at the border included; where both have one magnitude, a scale says it all."""
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        Sign(0.1), BinaryConv2d(*sizes, 1, padding), Sign(-0.3), BinaryConv2d(sizes[1], 9, 1), Head()
+    )
+    use_two_values(module)
+    with torch.no_grad():
+        for layer in binary_layers(module).values():
+            spread, centre = torch.rand(2, len(layer.weight), 1, 1, 1)
+            layer.weight.copy_(spread * sign(layer.weight) + (0 if centred else centre - 0.5))
+    shape = (sizes[0], 7, 6)
+    packed, images = pack(module.eval(), shape), random_images(3, shape, seed)
+    names = [each.name for each in packed.graph.operations]
+    name = "3.two" if "3.two" in names else "3.spread"
+    assert name == "3.spread" or not centred
+    with torch.no_grad():
+        out = module[:4](normalised(images)).numpy()
+    np.testing.assert_array_equal(packed.values(images, [name])[name], out)
 
 
 @settings(max_examples=60, deadline=None)

@@ -177,6 +177,10 @@ METHODS = Family(
         bop2="Bop2Config",
         proxquant="ProxquantConfig",
         bnew="BnewConfig",
+        irnet="IrnetConfig",
+        reste="ResteConfig",
+        biper="BiperConfig",
+        adabin="AdabinConfig",
     )
     | _of(
         "evolution", naive="NaiveConfig", elitist="ElitistConfig", counting="CountingConfig", inertia="InertiaConfig"

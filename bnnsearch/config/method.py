@@ -19,7 +19,7 @@ from bnnsearch.config.families import METHODS, Member
 from bnnsearch.config.optimizer import OptimizerSettings
 
 if TYPE_CHECKING:
-    from bnnsearch.core.methods.base import Method
+    from bnnsearch.core.methods.base import Method, Staged
 
 Epochs = Annotated[int, Field(ge=0)]
 
@@ -40,6 +40,9 @@ class GradientMethod(MethodSettings):
     own_phase: ClassVar[Literal["train", "quantise"]] = "train"
     """What the method's own phase is called."""
 
+    two_valued: ClassVar[bool] = False
+    """Whether it gives every filter two values of its own in the place of +-1; these are exported and packed."""
+
     pretrain_epochs: Epochs = 0
     pretrained: Literal["best", "last"] = "best"
 
@@ -58,9 +61,14 @@ class GradientMethod(MethodSettings):
         """Share of binary weights that ends the method's own phase; None is its planned end."""
         return None
 
-    def build(self, optimizer: OptimizerSettings) -> Method:
+    @property
+    def estimates(self) -> bool:
+        """Whether it estimates the gradient of the signs of activations too, in the place of `model.sign_gradient`."""
+        return False
+
+    def build(self, optimizer: OptimizerSettings) -> Method | Staged:
         """The method of its own phase; `optimizer` moves the weights where the method has no optimizer of its own."""
-        method: Method = self._built(optimizer)
+        method: Method | Staged = self._built(optimizer)
         return method
 
 
@@ -237,6 +245,109 @@ class BnewConfig(GradualMethod):
                     )
         _only_one(self, "growth", "lambda_rate")
         return self
+
+
+class DecaySettings(GradientMethod):
+    """What methods have that estimate sign by a steepening tanh (Qin et al., 2020).
+
+    Attributes:
+        t_min: steepness of the estimate's derivative k t (1 - tanh^2(t x)) at the beginning of the phase.
+        t_max: steepness at its end; t grows by the same factor every step.
+    """
+
+    t_min: PositiveFloat = 0.1
+    t_max: PositiveFloat = 10.0
+
+    @model_validator(mode="after")
+    def _steepens(self) -> Self:
+        if self.t_min > self.t_max:
+            raise ValueError(f"t_min <= t_max must hold, but got {self.t_min:g} > {self.t_max:g}")
+        return self
+
+
+class IrnetConfig(DecaySettings):
+    """IR-Net: weights standardised per filter, a power-of-two scale, the error decay estimator (Qin et al., 2020).
+
+    Attributes:
+        activations: whether the estimator is that of the signs of activations too, as in the paper; without, they have
+            `model.sign_gradient`.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.methods.irnet:Irnet"
+    two_valued: ClassVar[bool] = True
+
+    name: Literal["irnet"] = "irnet"
+    activations: bool = True
+
+    @property
+    def estimates(self) -> bool:
+        return self.activations
+
+
+class ResteConfig(GradientMethod):
+    """ReSTE: the gradient of sign from the power function sign(x) |x|^(1/o), o growing from 1 (Wu et al., 2023).
+
+    Attributes:
+        o_end: o at the end of the phase, to which it grows by a cosine; 1 is the clipped straight-through estimator.
+        bound: magnitude beyond which the gradient is 0.
+        chord: magnitude below which the power, whose slope has no bound at 0, is replaced by its chord.
+        activations: whether the estimator is that of the signs of activations too, as in the authors' code; without,
+            they have `model.sign_gradient`.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.methods.reste:Reste"
+
+    name: Literal["reste"] = "reste"
+    o_end: Annotated[float, Field(ge=1, le=100)] = 3.0
+    bound: PositiveFloat = 1.5
+    chord: PositiveFloat = 0.1
+    activations: bool = True
+
+    @property
+    def estimates(self) -> bool:
+        return self.activations
+
+    @model_validator(mode="after")
+    def _chord_is_within_the_bound(self) -> Self:
+        if self.chord > self.bound:
+            raise ValueError(f"chord <= bound must hold, but got {self.chord:g} > {self.bound:g}")
+        return self
+
+
+class BiperConfig(GradientMethod):
+    """BiPer: weights sin(omega w), then their signs, with the gradient omega cos(omega w) (Vargas et al., 2024).
+
+    Attributes:
+        pretrain_epochs: 0; the first stage is its own.
+        pretrained: which network of the first stage the second starts from: the `best` by validation with weights
+            sin(omega w) (the authors), or the `last`.
+        omega: the frequency; 20 is that of the authors' ResNet-18.
+        first_share: share of the epochs with weights sin(omega w); the authors have 600 of 900.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.core.methods.biper:build_biper"
+
+    name: Literal["biper"] = "biper"
+    omega: Annotated[float, Field(gt=0, le=1000)] = 20.0
+    first_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
+
+    @model_validator(mode="after")
+    def _first_stage_is_its_own(self) -> Self:
+        if self.pretrain_epochs > 0:
+            raise ValueError(
+                "biper begins with a stage of its own, first_share of its epochs, so that pretrain_epochs must be 0, "
+                f"but got {self.pretrain_epochs}"
+            )
+        return self
+
+
+class AdabinConfig(DecaySettings):
+    """AdaBin: two values per filter, mean +- deviation, in the place of +-1 (Tu et al., 2022)."""
+
+    builder: ClassVar[str] = "bnnsearch.core.methods.adabin:Adabin"
+    two_valued: ClassVar[bool] = True
+
+    name: Literal["adabin"] = "adabin"
 
 
 MethodConfig = Annotated[MethodSettings, METHODS]

@@ -68,6 +68,7 @@ TRAINING = frozenset(
     | {f"method.{name}" for name in ("gradient", "clip", "gamma", "sigma", "threshold", "bias_correction")}
     | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
     | {f"method.{name}" for name in ("lambda_rate", "growth", "time", "eta", "step", "order", "pretrained")}
+    | {f"method.{name}" for name in ("t_min", "t_max", "activations", "o_end", "bound", "chord", "omega")}
 )
 """What leaves the products of a gradient training as they are, while no phase ends by its outcome."""
 

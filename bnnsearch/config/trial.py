@@ -155,6 +155,22 @@ class TrialConfig(Trial):
             raise ValueError(f"recu needs a method with latent weights, ste or bmd (dual), but got {self.method.name}")
         return self
 
+    @model_validator(mode="after")
+    def _method_and_model_agree(self) -> Self:
+        if not isinstance(self.method, GradientMethod) or not isinstance(self.model, BinarySettings):
+            return self
+        if self.method.two_valued and self.model.scale == "xnor":
+            raise ValueError(
+                f"method {self.method.name} scales every filter itself, so that model.scale must be none or learned, "
+                "but got xnor"
+            )
+        if self.method.estimates and self.model.standardise:
+            raise ValueError(
+                f"method {self.method.name} has a derivative of its own for the signs of activations, so that "
+                "model.standardise has no effect: with method.activations false the network's is used"
+            )
+        return self
+
     def alone(self) -> TrialConfig:
         """The same network and training without the networks that it learns and starts from."""
         return self.model_copy(update={"distill": None, "start": None})

@@ -26,13 +26,15 @@ def sign_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of `model` with every binary weight replaced by the sign of its view.
 
     A network of the same kind with the default view computes from it what is exported. An XNOR scale is a mean
-    magnitude, so that the weights of such a layer are +-alpha.
+    magnitude, so that the weights of such a layer are +-alpha. Filters of two values keep these.
     """
     weights = {f"{name}.weight": _binary_weight(layer) for name, layer in binary_layers(model).items()}
     return {**model.state_dict(), **weights}
 
 
 def _binary_weight(layer: BinaryLayer) -> Tensor:
+    if layer.two_valued:
+        return layer.view(layer.weight)
     signs = sign(layer.view(layer.weight))
     return signs * filter_mean_magnitude(layer.weight) if layer.scale == "xnor" else signs
 

@@ -32,9 +32,9 @@ from bnnsearch.core.distill import Distillation
 from bnnsearch.core.distributed import average_gradients, share, summed
 from bnnsearch.core.evaluation import evaluate, reestimate_batch_norm, sign_state
 from bnnsearch.core.kept import Kept
-from bnnsearch.core.layers import View, binary_layers
+from bnnsearch.core.layers import RSign, Sign, View, binary_layers, use_two_values
 from bnnsearch.core.loss import class_weights, label_loss
-from bnnsearch.core.methods.base import Phase, Progress
+from bnnsearch.core.methods.base import Estimating, Phase, Progress
 from bnnsearch.core.methods.build import build_phases
 from bnnsearch.core.metrics import (
     binary_fractions,
@@ -108,6 +108,8 @@ class GradientTrainer:
         self._data = data
         self._device = torch.device(device)
         self._sign_network = deepcopy(model).to(self._device)
+        if config.method.two_valued:
+            use_two_values(self._sign_network)
         # the layout in which oneDNN and cuDNN convolve fastest
         self.network = model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._layers = binary_layers(model)
@@ -262,7 +264,11 @@ class GradientTrainer:
             return reduce(lambda seen, transform: transform(seen), transforms, weight)
 
         for layer in self._layers.values():
-            layer.view = view
+            layer.view, layer.two_valued = view, self._phase.two_valued
+        estimate = method.estimate if isinstance(method, Estimating) else None
+        for part in self.network.modules():
+            if isinstance(part, Sign | RSign):
+                part.estimate = estimate
         self._forward = torch.compile(self._loss) if self._config.plan.compile else self._loss
         if self._captures:
             self._captured: CapturedStep | None = None

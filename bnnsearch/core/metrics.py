@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bnnsearch.config.measure import MacroF1Config
-from bnnsearch.core.layers import BinaryLayer
+from bnnsearch.core.layers import BinaryLayer, weight_bits
 from bnnsearch.core.trainer import WEIGHT_BINS
 
 BINARY_TOLERANCE = 1e-3
@@ -37,7 +37,10 @@ def macro_f1(_: MacroF1Config, predicted: Tensor, labels: Tensor, classes: int) 
 @torch.no_grad()
 def weight_signs(layers: Mapping[str, BinaryLayer]) -> dict[str, Tensor]:
     """Per layer, whether each weight is +1 (True) or -1 (False) in the sign network."""
-    return {name: layer.view(layer.weight) >= 0 for name, layer in layers.items()}
+    return {
+        name: weight_bits(layer) > 0 if layer.two_valued else layer.view(layer.weight) >= 0
+        for name, layer in layers.items()
+    }
 
 
 def flip_rates(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
@@ -47,11 +50,15 @@ def flip_rates(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dic
 
 @torch.no_grad()
 def binary_fractions(layers: Mapping[str, BinaryLayer]) -> dict[str, float]:
-    """Share of each layer's weights, as the forward pass uses them, that are within 1e-3 of +-1."""
-    return {
-        name: float(((layer.view(layer.weight).abs() - 1).abs() <= BINARY_TOLERANCE).float().mean())
-        for name, layer in layers.items()
-    }
+    """Share of each layer's weights, as the forward pass uses them, that are within 1e-3 of +-1.
+
+    Of a layer with two values per filter that is all of them.
+    """
+    return {name: 1.0 if layer.two_valued else _near_binary(layer.view(layer.weight)) for name, layer in layers.items()}
+
+
+def _near_binary(weight: Tensor) -> float:
+    return float(((weight.abs() - 1).abs() <= BINARY_TOLERANCE).float().mean())
 
 
 @torch.no_grad()

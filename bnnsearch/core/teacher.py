@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bnnsearch import __version__
 from bnnsearch.config.distill import SourceSettings, TeacherWeightsConfig, TrainedConfig, TwinConfig, needed
 from bnnsearch.config.guests import digests, use_of
-from bnnsearch.config.method import SteConfig
+from bnnsearch.config.method import GradientMethod, SteConfig
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
@@ -32,7 +32,7 @@ from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.distill import check_units
 from bnnsearch.core.distributed import share, wait_for_all
-from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers
+from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers, use_two_values
 from bnnsearch.core.loop import STATE_FORMAT, GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.real import real_twin
@@ -234,6 +234,11 @@ class RunBuilder:
                     save_checkpoint(path, saved)
                     path.with_suffix(UNFINISHED).unlink(missing_ok=True)
             return saved
+        network = self._model(run, source)
+        if isinstance(run.method, GradientMethod) and run.method.two_valued:
+            use_two_values(network)
+        network.load_state_dict(saved["network"])
+        return Trained(network.to(self.device), saved["weights"], saved["spent"])
 
     def _path(self, run: TrialConfig, source: TwinConfig) -> Path | None:
         """Where the network of `run` is kept; None where nothing can be kept."""

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
-from bnnsearch.core.binarize import sign
 from bnnsearch.core.layers import (
     BinaryConv2d,
     BinaryLinear,
@@ -26,6 +25,8 @@ from bnnsearch.core.layers import (
     ShiftedHardtanh,
     Sign,
     output_scale,
+    two_values,
+    weight_bits,
 )
 from bnnsearch.core.models.real import RealConv2d
 from bnnsearch.core.wide import HardSigmoid, MeanMagnitude, WideConv2d, WideLinear, WideMean, WideSigmoid, WindowMean
@@ -182,7 +183,7 @@ class _Converter:
                 return self._activation(name, part, source)
 
     def _binary(self, name: str, layer: BinaryConv2d | BinaryLinear, source: str) -> str:
-        weight = sign(layer.view(layer.weight))
+        weight = weight_bits(layer)
         filters = weight if weight.ndim == 4 else weight[:, :, None, None]
         bits = (filters > 0).permute(0, 2, 3, 1).flatten(1).cpu().numpy()
         self._store(name, pack_rows(bits))
@@ -196,11 +197,25 @@ class _Converter:
             stride=_pair(stride),
             padding=_pair(padding),
         )
-        self._append(operation)
+        made = self._append(operation)
+        if layer.two_valued:
+            made = self._two_valued(operation, layer)
         scale = output_scale(layer)
         if scale is None:
-            return name
-        return self._append(Scale(name=self._vector(f"{name}.scaled", scale), input=name))
+            return made
+        return self._append(Scale(name=self._vector(f"{name}.scaled", scale), input=made))
+
+    def _two_valued(self, signs: Convolution, layer: BinaryConv2d | BinaryLinear) -> str:
+        """Spread * signs + centre * window, the window being the sum of the inputs below the kernel."""
+        _, spread, centre = two_values(layer.view(layer.weight))
+        made = self._append(Scale(name=self._vector(f"{signs.name}.spread", spread), input=signs.name))
+        if not centre.any():
+            return made
+        ones = np.ones((1, layer.weight[0].numel()), np.bool_)
+        window = self._store(f"{signs.name}.window", pack_rows(ones))
+        self._append(signs.model_copy(update={"name": window, "channels": 1}))
+        centred = self._constant(f"{signs.name}.centre", window, centre.flatten()[:, None, None, None])
+        return self._append(Combine(op="add", name=f"{signs.name}.two", x=made, y=centred))
 
     def _real(self, name: str, layer: nn.Conv2d | nn.Linear, source: str) -> str:
         filters = layer.weight.detach().float()

@@ -32,6 +32,8 @@ LABELS = {
     "beta": "beta",
     "reg": "proximal strength",
     "tau": "tau of ReCU",
+    "ede_t": "t of the error decay estimator",
+    "reste_o": "o of ReSTE",
     "bits_weights": "bits of weights",
     "bits_activations": "bits of activations",
     "bits_gradients": "bits of gradients",
@@ -52,7 +54,10 @@ SHARE_SHOWN = 0.2
 
 BIT_WIDTHS = ("bits_weights", "bits_activations", "bits_gradients")
 
-SCHEDULES = ("lambda", "beta", "reg", "tau", *BIT_WIDTHS, "lr", "gamma", "real_lr", "binary_fraction", "flip_rate")
+SCHEDULES = (
+    "lambda", "beta", "reg", "tau", "ede_t", "reste_o", *BIT_WIDTHS, "lr", "gamma", "real_lr", "binary_fraction",
+    "flip_rate",
+)  # fmt: skip
 """What is shown by epoch for one trial, where it was recorded and changes."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -81,6 +81,36 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class Estimating(Protocol):
+    """A method that also estimates the gradient of the sign of activations.
+
+    Attributes:
+        estimate: sign of any shape, with its derivative; None leaves that to the network's `sign_gradient`.
+    """
+
+    estimate: Callable[[Tensor], Tensor] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A method in two stages, each a phase of its own.
+
+    Attributes:
+        name: of the first stage's phase.
+        share: of the method's epochs that the first stage has, at least one epoch being left to the second.
+        first: how the weights are treated in it.
+        hands_on: as in `Phase`.
+        second: how they are treated then.
+    """
+
+    name: str
+    share: float
+    first: Method
+    hands_on: Literal["best", "last"]
+    second: Method
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A stretch of a run under one method.
@@ -92,6 +122,7 @@ class Phase:
         until_binary: end as soon as this share of the weights is binary.
         hands_on: the state that the next phase begins from: the `best` by the validation accuracy of the network as
             this phase trains it, or the `last`.
+        two_valued: whether the method shows two values per filter, see `bnnsearch.core.layers.two_values`.
     """
 
     name: str
@@ -99,6 +130,7 @@ class Phase:
     method: Method
     until_binary: float | None = None
     hands_on: Literal["best", "last"] = "last"
+    two_valued: bool = False
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bnnsearch.config.method import GradientMethod, method_epochs
 from bnnsearch.config.optimizer import OptimizerSettings
-from bnnsearch.core.methods.base import Phase
+from bnnsearch.core.methods.base import Phase, Staged
 from bnnsearch.core.methods.relaxed import Frozen, Relaxed
 
 
@@ -14,10 +14,21 @@ def build_phases(method: GradientMethod, optimizer: OptimizerSettings, *, epochs
     Raises:
         ValueError: the phases before and after leave no epoch to the method itself.
     """
-    own = method_epochs(method, epochs)
     phases = (
         Phase("pretrain", method.pretrain_epochs, Relaxed(optimizer), hands_on=method.pretrained),
-        Phase(method.own_phase, own, method.build(optimizer), until_binary=method.ends_at),
+        *_own_phases(method, optimizer, method_epochs(method, epochs)),
         Phase("finetune", method.frozen_epochs, Frozen()),
     )
     return tuple(phase for phase in phases if phase.epochs > 0)
+
+
+def _own_phases(method: GradientMethod, optimizer: OptimizerSettings, epochs: int) -> tuple[Phase, ...]:
+    built = method.build(optimizer)
+    if not isinstance(built, Staged):
+        own = Phase(method.own_phase, epochs, built, until_binary=method.ends_at, two_valued=method.two_valued)
+        return (own,)
+    first = min(round(built.share * epochs), epochs - 1)
+    return (
+        Phase(built.name, first, built.first, hands_on=built.hands_on),
+        Phase(method.own_phase, epochs - first, built.second, two_valued=method.two_valued),
+    )
