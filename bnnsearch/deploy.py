@@ -81,7 +81,7 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
     read_run(trainer.load_state_dict, run, data.names)
-    model = _packed(trainer, data, edges)
+    model = packed_network(trainer, data, edges)
     checked = _check(model, trainer, data.val) if edges == "float32" else 0
     model.save(path)
     return Packed(path.stat().st_size, checked)
@@ -89,7 +89,7 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
 
 def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
     """`latency_ms` (one image, one thread, here) and `packed_bytes` of the network; training changes neither."""
-    model = _packed(trainer, load_data(config.data), "float32")
+    model = packed_network(trainer, load_data(config.data), "float32")
     return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
 
 
@@ -107,7 +107,17 @@ def unpackable(config: AnyTrial) -> str | None:
     return None
 
 
-def _packed(trainer: Trainer, data: Dataset, edges: Edges) -> PackedModel:
+def packed_network(trainer: Trainer, data: Dataset, edges: Edges = "float32") -> PackedModel:
+    """The network of `trainer` as it would be exported now, as a 1-bit model.
+
+    Args:
+        trainer: of a run.
+        data: its data set.
+        edges: as of `pack_run`.
+
+    Raises:
+        InputError: it cannot be packed.
+    """
     network, provenance = _exported(trainer), {"bnnsearch": __version__}
     preprocessing = Preprocessing(crop=data.crop, arrays=data.scaling)
     if isinstance(network, XorNetwork):

@@ -21,7 +21,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.arrays import Scaling, measured_scaling
 from bnnsearch.core.data import DataError, Split, check_data, load_data
 from bnnsearch.core.data.arrays import from_samples, stacked
-from bnnsearch.deploy import _check, _packed
+from bnnsearch.deploy import _check, packed_network
 from bnnsearch.packed.predict import predict_files
 from bnnsearch.trial import build_trainer
 
@@ -255,7 +255,7 @@ def test_what_is_trained_on_arrays_predicts_from_arrays(tmp_path: Path) -> None:
     )
     trainer, data = build_trainer(trial), load_data(trial.data)
     list(trainer.fit())
-    model = _packed(trainer, data, "float32")
+    model = packed_network(trainer, data, "float32")
     assert isinstance(data.val, Split)
     assert _check(model, trainer, data.val) == len(data.val)
     model.save(tmp_path / "model.bnn")

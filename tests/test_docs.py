@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -31,7 +32,13 @@ def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkey
         for line in text.splitlines() if kind == "bash" else ():
             program, *words = shlex.split(line, comments=True)
             if program == "python":
-                runpy.run_path(words[0])
+                known = set(sys.modules)
+                with monkeypatch.context() as patch:
+                    patch.syspath_prepend(tmp_path)  # as Python does with a script's folder
+                    runpy.run_path(words[0], run_name="__main__")
+                for module in set(sys.modules) - known:
+                    if Path(getattr(sys.modules[module], "__file__", None) or "/").parent == tmp_path:
+                        del sys.modules[module]
                 continue
             assert program == "bnnsearch"
             done = CliRunner().invoke(main, words)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnnsearch.config.activation import PreluConfig, RpreluConfig
 from bnnsearch.config.model import (
@@ -25,9 +25,9 @@ from bnnsearch.core.distill import unit_names
 from bnnsearch.core.layers import RSign, binary_layers
 from bnnsearch.core.models.blocks import GatedUnit, PadChannels, PreUnit, RepeatChannels, UnitShape, make_shortcut
 from bnnsearch.core.models.build import build_model
-from bnnsearch.core.models.graph import trace_layers
 from bnnsearch.core.models.real import real_twin
 from bnnsearch.core.wide import MeanMagnitude, WindowMean
+from bnnsearch.testing import check_model
 
 SMALL, LARGE = (3, 32, 32), (3, 64, 64)
 # every family and every choice inside it, narrow enough for a test
@@ -54,56 +54,10 @@ NETWORKS: dict[str, tuple[BinarySettings, tuple[int, int, int]]] = {
 }
 
 
-@pytest.fixture(params=NETWORKS)
-def network(request: pytest.FixtureRequest) -> tuple[nn.Sequential, Tensor]:
-    """A fresh network of ten classes in training mode, and a batch of four images for it."""
-    torch.manual_seed(0)
-    config, shape = NETWORKS[request.param]
-    return build_model(config, shape=shape, classes=10), torch.randn(4, *shape)
-
-
-def test_every_parameter_gets_a_finite_gradient(network: tuple[nn.Sequential, Tensor]) -> None:
-    model, images = network
-    logits = model(images)
-    assert logits.shape == (4, 10)
-    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
-    missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
-    assert missing == []
-    assert all(layer.weight.grad.count_nonzero() > 0 for layer in binary_layers(model).values())
-
-
-def test_binary_layers_see_only_signs(network: tuple[nn.Sequential, Tensor]) -> None:
-    model, images = network
-    seen: dict[str, Tensor] = {}
-
-    def watch(name: str) -> None:
-        binary_layers(model)[name].register_forward_pre_hook(lambda _, inputs: seen.update({name: inputs[0]}))
-
-    for name in binary_layers(model):
-        watch(name)
-    model.eval()(images)
-    assert seen.keys() == binary_layers(model).keys()
-    assert [name for name, inputs in seen.items() if not (inputs.abs() == 1).all()] == []
-
-
-def test_the_graph_of_layers_computes_the_same(network: tuple[nn.Sequential, Tensor]) -> None:
-    model, images = network
-    graph = trace_layers(model.eval())
-    assert torch.equal(graph(images), model(images))
-    called = {node.target for node in graph.graph.nodes if node.op == "call_module"}
-    assert binary_layers(model).keys() <= called
-
-
-def test_the_real_twin_has_the_same_form_and_no_binary_part(network: tuple[nn.Sequential, Tensor]) -> None:
-    model, images = network
-    twin = real_twin(model)
-    assert binary_layers(twin) == {}
-    for name, layer in binary_layers(model).items():
-        assert twin.get_submodule(name).weight.shape == layer.weight.shape
-    loss = nn.functional.cross_entropy(twin(images), torch.arange(4))
-    loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
-    assert twin(images).requires_grad and binary_layers(model)  # the original is as it was
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_keeps_what_guests_are_held_to(name: str) -> None:
+    config, shape = NETWORKS[name]
+    check_model(config, shape=shape, packs=False)  # tests/test_packed.py packs them
 
 
 def test_only_stem_classifier_and_shortcuts_stay_real() -> None:

@@ -209,6 +209,8 @@ class RunBuilder:
         with closing(self._kept(run, source, path, role)) as training:
             saved = _heard(training, self.on_epoch)
         network = self._model(run, source)
+        if isinstance(run.method, GradientMethod) and run.method.two_valued:
+            use_two_values(network)
         network.load_state_dict(saved["network"])
         return Trained(network.to(self.device), saved["weights"], saved["spent"])
 
@@ -234,11 +236,6 @@ class RunBuilder:
                     save_checkpoint(path, saved)
                     path.with_suffix(UNFINISHED).unlink(missing_ok=True)
             return saved
-        network = self._model(run, source)
-        if isinstance(run.method, GradientMethod) and run.method.two_valued:
-            use_two_values(network)
-        network.load_state_dict(saved["network"])
-        return Trained(network.to(self.device), saved["weights"], saved["spent"])
 
     def _path(self, run: TrialConfig, source: TwinConfig) -> Path | None:
         """Where the network of `run` is kept; None where nothing can be kept."""

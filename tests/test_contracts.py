@@ -1,0 +1,425 @@
+"""Members of every family, ours and the example's guests, keep its contract; of each, broken ones are found out.
+
+The methods by gradients and the networks are held to theirs where they are tested.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from guest_fixtures import EXAMPLE, nobody  # noqa: F401
+from PIL import Image
+from torch import Tensor, nn
+
+from bnnsearch.config.activation import (
+    ActivationSettings,
+    HardtanhConfig,
+    NoActivationConfig,
+    PreluConfig,
+    RpreluConfig,
+)
+from bnnsearch.config.data import (
+    ArraysConfig,
+    AugmentationSettings,
+    CropConfig,
+    CutoutConfig,
+    DigitsConfig,
+    FlipConfig,
+    HuggingfaceConfig,
+    ImageFolderConfig,
+    LightingConfig,
+    RotationConfig,
+    ShiftConfig,
+)
+from bnnsearch.config.evolution import CountingConfig, ElitistConfig, InertiaConfig, NaiveConfig
+from bnnsearch.config.measure import MacroF1Config, MeasureSettings
+from bnnsearch.config.method import SteConfig
+from bnnsearch.config.model import MlpConfig
+from bnnsearch.config.optimizer import AdamConfig, SgdConfig, SignumConfig
+from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleSettings, WarmRestartsConfig
+from bnnsearch.config.sampler import CmaesConfig, GpConfig, Nsga2Config, Nsga3Config, RandomConfig, TpeConfig
+from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig
+from bnnsearch.config.trainer import FunctionSettings, TrainerSettings
+from bnnsearch.core.augment import Draw
+from bnnsearch.core.data import Dataset
+from bnnsearch.core.data.load import load_digits
+from bnnsearch.core.methods.ste import Ste
+from bnnsearch.core.models.mlp import build_mlp
+from bnnsearch.evolve.inertia import build_inertia
+from bnnsearch.testing import (
+    check_activation,
+    check_augmentation,
+    check_data,
+    check_evolution,
+    check_method,
+    check_metric,
+    check_model,
+    check_optimizer,
+    check_sampler,
+    check_schedule,
+    check_scheduler,
+    check_trainer,
+)
+
+Check = Callable[..., Any]
+FEW = {"generations_per_epoch": 5, "flip_probability": 1e-3}
+
+OURS: list[tuple[Check, Any]] = [
+    (check_optimizer, AdamConfig()),
+    (check_optimizer, SgdConfig(nesterov=True)),
+    (check_optimizer, SignumConfig(lr=0.01)),
+    (check_schedule, LinearConfig()),
+    (check_schedule, CosineConfig()),
+    (check_schedule, WarmRestartsConfig()),
+    (check_schedule, ConstantConfig()),
+    (check_metric, MacroF1Config()),
+    (check_augmentation, CropConfig()),
+    (check_augmentation, FlipConfig()),
+    (check_augmentation, FlipConfig(kind="alternating")),
+    (check_augmentation, RotationConfig()),
+    (check_augmentation, CutoutConfig()),
+    (check_augmentation, ShiftConfig()),
+    (check_augmentation, LightingConfig()),
+    (check_activation, HardtanhConfig()),
+    (check_activation, RpreluConfig()),
+    (check_activation, PreluConfig()),
+    (check_activation, NoActivationConfig()),
+    (check_sampler, TpeConfig()),
+    (check_sampler, Nsga2Config(population=4)),
+    (check_sampler, Nsga3Config(population=4)),
+    (check_sampler, GpConfig()),
+    (check_sampler, CmaesConfig()),
+    (check_sampler, RandomConfig()),
+    (check_scheduler, AshaConfig()),
+    (check_scheduler, AshaConfig(type="stopping", grace_epochs=3)),
+    (check_scheduler, HyperbandConfig()),
+    (check_scheduler, MedianConfig()),
+    (check_scheduler, NoSchedulerConfig()),
+    (check_evolution, NaiveConfig(**FEW)),
+    (check_evolution, ElitistConfig(**FEW)),
+    (check_evolution, CountingConfig()),
+    (check_evolution, InertiaConfig()),
+]
+
+
+@pytest.mark.parametrize(("check", "settings"), OURS, ids=lambda value: getattr(value, "name", None))
+def test_ours(check: Check, settings: Any) -> None:
+    check(settings)
+
+
+def pictures(root: Path, *, classes: int, splits: dict[str, int]) -> str:
+    """A folder of images as `image_folder` and `imagenet` read it, so many of each class; files are one picture."""
+    first = root / "picture.JPEG"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8)).save(first)
+    for split, count in splits.items():
+        for label in range(classes):
+            (root / split / f"n{label:04}").mkdir(parents=True)
+            for number in range(count):
+                (root / split / f"n{label:04}" / f"{number}.JPEG").hardlink_to(first)
+    return str(root)
+
+
+class TestData:
+    @pytest.mark.parametrize("settings", [DigitsConfig(), DigitsConfig(train_limit=100, augment=(ShiftConfig(),))])
+    def test_digits(self, settings: DigitsConfig) -> None:
+        check_data(settings)
+
+    def test_folder(self, tmp_path: Path) -> None:
+        root = pictures(tmp_path, classes=3, splits={"train": 6, "test": 2})
+        check_data(ImageFolderConfig(root=root, image_size=8))
+
+    def test_arrays(self, tmp_path: Path) -> None:
+        generator = np.random.default_rng(0)
+        signals = generator.normal(size=(60, 2, 30)).astype(np.float32)
+        np.savez(tmp_path / "signals.npz", images=signals, labels=np.arange(60) % 3)
+        check_data(ArraysConfig(root=str(tmp_path / "signals.npz"), layout="NCL"))
+
+    def test_huggingface(self, tmp_path: Path) -> None:
+        datasets = pytest.importorskip("datasets")
+        numbers = np.random.default_rng(0).integers(0, 256, (40, 1, 4, 4)).astype(np.uint8)
+        rows = datasets.Dataset.from_dict({"image": numbers.tolist(), "label": (np.arange(40) % 2).tolist()})
+        rows.save_to_disk(str(tmp_path / "rows"))
+        check_data(HuggingfaceConfig(path=str(tmp_path / "rows"), train_split="train", test_split=None))
+
+
+def test_guests_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    from guest_bnn.brightness import BrightnessConfig
+    from guest_bnn.climber import ClimberConfig
+    from guest_bnn.halfway import HalfwayConfig
+    from guest_bnn.leaky import LeakyConfig
+    from guest_bnn.lion import LionConfig
+    from guest_bnn.one_flip import OneFlipConfig
+    from guest_bnn.perceptron import PerceptronConfig
+    from guest_bnn.polynomial import PolynomialConfig
+    from guest_bnn.strided import StridedConfig
+    from guest_bnn.stripes import StripesConfig
+    from guest_bnn.tanh import TanhConfig
+    from guest_bnn.worst import WorstConfig
+
+    try:
+        check_method(TanhConfig(finetune_epochs=2))
+        check_evolution(OneFlipConfig(**FEW))
+        check_model(StridedConfig(), shape=(1, 16, 16))
+        check_activation(LeakyConfig())
+        check_data(StripesConfig())
+        check_augmentation(BrightnessConfig())
+        check_optimizer(LionConfig())
+        check_schedule(PolynomialConfig())
+        check_sampler(ClimberConfig())
+        check_scheduler(HalfwayConfig())
+        check_metric(WorstConfig())
+        check_trainer(PerceptronConfig(epochs=3))
+    finally:
+        for name in [each for each in sys.modules if each.startswith("guest_bnn")]:
+            del sys.modules[name]
+
+
+# --- broken ones: each breaks one rule ---
+
+
+class FlippingConfig(SteConfig):
+    builder: ClassVar[str] = "Flipping"
+    name: Literal["flipping"] = "flipping"  # type: ignore[assignment]
+
+
+class Flipping(Ste):
+    """Its weights change where no gradient says so."""
+
+    def optimizer(self, weights: Any) -> torch.optim.Optimizer:
+        optimizer = super().optimizer(weights)
+        optimizer.register_step_post_hook(lambda *_: [weight.data.neg_() for weight in weights])
+        return optimizer
+
+
+class ForgetfulConfig(SteConfig):
+    builder: ClassVar[str] = "Forgetful"
+    name: Literal["forgetful"] = "forgetful"  # type: ignore[assignment]
+
+
+class Forgetful(Ste):
+    """What it sets depends on how often it was asked, which no checkpoint knows."""
+
+    asked = 0
+
+    def anneal(self, progress: Any) -> None:
+        self.asked += 1
+
+    def state(self) -> dict[str, float]:
+        return {"asked": float(self.asked)}
+
+
+class SoftConfig(SteConfig):
+    builder: ClassVar[str] = "Soft"
+    name: Literal["soft"] = "soft"  # type: ignore[assignment]
+
+
+class Soft(Ste):
+    """It says that it shows signs, and shows real weights."""
+
+    def view(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+class RaisingConfig(SteConfig):
+    builder: ClassVar[str] = "raising"
+    name: Literal["raising"] = "raising"  # type: ignore[assignment]
+
+
+def raising(*_: Any) -> Ste:
+    raise KeyError("no such luck")
+
+
+class DrawnConfig(InertiaConfig):
+    builder: ClassVar[str] = "drawn"
+    name: Literal["drawn"] = "drawn"  # type: ignore[assignment]
+
+
+def drawn(config: InertiaConfig, problem: Any, generator: np.random.Generator) -> Any:
+    """The weights that it begins with are not the seed's."""
+    del generator
+    return build_inertia(config, problem, np.random.default_rng())
+
+
+class UnsignedConfig(MlpConfig):
+    builder: ClassVar[str] = "unsigned"
+    name: Literal["unsigned"] = "unsigned"  # type: ignore[assignment]
+
+
+def unsigned(config: MlpConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Its second layer is given real numbers."""
+    network = build_mlp(config, shape, classes)
+    for name, part in list(network.named_modules()):
+        if type(part).__name__ == "Sign" and name:
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, nn.Identity())
+    return network
+
+
+class SumConfig(ActivationSettings):
+    builder: ClassVar[str] = "build_sum"
+    name: Literal["sum"] = "sum"
+
+
+def build_sum(*_: Any) -> nn.Module:
+    class Sum(nn.Module):
+        """Its output is smaller."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum(dim=1, keepdim=True)
+
+    return Sum()
+
+
+class OffConfig(DigitsConfig):
+    builder: ClassVar[str] = "load_off"
+    name: Literal["off"] = "off"  # type: ignore[assignment]
+
+
+def load_off(config: DigitsConfig, device: torch.device) -> Dataset:
+    """Its labels begin at 1."""
+    data = load_digits(config, device)
+    data.train.labels.add_(1)
+    return data
+
+
+class LouderConfig(AugmentationSettings):
+    name: Literal["louder"] = "louder"
+
+    def apply(self, images: Tensor, draw: Draw) -> Tensor:
+        return images.float() * 1.1
+
+
+class WanderingConfig(AugmentationSettings):
+    name: Literal["wandering"] = "wandering"
+
+    def apply(self, images: Tensor, draw: Draw) -> Tensor:
+        return images.roll(random.randint(1, 9), dims=-1)
+
+
+class UphillConfig(SgdConfig):
+    builder: ClassVar[str] = "uphill"
+    name: Literal["uphill"] = "uphill"  # type: ignore[assignment]
+
+
+def uphill(config: SgdConfig, groups: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr, maximize=True)
+
+
+class TwiceConfig(ScheduleSettings):
+    name: Literal["twice"] = "twice"
+
+    def at(self, epoch: float, epochs: int) -> float:
+        return 2 * epoch / epochs
+
+
+class FirstConfig(MeasureSettings):
+    name: Literal["first"] = "first"
+
+    def measure(self, predicted: Tensor, labels: Tensor, classes: int) -> float:
+        return float(predicted[0] == labels[0])
+
+
+class EntropyConfig(RandomConfig):
+    builder: ClassVar[str] = "build_entropy"
+    name: Literal["entropy"] = "entropy"  # type: ignore[assignment]
+
+
+def build_entropy(config: Any, seed: int) -> Any:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler()
+
+
+class WorstFirstConfig(AshaConfig):
+    name: Literal["worst_first"] = "worst_first"  # type: ignore[assignment]
+
+    def survives(self, number: int, rivals: Any) -> bool:
+        return number in list(rivals)[-1:]
+
+
+class LateConfig(AshaConfig):
+    name: Literal["late"] = "late"  # type: ignore[assignment]
+
+    def is_rung(self, number: int, *, epoch: int, epochs: int) -> bool:
+        return epoch == epochs
+
+
+class SilentConfig(FunctionSettings):
+    name: Literal["silent"] = "silent"
+
+    def train(self, seed: int, device: str) -> Iterator[dict[str, float]]:
+        yield {"train_loss": 0.5}
+
+
+class StatelessConfig(TrainerSettings):
+    builder: ClassVar[str] = "Stateless"
+    name: Literal["stateless"] = "stateless"
+
+
+class Stateless:
+    """Where it goes on from is where it began."""
+
+    def __init__(self, *_: Any) -> None:
+        self.value = 0.0
+
+    def fit(self) -> Iterator[dict[str, float]]:
+        for _ in range(10):
+            self.value += 0.05
+            yield {"val_acc": self.value}
+
+    def costs(self) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+BROKEN: list[tuple[Check, Any, str]] = [
+    (check_method, FlippingConfig(), "method flipping: a gradient of 0 must flip no sign, but got 96 flips"),
+    (check_method, ForgetfulConfig(), "method forgetful: what anneal sets must depend on the progress alone"),
+    (check_method, SoftConfig(), "method soft: seen is signs, so that view must show +-1 alone"),
+    (check_method, RaisingConfig(), "method raising: build failed: KeyError: 'no such luck' (test_contracts.py, line"),
+    (check_method, MlpConfig(), "method mlp: must be settings that derive from GradientMethod"),
+    (check_evolution, DrawnConfig(), "method drawn: a run that is broken off must go on as if it were not"),
+    (check_model, UnsignedConfig(), "model unsigned: binary layers must be given +-1 alone"),
+    (
+        check_activation,
+        SumConfig(),
+        "activation sum: outputs must have the shape of the inputs, (5, 6), but got (5, 1)",
+    ),
+    (check_data, OffConfig(), "data off: labels of train must lie in [0, 10), but got (1, 10)"),
+    (check_augmentation, LouderConfig(), "augmentation louder: it must give images, uint8 (1, 3, 12, 10)"),
+    (check_augmentation, WanderingConfig(), "augmentation wandering: all randomness must come from draw.generator"),
+    (check_optimizer, UphillConfig(), "optimizer uphill: 100 steps down a bowl must lead closer to its middle"),
+    (check_schedule, TwiceConfig(), "schedule twice: the factor at epoch 0.55 of 1 must lie in [0, 1], but got 1.1"),
+    (check_metric, FirstConfig(), "metric first: the order of the images must not matter"),
+    (check_sampler, EntropyConfig(), "sampler entropy: after the same 0 trials a seed must suggest the same"),
+    (check_scheduler, WorstFirstConfig(), "scheduler worst_first: the best of 2 must go on, but got [False, True]"),
+    (check_scheduler, LateConfig(), "scheduler late: no trial of 1 epochs is compared after the last, but got [1]"),
+    (
+        check_trainer,
+        SilentConfig(),
+        "trainer silent: training failed: ValueError: trainer silent declares val_acc, but",
+    ),
+    (check_trainer, StatelessConfig(epochs=3), "trainer stateless: a run that is broken off must go on as if it were"),
+]
+
+
+@pytest.mark.parametrize(("check", "settings", "said"), BROKEN, ids=lambda value: getattr(value, "name", None))
+def test_a_broken_one_is_found_out(check: Check, settings: Any, said: str) -> None:
+    random.seed(4)
+    with pytest.raises(AssertionError) as found:
+        check(settings)
+    assert str(found.value).startswith(said)
+    assert "\n" not in str(found.value)
