@@ -7,11 +7,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from bnnsearch import native
+
+if TYPE_CHECKING:
+    from bnnsearch.study.executor import Executor
 
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
@@ -32,6 +36,18 @@ def small_ray() -> Iterator[None]:
 
     with environment({"AWS_SECRET_ACCESS_KEY": "canary"}), own_ray(2, print):
         yield
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.full)])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """Each of the executors; Ray only where `full` is asked for."""
+    from bnnsearch.study.local import LocalExecutor
+    from bnnsearch.study.ray import RayExecutor
+
+    if request.param == "local":
+        return LocalExecutor()
+    request.getfixturevalue("small_ray")
+    return RayExecutor()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.config.trial import TrialConfig
@@ -18,7 +17,6 @@ from bnnsearch.results import StudyObserver, TrialState
 from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.executor import Executor
 from bnnsearch.study.local import LocalExecutor
-from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import resume_study, run_study
 from bnnsearch.study.worker import Assignment, Costs, Job, Preparation, Report, run_trial
 from bnnsearch.trial import build_trainer, preparing
@@ -48,14 +46,6 @@ class Watcher(StudyObserver):
             self.lines.append(line)
             if self.last in line:
                 signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.full)])
-def executor(request: pytest.FixtureRequest) -> Executor:
-    if request.param == "local":
-        return LocalExecutor()
-    request.getfixturevalue("small_ray")
-    return RayExecutor()
 
 
 def real(config: dict[str, Any], *, kept: Path) -> Trainer:

@@ -31,14 +31,6 @@ ON_BOTH = pytest.mark.parametrize("executor", ["local", pytest.param("ray", mark
 """Where Ray may do otherwise; of the other tests `test_on_ray_a_search_is_the_same_search` stands for Ray."""
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.full)])
-def executor(request: pytest.FixtureRequest) -> Executor:
-    if request.param == "local":
-        return LocalExecutor()
-    request.getfixturevalue("small_ray")
-    return RayExecutor()
-
-
 class Diary(StudyObserver):
     """Writes down what an observer is told."""
 

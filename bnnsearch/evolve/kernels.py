@@ -38,6 +38,4 @@ def bind(variant: str, name: str) -> Any:
 
 def __getattr__(name: str) -> Any:
     """Load a kernel at its first use."""
-    if name not in SIGNATURES:
-        raise AttributeError(name)
-    return globals().setdefault(name, bind(native.chosen(), name))
+    return native.load(globals(), name)

@@ -84,3 +84,14 @@ def bind(variant: str, name: str, signature: Signature) -> Any:
     function.argtypes = [_KINDS[kind] for kind in kinds]
     function.restype = ctypes.c_int64 if returns else None
     return function
+
+
+def load(module: dict[str, Any], name: str) -> Any:
+    """The kernel `name` of `module`, a module's names with its `SIGNATURES`, which keeps it from its first use on.
+
+    Raises:
+        AttributeError: it has none of that name.
+    """
+    if name not in module["SIGNATURES"]:
+        raise AttributeError(name)
+    return module.setdefault(name, bind(chosen(), name, module["SIGNATURES"][name]))
