@@ -92,7 +92,7 @@ def state_of(config: TrialConfig, states: Path) -> Path:
     return states / f"{fingerprint(config)}.pt"
 
 
-def train(config: TrialConfig, epochs: int, states: Path, device: str, start: Path | None = None) -> Result:
+def train(config: TrialConfig, epochs: int, states: Path, start: Path | None = None, *, device: str = "cpu") -> Result:
     """Train to the end of `epochs` epochs, on from the run's own state or else from that in `start`.
 
     The state is kept after every epoch, so that a run that is cut off repeats one at most.
@@ -121,15 +121,15 @@ def pretraining(config: TrialConfig) -> TrialConfig | None:
     return pretraining_of(config.model_dump(mode="json"))
 
 
-def pretrain(config: TrialConfig, states: Path, device: str) -> None:
+def pretrain(config: TrialConfig, states: Path, device: str = "cpu") -> None:
     if shared := pretraining(config):
-        train(shared, config.method.pretrain_epochs, states, device)
+        train(shared, config.method.pretrain_epochs, states, device=device)
 
 
-def run(config: TrialConfig, states: Path, device: str) -> Result:
+def run(config: TrialConfig, states: Path, device: str = "cpu") -> Result:
     """One run on from its pretraining: accuracies, when it was 90 % binary, seconds of processor time."""
     shared = pretraining(config)
-    values = train(config, config.plan.epochs, states, device, state_of(shared, states) if shared else None)
+    values = train(config, config.plan.epochs, states, state_of(shared, states) if shared else None, device=device)
     return {name: values[name] for name in ("val_acc", "test_acc", "mostly_binary_at", "seconds") if name in values}
 
 
@@ -150,7 +150,7 @@ class Runs:
         """The result of a run; None where it is still to be made."""
         return self._results.get(self._key(config.model_dump(mode="json")))
 
-    def add(self, config: TrialConfig, result: Result, device: str) -> None:
+    def add(self, config: TrialConfig, result: Result, device: str = "cpu") -> None:
         settings = config.model_dump(mode="json")
         self._results[self._key(settings)] = result
         if self._file:

@@ -27,7 +27,7 @@ def table() -> ModuleType:
 
 def options(**changed: Any) -> argparse.Namespace:
     small = {"data": "digits", "model": "cnn", "width": 0.25, "batch_size": 64, "train_limit": 300, "dtype": "float32",
-             "pretrain": 2, "quantise": 3, "seeds": 1}  # fmt: skip
+             "pretrain": 2, "quantise": 3, "seeds": 1, "device": "cpu"}  # fmt: skip
     return argparse.Namespace(**small | changed)
 
 
