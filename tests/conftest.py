@@ -60,9 +60,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """After the attacks in full form: what was tried, and what failed."""
     from attacks import FULL, TRIED
 
-    stats = terminalreporter.stats
-    ran = [each for kind in ("passed", "failed", "error") for each in stats.get(kind, ()) if "attack" in each.keywords]
-    if not (FULL and ran):
+    if not FULL:
+        return
+    ended = [each for kind in ("passed", "failed", "error") for each in terminalreporter.stats.get(kind, ())]
+    ran = [each for each in ended if isinstance(each, pytest.TestReport) and "attack" in each.keywords]
+    if not ran:
         return
     tests = Counter(each.nodeid.partition("[")[0] for each in ran if each.when == "call")
     failed = Counter(each.nodeid.partition("[")[0] for each in ran if each.failed)
