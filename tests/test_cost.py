@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
+    CnnConfig,
+    EdgeWeights,
     MlpConfig,
     ModelConfig,
     ReactnetAConfig,
@@ -284,3 +286,31 @@ def test_metrics_are_finite_and_complete(config: ModelConfig) -> None:
     metrics = model_cost(build_model(config, shape=(1, 28, 28), classes=10), (1, 28, 28)).metrics()
     assert set(metrics) == {"params", "memory_bytes", "bops", "flops", "ops", "energy"}
     assert all(0 < value < math.inf for value in metrics.values())
+
+
+def test_whole_numbers_are_charged_by_the_bits_of_their_operands() -> None:
+    """Of 1x8x8: int8 pixels and weights to 4 channels, pooled; binary to 2; the means of 2x4x4 signs to 5 classes."""
+    config = CnnConfig(channels=(4, 2), pool_after=(1,), first="int8", head="mean", classifier="int8")
+    cost = model_cost(build_model(config, shape=(1, 8, 8), classes=5), (1, 8, 8))
+    norms, logits = 2 * (4 + 2), 1 + 5
+    assert (cost.params, cost.binary_params) == (36 + 72 + 10 + norms + logits, 72)
+    assert cost.memory_bytes == math.ceil((72 + 8 * (36 + 10) + 32 * (norms + logits)) / 8)
+    assert cost.folded_memory_bytes == math.ceil((72 + 8 * (36 + 10) + 33 * (4 + 2) + 32 * logits) / 8)
+    # a sum of 16 signs has 33 values, 6 bits
+    assert cost.bops == 64 * (36 * 64) + 72 * 16 + 8 * 6 * 10
+    assert cost.flops == 0
+    assert cost.macs == 36 * 64 + 72 * 16 + 10
+
+
+def test_binary_ends_cost_less_than_int8_and_these_less_than_real_ones() -> None:
+    kinds: tuple[EdgeWeights, ...] = ("binary", "int8", "real")
+    for head in ("flatten", "mean"):
+        configs = [CnnConfig(first=kind, head=head, classifier=kind) for kind in kinds]
+        costs = [model_cost(build_model(config, shape=(1, 28, 28), classes=10), (1, 28, 28)) for config in configs]
+        for cost in (
+            [each.memory_bytes for each in costs],
+            [each.folded_memory_bytes for each in costs],
+            [each.ace for each in costs],
+            [each.energy() for each in costs],
+        ):
+            assert cost == sorted(cost) and len(set(cost)) == len(kinds)

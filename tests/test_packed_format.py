@@ -212,9 +212,9 @@ def test_the_scale_of_arrays_is_checked(content: bytes, arrays: dict[str, Any], 
 
 
 def test_a_later_version_asks_for_an_update(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem, match="version 2 is later than 1"):
+    with pytest.raises(EnvironmentProblem, match="version 3 is later than 2"):
         load(
-            tmp_path / "model.bnn", with_manifest(content, lambda manifest: manifest | {"version": 2, "bit_order": "x"})
+            tmp_path / "model.bnn", with_manifest(content, lambda manifest: manifest | {"version": 3, "bit_order": "x"})
         )
 
 

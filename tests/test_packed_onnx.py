@@ -40,6 +40,9 @@ from bnnsearch.packed.xor import pack_xor_network
 MODELS: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (MlpConfig(hidden=(70, 33)), (1, 8, 8)),
     (CnnConfig(activation=RpreluConfig()), (1, 28, 28)),
+    (CnnConfig(first="int8", head="mean", classifier="int8"), (1, 28, 28)),
+    (CnnConfig(first="binary", head="mean", classifier="binary", width=0.3), (3, 17, 19)),
+    (CnnConfig(first="int8", classifier="int8", pool_after=(2,), width=0.2), (1, 8, 8)),
     (Resnet20Config(), (3, 32, 32)),
     (Resnet20Config(width=0.6, activation=PreluConfig(), block="pre", shortcut="conv"), (3, 17, 19)),
     (Resnet18Config(width=0.1), (3, 32, 32)),

@@ -26,6 +26,7 @@ Width = Annotated[int, Field(ge=1, le=65536)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
 Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=256)], ...], Field(min_length=1, max_length=16)]
 Kernel = Literal[1, 3, 5, 7]
+EdgeWeights = Literal["real", "int8", "binary"]
 
 
 class ModelSettings(Member):
@@ -93,13 +94,19 @@ class MlpConfig(ActivatedSettings):
 
 
 class PlainSettings(ActivatedSettings):
-    """A chain of convolutions without shortcuts; the first convolution and the classifier stay real.
+    """A chain of convolutions without shortcuts; the first convolution and the classifier stay real, unless told.
+
+    Networks for microcontrollers have neither real: with `int8` or `binary` at both ends every sum is of whole numbers.
 
     Attributes:
         channels: output channels of every convolution, the first one included.
         pool_after: the convolutions, counted from 1, that a 2x2 max-pool follows.
         kernel: kernel size of every convolution.
         width: factor on all channels.
+        first: weights of the first convolution. With `int8` and `binary` its pixels are whole numbers, 32 to a
+            standard deviation, and its sums are exact.
+        head: what the classifier reads: every value of the last map (`flatten`), or every channel's `mean` over it.
+        classifier: weights of the classifier. With `int8` and `binary` it reads signs, and its sums are exact.
     """
 
     builder: ClassVar[str] = "bnnsearch.core.models.plain:build_plain"
@@ -108,6 +115,9 @@ class PlainSettings(ActivatedSettings):
     pool_after: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (1, 2, 3)
     kernel: Kernel = 3
     width: PositiveFloat = 1.0
+    first: EdgeWeights = "real"
+    head: Literal["flatten", "mean"] = "flatten"
+    classifier: EdgeWeights = "real"
 
     @property
     def windows(self) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -1,7 +1,7 @@
 """What a network costs, computed from its layers for one image: memory, operations, energy. Nothing is measured here.
 
-memory  = 1 bit per binary weight, 32 per other parameter
-BOPs    = multiply-accumulates (MACs) of binary layers
+memory  = 1 bit per binary weight, 8 per int8 weight, 32 per other parameter
+BOPs    = multiply-accumulates (MACs) of binary layers; of other whole numbers, MACs * weight bits * activation bits
 FLOPs   = MACs of real convolutions and linear layers
 OPs     = BOPs / 64 + FLOPs                                       (Liu et al., 2018)
 ACE     = sum of MACs * weight bits * activation bits, real ones counted as bfloat16   (Zhang et al., 2022)
@@ -18,11 +18,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from bnnsearch.core.folding import folded_bits
+from bnnsearch.core.integers import Int8Conv2d, PixelSum, Quantise
 from bnnsearch.core.layers import BinaryConv2d, BinaryLayer, BinaryLinear, RSign, Sign, sign_view
 from bnnsearch.core.models.graph import layer_of, out_shape, trace_shapes
 from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 REAL_BITS = 32
+INT8_BITS = 8
 ACE_REAL_BITS = 16
 
 
@@ -77,9 +79,12 @@ class LayerCost:
         out_shape: of its output, without the batch.
         params: parameters, binary weights included; buffers are none.
         binary_params: weights of 1 bit.
+        int8_params: weights of 8 bits.
         folded_bits: bits of its parameters once batch norms are folded into their neighbours.
         macs: multiply-accumulates.
-        binary: whether these are XNOR and count.
+        mac_bits: bits of the weight times bits of the input where both are whole numbers, 1 being XNOR and count; 0 of
+            real ones.
+        binary: whether its weights are binary.
         signed_inputs: whether its inputs are signs.
         follows_real: whether a gradient of its inputs leads to real-valued parameters before it.
         follows_binary: whether one leads to binary weights before it.
@@ -91,8 +96,10 @@ class LayerCost:
     out_shape: tuple[int, ...]
     params: int
     binary_params: int
+    int8_params: int
     folded_bits: int
     macs: int
+    mac_bits: int
     binary: bool
     signed_inputs: bool
     follows_real: bool
@@ -102,7 +109,8 @@ class LayerCost:
     @property
     def bits(self) -> int:
         """Bits of its parameters as they are trained."""
-        return self.binary_params + REAL_BITS * (self.params - self.binary_params)
+        real = self.params - self.binary_params - self.int8_params
+        return self.binary_params + INT8_BITS * self.int8_params + REAL_BITS * real
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class ModelCost:
     Attributes:
         layers: in the order of the forward pass.
         peak_activation_bytes: most bytes of activations alive at once, each layer writing its output to new memory;
-            outputs of sign have 1 bit, others 32.
+            outputs of sign have 1 bit, quantised pixels 8, others 32.
         moved_activation_bits: bits of activations written and read, see `_moved_bits`.
     """
 
@@ -142,13 +150,18 @@ class ModelCost:
 
     @cached_property
     def bops(self) -> int:
-        """Binary multiply-accumulates."""
-        return sum(layer.macs for layer in self.layers if layer.binary)
+        """Multiply-accumulates of whole numbers, each weighted by the product of its operands' bits."""
+        return sum(layer.macs * layer.mac_bits for layer in self.layers)
 
     @cached_property
     def flops(self) -> int:
         """Real multiply-accumulates."""
-        return sum(layer.macs for layer in self.layers if not layer.binary)
+        return sum(layer.macs for layer in self.layers if not layer.mac_bits)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of any kind."""
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def ops(self) -> float:
@@ -198,8 +211,10 @@ def _layer_cost(node: fx.Node, graph: fx.GraphModule, trained_before: tuple[bool
         out_shape=out_shape(node),
         params=sum(parameter.numel() for parameter in layer.parameters()),
         binary_params=layer.weight.numel() if isinstance(layer, BinaryConv2d | BinaryLinear) else 0,
+        int8_params=layer.weight.numel() if isinstance(layer, Int8Conv2d) else 0,
         folded_bits=folded_bits(node, graph),
         macs=_macs(layer, out_shape(node)),
+        mac_bits=_mac_bits(node, graph),
         binary=binary,
         signed_inputs=all(_is_signed(source, graph) for source in node.all_input_nodes),
         follows_real=trained_before[0],
@@ -236,9 +251,21 @@ def _learns_frozen(layer: BinaryLayer, node: fx.Node) -> bool:
         layer.eval().view = sign_view
 
 
+def _mac_bits(node: fx.Node, graph: fx.GraphModule) -> int:
+    match layer_of(node, graph):
+        case BinaryConv2d() | BinaryLinear():
+            weight_bits = 1
+        case Int8Conv2d():
+            weight_bits = INT8_BITS
+        case _:
+            return 0
+    inputs = max(_element_bits(source, graph) for source in node.all_input_nodes)
+    return weight_bits * (1 if inputs == REAL_BITS else inputs)  # a guest's own sign is as good as ours
+
+
 def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
     match layer:
-        case BinaryConv2d():
+        case BinaryConv2d() | Int8Conv2d():
             return math.prod(out) * math.prod(layer.weight.shape[1:])
         case nn.Conv2d():
             return math.prod(out) * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
@@ -254,7 +281,20 @@ def _macs(layer: nn.Module, out: tuple[int, ...]) -> int:
 
 def _bits(node: fx.Node, graph: fx.GraphModule) -> int:
     """Bits of the output of `node`."""
-    return math.prod(out_shape(node)) * (1 if _is_signed(node, graph) else REAL_BITS)
+    return math.prod(out_shape(node)) * _element_bits(node, graph)
+
+
+def _element_bits(node: fx.Node, graph: fx.GraphModule) -> int:
+    owner = _owner(node, graph)
+    match layer_of(owner, graph):
+        case Sign() | RSign():
+            return 1
+        case Quantise():
+            return INT8_BITS
+        case PixelSum() if _is_signed(owner.all_input_nodes[0], graph):
+            return (2 * math.prod(out_shape(owner.all_input_nodes[0])[1:])).bit_length()  # from -pixels to pixels
+        case _:
+            return REAL_BITS
 
 
 def _is_signed(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -286,7 +326,7 @@ def _peak_activation_bytes(graph: fx.GraphModule) -> int:
 
 
 _GATHERING = (
-    BinaryConv2d, BinaryLinear, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, MeanMagnitude, WindowMean,
+    BinaryConv2d, BinaryLinear, Int8Conv2d, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, MeanMagnitude, WindowMean,
 )  # fmt: skip
 """Layers that make an element of their output from many."""
 

@@ -1,7 +1,8 @@
 """How many bits a layer's parameters take once batch norm is folded into its neighbours.
 
 Batch norm computes a x + b per channel. Before sign only the threshold -b / a and the side (the sign of a) remain;
-after a real layer a goes into its weights and b is its bias; before a linear one nothing remains; elsewhere a and b do.
+after a real layer a goes into its weights and b is its bias, which int8 weights have no room for; before a linear one
+nothing remains; elsewhere a and b do.
 Where batch norm is all that follows a binary layer, the layer's output scale goes into a.
 """
 
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from bnnsearch.core.integers import Int8Conv2d
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, ShiftedHardtanh, Sign
 from bnnsearch.core.models.graph import layer_of
 
 _BITS = 32
+_INT8_BITS = 8
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -25,6 +28,8 @@ def folded_bits(node: fx.Node, graph: fx.GraphModule) -> int:
         case BinaryConv2d() | BinaryLinear():
             scaled = layer.scale != "none" and not _feeds_only(node, graph, _NORMS)
             return layer.weight.numel() + (_BITS * len(layer.weight) if scaled else 0)
+        case Int8Conv2d():
+            return _INT8_BITS * layer.weight.numel()
         case None:
             return 0
         case _:

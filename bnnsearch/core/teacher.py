@@ -32,6 +32,7 @@ from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.distill import check_units
 from bnnsearch.core.distributed import share, wait_for_all
+from bnnsearch.core.integers import Int8Conv2d
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, binary_layers, use_two_values
 from bnnsearch.core.loop import STATE_FORMAT, GradientTrainer
 from bnnsearch.core.models.build import build_model
@@ -346,7 +347,7 @@ def check_fits(network: nn.Module, source: SourceSettings, data: Dataset, device
         )
 
 
-_WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv2d, BinaryLinear)
+_WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv2d, BinaryLinear, Int8Conv2d)
 
 
 def _digest(path: Path) -> str | None:

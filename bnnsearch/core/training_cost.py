@@ -130,10 +130,9 @@ class TrainingCost:
         products = sum(step_products(self.network, seen, each) * count for each, count in bits.items())
         if self.teacher is not None:
             products += forward_products(self.teacher, self.real) * len(steps)
-        macs = self.network.bops + self.network.flops
         return {
             "train_bitops": products * self.images / UNIT,
-            "train_cost_thesis": self._thesis_share() * macs * self.images * len(steps),
+            "train_cost_thesis": self._thesis_share() * self.network.macs * self.images * len(steps),
         }
 
     def _bits(self, step: int) -> StepBits:

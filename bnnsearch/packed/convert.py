@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, Literal, assert_never, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
+from bnnsearch.core.integers import LARGEST, PIXEL_STEPS, Int8Conv2d, IntegerLogits, PixelSum, Quantise
 from bnnsearch.core.layers import (
     BinaryConv2d,
     BinaryLinear,
@@ -45,6 +46,7 @@ from bnnsearch.packed.operations import (
     Operation,
     Pool,
     Prelu,
+    Round,
     Scale,
     Shift,
     Sigmoid,
@@ -69,6 +71,10 @@ _OWN_LAYERS = (
     WindowMean,
     HardSigmoid,
     RealConv2d,
+    Quantise,
+    Int8Conv2d,
+    PixelSum,
+    IntegerLogits,
 )
 
 
@@ -91,12 +97,24 @@ def convert(module: nn.Module, images: Normalisation, *, edges: Edges = "float32
         converter = _Converter(module, edges)
         for node in traced.graph.nodes:
             converter.add(node)
-    graph = Graph(images=images, operations=tuple(converter.operations), output=converter.output)
+    operations = _with_real_signs(converter.operations)
+    graph = Graph(images=images, operations=operations, output=converter.output)
     try:
         graph.shapes()
     except ValueError as error:
         raise InputError(f"this network cannot be packed: {error}") from error
     return fold_thresholds(graph, converter.tensors)
+
+
+def _with_real_signs(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The operations, with real values for signs that binary layers do not read, and others do."""
+    binary = {operation.input for operation in operations if isinstance(operation, Convolution) and operation.binary}
+    return tuple(
+        operation.model_copy(update={"real": operation.name not in binary})
+        if isinstance(operation, Threshold)
+        else operation
+        for operation in operations
+    )
 
 
 @contextmanager
@@ -121,6 +139,7 @@ class _Converter:
         self.edges = edges
         self.operations: list[Operation] = []
         self.tensors: dict[str, Array] = {}
+        self.integers: set[str] = set()
         self.names: dict[fx.Node, str] = {}
         self.output = ""
 
@@ -179,6 +198,8 @@ class _Converter:
             case WindowMean():
                 window = torch.full((1, 1, part.kernel_size, part.kernel_size), 1 / part.kernel_size**2)
                 return self._constant(name, source, window, stride=part.stride, padding=part.padding)
+            case Quantise() | Int8Conv2d() | PixelSum() | IntegerLogits():
+                return self._whole(name, part, source, shape)
             case _:
                 return self._activation(name, part, source)
 
@@ -188,10 +209,12 @@ class _Converter:
         bits = (filters > 0).permute(0, 2, 3, 1).flatten(1).cpu().numpy()
         self._store(name, pack_rows(bits))
         stride, padding = (1, 0) if isinstance(layer, BinaryLinear) else (layer.stride, layer.padding)
+        integers = source in self.integers
         operation = Convolution(
             name=name,
             input=source,
-            binary=True,
+            binary=not integers,
+            integer="bits" if integers else None,
             channels=len(bits),
             kernel=tuple(filters.shape[2:]),
             stride=_pair(stride),
@@ -204,6 +227,46 @@ class _Converter:
         if scale is None:
             return made
         return self._append(Scale(name=self._vector(f"{name}.scaled", scale), input=made))
+
+    def _whole(
+        self, name: str, part: Quantise | Int8Conv2d | PixelSum | IntegerLogits, source: str, shape: Sequence[int]
+    ) -> str:
+        """What computes whole numbers."""
+        match part:
+            case Quantise():
+                return self._quantise(name, source)
+            case Int8Conv2d():
+                return self._int8(name, part, source)
+            case PixelSum():
+                whole = (int(shape[2]), int(shape[3]))
+                return self._append(Pool(name=name, input=source, kind="sum", kernel=whole, stride=whole))
+            case IntegerLogits():
+                source = self._shift(f"{name}.shift", source, part.shift)
+                return self._append(Scale(name=self._vector(name, part.scale), input=source))
+            case _:
+                assert_never(part)
+
+    def _quantise(self, name: str, source: str) -> str:
+        steps = self._vector(f"{name}.steps", torch.tensor([PIXEL_STEPS]))
+        source = self._append(Scale(name=steps, input=source))
+        source = self._append(Round(name=f"{name}.round", input=source))
+        self.integers.add(name)
+        return self._append(Clamp(name=name, input=source, low=-LARGEST, high=LARGEST))
+
+    def _int8(self, name: str, layer: Int8Conv2d, source: str) -> str:
+        filters = layer.integers()
+        self._store(name, filters.permute(0, 2, 3, 1).to(torch.int8))
+        return self._append(
+            Convolution(
+                name=name,
+                input=source,
+                binary=False,
+                integer="int8",
+                channels=len(filters),
+                kernel=tuple(filters.shape[2:]),
+                padding=_pair(layer.padding),
+            )
+        )
 
     def _two_valued(self, signs: Convolution, layer: BinaryConv2d | BinaryLinear) -> str:
         """Spread * signs + centre * window, the window being the sum of the inputs below the kernel."""

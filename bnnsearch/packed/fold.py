@@ -7,13 +7,27 @@ Where f falls (gamma < 0) the comparison is reversed. For an integer x the thres
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.packed.graph import Graph
-from bnnsearch.packed.operations import Affine, Array, Clamp, Convolution, Operation, Prelu, Scale, Shift, Threshold
+from bnnsearch.packed.operations import (
+    LARGEST_SUM,
+    Affine,
+    Array,
+    Clamp,
+    Convolution,
+    Operation,
+    Pool,
+    Prelu,
+    Scale,
+    Shape,
+    Shift,
+    Threshold,
+)
 
 Reals = NDArray[np.float32]
 Tensors = Mapping[str, Array]
@@ -38,11 +52,10 @@ def fold_thresholds(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, Ar
         chain = _chain(operation, makers, users, kept)
         source = chain[0].input if chain else operation.input
         level, falling = _level(chain, _levels(operation, kept), shapes[source].channels, kept)
-        maker = makers.get(source)
-        if isinstance(maker, Convolution) and maker.binary:
-            bound = float(np.prod(maker.kernel)) * shapes[maker.input].channels + 1
+        if counting := _counting(source, makers):
+            bound = _largest_sum(counting, shapes) + 1
             level = np.clip(np.ceil(level), -bound, bound).astype(np.int32)
-        folded = Threshold(name=operation.name, input=source, reverses=bool(falling.any()))
+        folded = Threshold(name=operation.name, input=source, reverses=bool(falling.any()), real=operation.real)
         if (level == level[0]).all():
             folded = folded.model_copy(update={"level": float(level[0])})
         else:
@@ -51,6 +64,19 @@ def fold_thresholds(graph: Graph, tensors: Tensors) -> tuple[Graph, dict[str, Ar
             kept[folded.reversed_name] = falling.astype(np.uint8)
         operations.append(folded)
     return _pruned(graph, operations, kept)
+
+
+def _counting(source: str, makers: Mapping[str, Operation]) -> Convolution | None:
+    """The convolution whose whole sums, or the largest of some, are the value `source`; None where it is no such."""
+    maker = makers.get(source)
+    while isinstance(maker, Pool) and maker.kind == "max":
+        maker = makers.get(maker.input)
+    return maker if isinstance(maker, Convolution) and maker.counts else None
+
+
+def _largest_sum(counting: Convolution, shapes: Mapping[str, Shape]) -> int:
+    """What no sum exceeds in magnitude."""
+    return LARGEST_SUM if counting.integer else math.prod(counting.kernel) * shapes[counting.input].channels
 
 
 def _levels(operation: Threshold, tensors: Tensors) -> Reals:

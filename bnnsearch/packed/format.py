@@ -26,7 +26,7 @@ from bnnsearch.files import open_regular
 from bnnsearch.packed.graph import Graph, check_tensors
 from bnnsearch.packed.operations import Array
 
-VERSION = 1
+VERSION = 2
 _DTYPES = {"U64": "<u8", "F32": "<f4", "I32": "<i4", "I8": "|i1", "U8": "|u1"}
 
 Provenance = Mapping[str, str]
@@ -66,7 +66,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
     format: Literal["bnnsearch-packed"] = "bnnsearch-packed"
-    version: Annotated[int, Field(ge=1)] = VERSION
+    version: Annotated[int, Field(ge=1)]
     bit_order: Literal["lsb0-uint64"] = "lsb0-uint64"
     graph: Graph
     digests: dict[str, str]
@@ -85,6 +85,7 @@ def encode(
 ) -> bytes:
     """The content of a model's file."""
     manifest = Manifest(
+        version=graph.version,
         graph=graph,
         digests={name: _digest(array) for name, array in tensors.items()},
         provenance=dict(provenance),

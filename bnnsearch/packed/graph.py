@@ -24,6 +24,7 @@ from bnnsearch.packed.operations import (
     Operation,
     Part,
     Pool,
+    Round,
     Shape,
     Side,
     Threshold,
@@ -54,6 +55,11 @@ class Graph(Part):
     operations: tuple[Annotated[Operation, Field(discriminator="op")], ...] = Field(min_length=1, strict=False)
     output: Name
 
+    @property
+    def version(self) -> int:
+        """The format's first version whose readers know all of its operations: 2 where it has integer layers."""
+        return 2 if any(_is_of_version_2(operation) for operation in self.operations) else 1
+
     def users(self) -> dict[str, list[Operation]]:
         """The operations that read each value."""
         users: dict[str, list[Operation]] = {INPUT: []}
@@ -77,11 +83,24 @@ class Graph(Part):
             if min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
                 raise ValueError(f"{operation.name}: a value of shape {tuple(shape)} is not possible")
             shapes[operation.name] = shape
-            if isinstance(operation, Threshold) or (isinstance(operation, Flatten) and operation.input in bits):
+            takes = isinstance(operation, Threshold) and not operation.real
+            if takes or (isinstance(operation, Flatten) and operation.input in bits):
                 bits.add(operation.name)
         if self.output not in shapes or self.output in bits or shapes[self.output][1:] != (1, 1):
             raise ValueError(f"the output {self.output!r} must be a vector of real values")
         return shapes
+
+
+def _is_of_version_2(operation: Operation) -> bool:
+    match operation:
+        case Convolution():
+            return operation.integer is not None
+        case Threshold():
+            return operation.real
+        case Pool():
+            return operation.kind == "sum"
+        case _:
+            return isinstance(operation, Round)
 
 
 def _check_inputs(operation: Operation, shapes: Mapping[str, Shape], bits: set[str]) -> None:
@@ -179,11 +198,11 @@ def expected_tensors(operation: Operation, shapes: Mapping[str, Shape]) -> dict[
     match operation:
         case Convolution():
             fan_in = math.prod(operation.kernel) * shapes[operation.input].channels
-            if operation.binary:
+            if operation.binary or operation.integer == "bits":
                 return {operation.name: [("uint64", (channels, -(-fan_in // 64)))]}
             shape = (channels, *operation.kernel, shapes[operation.input].channels)
             if not operation.int8:
-                return {operation.name: [("float32", shape)]}
+                return {operation.name: [("int8" if operation.integer else "float32", shape)]}
             return {operation.name: [("int8", shape)], f"{operation.name}.scale": [("float32", (channels,))]}
         case Affine():
             return {operation.name: [("float32", (2, channels))]}

@@ -35,6 +35,7 @@ class StepKind(IntEnum):
     MULTIPLY = 7
     STORE = 8
     BITS = 9
+    SIGNS = 10
 
 
 class StageKind(IntEnum):

@@ -29,6 +29,7 @@ from bnnsearch.packed.operations import (
     Flatten,
     Pool,
     Prelu,
+    Round,
     Scale,
     Shape,
     Shift,
@@ -188,7 +189,7 @@ class _Lowering:
         block, steps = self._source(stage)
         for number, name in enumerate(stage.values):
             if number > 0:
-                steps.append(self._change(stage.changes[number - 1]))
+                steps.extend(self._change(stage.changes[number - 1]))
             if self.prepared.schedule.homes[name] != place:
                 continue
             if name in self.prepared.schedule.stored and not self._reloaded(stage, name):
@@ -263,25 +264,31 @@ class _Lowering:
             rows=len(table),
             row_stride=table.strides[0],
         )
-        if operation.kind == "max":
+        if operation.kind != "mean":
             return stage, []
         counts = inside.sum(axis=0).astype(np.float32)
         places = offset_table(np.arange(len(counts), dtype=np.int64) * 4)
         return stage, [kernels.Step(kind=StepKind.DIVIDE, map=self._keep(counts), offsets=self._keep(places))]
 
-    def _change(self, change: Change) -> kernels.Step:
+    def _change(self, change: Change) -> list[kernels.Step]:
         channels = self.prepared.shapes[change.name].channels
-        if isinstance(change, Combine):
-            kind = StepKind.ADD if change.op == "add" else StepKind.MULTIPLY
-            return kernels.Step(kind=kind, map=self.memory.address(change.y), offsets=self._operand_table(change))
-        if isinstance(change, Clamp):
-            low = -np.inf if change.low is None else change.low
-            high = np.inf if change.high is None else change.high
-            a, b = (self._keep(np.full(padded(channels, LANES), bound, np.float32)) for bound in (low, high))
-            return kernels.Step(kind=StepKind.CLAMP, a=a, b=b)
+        match change:
+            case Combine():
+                kind = StepKind.ADD if change.op == "add" else StepKind.MULTIPLY
+                return [kernels.Step(kind=kind, map=self.memory.address(change.y), offsets=self._operand_table(change))]
+            case Clamp():
+                low = -np.inf if change.low is None else change.low
+                high = np.inf if change.high is None else change.high
+                a, b = (self._keep(np.full(padded(channels, LANES), bound, np.float32)) for bound in (low, high))
+                return [kernels.Step(kind=StepKind.CLAMP, a=a, b=b)]
+            case Round():  # among numbers this large the neighbours are 1 apart, and a sum rounds to one of them
+                far = np.full(padded(channels, LANES), 1.5 * 2**23, np.float32)
+                return [kernels.Step(kind=StepKind.SHIFT, a=self._keep(shift)) for shift in (far, -far)]
+            case Threshold():
+                return [kernels.Step(kind=StepKind.SIGNS, **self._levels(change))]
         values = self.prepared.tensors[change.name]
         vectors = [per_channel(row, channels) for row in (values if isinstance(change, Affine) else (values,))]
-        return kernels.Step(_STEPS[type(change)], *map(self._keep, vectors))
+        return [kernels.Step(_STEPS[type(change)], *map(self._keep, vectors))]
 
     def _operand_table(self, change: Combine) -> int:
         x, y = self.prepared.shapes[change.x], self.prepared.shapes[change.y]
@@ -291,18 +298,23 @@ class _Lowering:
         return self._table(change.y, np.repeat(places, x.height * x.width))
 
     def _bits(self, operation: Threshold) -> kernels.Step:
-        channels = self.prepared.shapes[operation.name].channels
-        tensors = self.prepared.tensors
-        levels = np.array(operation.level) if operation.level is not None else tensors[operation.name]
-        flags = tensors[operation.reversed_name] if operation.reverses else None
         return kernels.Step(
             kind=StepKind.BITS,
-            a=self._keep(per_channel(levels, channels, np.inf)),
-            turned=self._keep(reversed_lanes(flags, channels)),
             map=self.memory.address(operation.name),
             offsets=self._table(operation.name),
-            octets=bits_bytes(channels),
+            octets=bits_bytes(self.prepared.shapes[operation.name].channels),
+            **self._levels(operation),
         )
+
+    def _levels(self, operation: Threshold) -> dict[str, int]:
+        """The fields of a step that compare."""
+        channels, tensors = self.prepared.shapes[operation.name].channels, self.prepared.tensors
+        levels = np.array(operation.level) if operation.level is not None else tensors[operation.name]
+        flags = tensors[operation.reversed_name] if operation.reverses else None
+        return {
+            "a": self._keep(per_channel(levels, channels, np.inf)),
+            "turned": self._keep(reversed_lanes(flags, channels)),
+        }
 
 
 _POOLS = {
@@ -310,6 +322,8 @@ _POOLS = {
     ("max", True): StageKind.MAX,
     ("mean", False): StageKind.SUM,
     ("mean", True): StageKind.WIDE_SUM,
+    ("sum", False): StageKind.SUM,
+    ("sum", True): StageKind.WIDE_SUM,
 }
 _STEPS: dict[type, StepKind] = {
     Affine: StepKind.AFFINE,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.packed.graph import INPUT
 from bnnsearch.packed.layout import filter_bits
 from bnnsearch.packed.model import PackedModel
@@ -31,6 +31,7 @@ from bnnsearch.packed.operations import (
     Operation,
     Pool,
     Prelu,
+    Round,
     Scale,
     Shift,
     Sigmoid,
@@ -65,6 +66,7 @@ def export_onnx(
 
     Raises:
         EnvironmentProblem: the package onnx is missing, or the file cannot be written.
+        InputError: the network sums windows of an image.
     """
     content = to_onnx(model, dialect=dialect, batch=batch).SerializeToString()
     try:
@@ -78,6 +80,7 @@ def to_onnx(model: PackedModel, *, dialect: Dialect = "plain", batch: Batch | No
 
     Raises:
         EnvironmentProblem: the package onnx is missing.
+        InputError: the network sums windows of an image.
     """
     try:
         import onnx
@@ -203,8 +206,8 @@ class _Builder:
                 self.node("PRelu", [operation.input, self.constant(f"{name}.values", slope[:, None, None])], name)
             case Clamp():
                 self._clamp(operation)
-            case Sigmoid():
-                self.node("Sigmoid", [operation.input], name)
+            case Round() | Sigmoid():
+                self.node(type(operation).__name__, [operation.input], name)
             case Threshold():
                 self._threshold(operation)
             case Pool():
@@ -239,10 +242,10 @@ class _Builder:
     def _repeats(self, operation: Convolution) -> bool:
         """Whether it gives its one input channel again and again, as where one factor scales every channel."""
         one = self.shapes[operation.input].channels == 1 and (operation.kernel, operation.stride) == ((1, 1), (1, 1))
-        return one and not operation.binary and bool((real_weight(operation, self.model.tensors) == 1).all())
+        return one and not operation.binary and bool((real_weight(operation, self.model.tensors, 1) == 1).all())
 
     def _real_weight(self, operation: Convolution) -> str:
-        weight = real_weight(operation, self.model.tensors).transpose(0, 3, 1, 2)
+        weight = real_weight(operation, self.model.tensors, self.shapes[operation.input].channels).transpose(0, 3, 1, 2)
         return self.constant(f"{operation.name}.weight", weight)
 
     def _binary_weight(self, operation: Convolution) -> str:
@@ -293,6 +296,12 @@ class _Builder:
 
     def _pool(self, operation: Pool) -> None:
         (top, left), shape = operation.padding, self.shapes[operation.input]
+        if operation.kind == "sum":
+            if self.shapes[operation.name][1:] != (1, 1):
+                raise InputError(f"{operation.name}, sums of windows, cannot be written as ONNX: it sums whole images")
+            axes = self.constant(f"{operation.name}.axes", np.array([2, 3]))
+            self.node("ReduceSum", [operation.input, axes], operation.name, keepdims=1)
+            return
         if operation.kind == "mean" and operation.kernel == (shape.height, shape.width) and (top, left) == (0, 0):
             self.node("GlobalAveragePool", [operation.input], operation.name)
             return

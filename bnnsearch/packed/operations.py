@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+LARGEST_SUM = 2**24
+"""Up to this magnitude, float32 holds every whole number."""
+
 Array = NDArray[Any]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Border = Annotated[int, Field(ge=0, le=64)]
@@ -65,16 +68,31 @@ class Convolution(_Unary):
     `binary`: the input is bits, and the array is words (out, ceil(height width in / 64)) of bits in the order (row,
     column, in-channel). Else the input is real, and the array is float32 (out, height, width, in); with `int8` it is
     int8 of that shape, and `NAME.scale` is float32 (out,). `wide`: summed in float64 and rounded once.
+
+    `integer`: the input is whole numbers or +-1, and so are the weights: `int8` of the real shape without a scale, or
+    `bits`, +-1 as words like those of a binary one. The sums are whole numbers below 2^24, exact in any order.
     """
 
     op: Literal["convolution"] = "convolution"
     binary: bool
     int8: bool = False
+    integer: Literal["int8", "bits"] | None = None
     wide: bool = False
     channels: Channels
     kernel: tuple[Side, Side] = Field(strict=False)
     stride: tuple[Side, Side] = Field(default=(1, 1), strict=False)
     padding: tuple[Border, Border] = Field(default=(0, 0), strict=False)
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if self.binary + self.int8 + (self.integer is not None) > 1:
+            raise ValueError("a convolution is at most one of binary, int8 and integer")
+        return self
+
+    @property
+    def counts(self) -> bool:
+        """Whether its sums are whole numbers."""
+        return self.binary or self.integer is not None
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -121,6 +139,12 @@ class Clamp(_Unary):
     high: Finite | None = None
 
 
+class Round(_Unary):
+    """The nearest whole number, of two as near the even one; |x| is below 2^22."""
+
+    op: Literal["round"] = "round"
+
+
 class Sigmoid(_Unary):
     """1 / (1 + exp(-x))."""
 
@@ -128,7 +152,7 @@ class Sigmoid(_Unary):
 
 
 class Threshold(_Unary):
-    """Bits: (x >= level) xor reversed.
+    """Bits: (x >= level) xor reversed; with `real`, +-1 as real values.
 
     `level` None: levels per channel are stored, int32 where x is an integer and else float32. With `reverses` the array
     `NAME.reversed` is uint8 (channels,), 1 where the comparison is reversed.
@@ -137,6 +161,7 @@ class Threshold(_Unary):
     op: Literal["threshold"] = "threshold"
     level: Finite | None = None
     reverses: bool = False
+    real: bool = False
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -150,10 +175,10 @@ class Threshold(_Unary):
 
 
 class Pool(_Unary):
-    """Maximum or mean of windows; those that reach outside the image use what is inside. `wide` as above."""
+    """Maximum, mean or sum of windows; those that reach outside the image use what is inside. `wide` as above."""
 
     op: Literal["pool"] = "pool"
-    kind: Literal["max", "mean"]
+    kind: Literal["max", "mean", "sum"]
     kernel: tuple[Side, Side] = Field(strict=False)
     stride: tuple[Side, Side] = Field(strict=False)
     padding: tuple[Border, Border] = Field(default=(0, 0), strict=False)
@@ -206,5 +231,5 @@ class Concatenate(_Operation):
         return tuple(part.input for part in self.parts if part.input is not None)
 
 
-Elementwise = Affine | Scale | Shift | Prelu | Clamp | Sigmoid
+Elementwise = Affine | Scale | Shift | Prelu | Clamp | Round | Sigmoid
 Operation = Convolution | Elementwise | Threshold | Pool | Flatten | Combine | Concatenate

@@ -69,8 +69,11 @@ def prepare(graph: Graph, tensors: Mapping[str, Array], *, keep: Iterable[str] =
     return prepared
 
 
-def real_weight(operation: Convolution, tensors: Mapping[str, Array]) -> NDArray[np.float32]:
-    """The filters (out, height, width, in) of a real convolution; int8 ones multiplied by their scale."""
+def real_weight(operation: Convolution, tensors: Mapping[str, Array], channels: int) -> NDArray[np.float32]:
+    """The filters (out, height, width, in) on `channels` real values; int8 ones multiplied by their scale."""
+    if operation.integer == "bits":
+        bits = filter_bits(operation, tensors[operation.name].astype(np.uint64), channels)
+        return np.where(bits, np.float32(1), np.float32(-1))
     weight = tensors[operation.name].astype(np.float32)
     return weight * tensors[f"{operation.name}.scale"].reshape(-1, 1, 1, 1) if operation.int8 else weight
 
@@ -78,8 +81,9 @@ def real_weight(operation: Convolution, tensors: Mapping[str, Array]) -> NDArray
 def _add_weights(prepared: Prepared, operation: Convolution) -> None:
     source, out = prepared.shapes[operation.input], prepared.shapes[operation.name]
     if not operation.binary:
+        weight = real_weight(operation, prepared.tensors, source.channels)
         lanes = prepared.image_channels if operation.input == INPUT else padded(source.channels, LANES)
-        prepared.weights[operation.name] = real_lanes(real_weight(operation, prepared.tensors), lanes)
+        prepared.weights[operation.name] = real_lanes(weight, lanes)
         return
     bits = filter_bits(operation, prepared.tensors[operation.name].astype(np.uint64), source.channels)
     prepared.weights[operation.name] = binary_lanes(bits)

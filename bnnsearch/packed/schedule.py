@@ -20,6 +20,7 @@ from bnnsearch.packed.operations import (
     Operation,
     Pool,
     Prelu,
+    Round,
     Scale,
     Shape,
     Shift,
@@ -44,7 +45,7 @@ class Load:
 
 
 Source = Image | Load | Convolution | Pool | Flatten | Concatenate | Sigmoid
-Change = Affine | Scale | Shift | Prelu | Clamp | Combine
+Change = Affine | Scale | Shift | Prelu | Clamp | Round | Threshold | Combine
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ class _Builder:
 
     def add(self, operation: Operation) -> None:
         match operation:
-            case Threshold():
+            case Threshold() if not operation.real:
                 self._take_bits(operation)
             case Flatten():
                 self._flatten(operation)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import nn
 
 from bnnsearch.config.model import PlainSettings, XnornetConfig
+from bnnsearch.core.integers import LARGEST, Int8Conv2d, IntegerLogits, PixelSum, Quantise
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Sign
 from bnnsearch.core.models.blocks import InputScaled, make_activation, make_sign, named, scaled
-from bnnsearch.core.wide import MeanMagnitude, WindowMean
+from bnnsearch.core.wide import MeanMagnitude, WideMean, WindowMean
 
 
 def build_plain(config: PlainSettings, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """The network for images of `shape` (C, H, W), signals having height 1: logits (N, classes).
 
     Every layer is sign, convolution, pooling, norm, activation, with norm after pooling as in the references. The first
-    layer has no sign and is real.
+    layer has no sign.
 
     Raises:
         ValueError: the images are too small for that many poolings, or no signals where these are needed.
@@ -29,14 +31,20 @@ def build_plain(config: PlainSettings, shape: tuple[int, int, int], classes: int
     for number, channels in enumerate(config.channels, start=1):
         out = scaled(channels, config.width)
         layer: dict[str, nn.Module] = {}
-        if number == 1:
-            layer["conv"] = nn.Conv2d(width, out, kernel, padding=padding, bias=False)
-        else:
+        if number > 1:
             layer["sign"] = make_sign(config, width)
-            layer["conv"] = BinaryConv2d(
-                width, out, kernel, padding=padding,
-                scale=config.scale, alpha_gradient=config.alpha_gradient, pooled=number in config.pool_after,
-            )  # fmt: skip
+        elif config.first != "real":
+            layer["quantise"] = Quantise()
+        match config.first if number == 1 else "binary":
+            case "real":
+                layer["conv"] = nn.Conv2d(width, out, kernel, padding=padding, bias=False)
+            case "int8":
+                layer["conv"] = Int8Conv2d(width, out, kernel, padding)
+            case "binary":
+                layer["conv"] = BinaryConv2d(
+                    width, out, kernel, padding=padding,
+                    scale=config.scale, alpha_gradient=config.alpha_gradient, pooled=number in config.pool_after,
+                )  # fmt: skip
         if number in config.pool_after:
             layer["pool"] = nn.MaxPool2d(pool)
             height, breadth = height // pool[0], breadth // pool[1]
@@ -49,9 +57,34 @@ def build_plain(config: PlainSettings, shape: tuple[int, int, int], classes: int
             f"every max-pool leaves one of {pool[0]}x{pool[1]} pixels, but pool_after {config.pool_after} has too many "
             f"for {shape[1]}x{shape[2]} pixels"
         )
-    parts["flatten"] = nn.Flatten()
-    parts["classifier"] = nn.Linear(width * height * breadth, classes)
-    return named(parts)
+    return named(parts | _classifier(config, (width, height, breadth), classes))
+
+
+def _classifier(config: PlainSettings, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+    """From the last map, of `shape` (C, H, W), to the logits.
+
+    Binary and int8 classifiers are convolutions whose kernel is the map, or, of means, a pixel. The mean is a sum, for
+    a scale follows; of binary weights it is taken after them, where it adds up counts of bits.
+    """
+    channels, height, breadth = shape
+    mean = config.head == "mean"
+    if config.classifier == "real":
+        features = channels if mean else math.prod(shape)
+        means: dict[str, nn.Module] = {"mean": WideMean()} if mean else {}
+        return means | {"flatten": nn.Flatten(), "classifier": nn.Linear(features, classes)}
+    kernel, pixels = ((1, 1), height * breadth) if mean else ((height, breadth), 1)
+    layer: dict[str, nn.Module] = {"sign": make_sign(config, channels)}
+    if config.classifier == "int8":
+        layer |= {"sum": PixelSum()} if mean else {}
+        layer["conv"] = Int8Conv2d(channels, classes, kernel)
+        weight = LARGEST / math.sqrt(3)  # root mean square, for they are drawn uniformly up to the largest
+    else:
+        layer["conv"] = BinaryConv2d(channels, classes, kernel)
+        layer |= {"sum": PixelSum()} if mean else {}
+        weight = 1.0
+    typical = pixels * weight * math.sqrt(channels * math.prod(kernel))
+    layer["logits"] = IntegerLogits(classes, typical)
+    return {"classifier": named(layer), "flatten": nn.Flatten()}
 
 
 def build_xnornet(config: XnornetConfig, shape: tuple[int, int, int], classes: int) -> nn.Sequential:

@@ -36,7 +36,8 @@ enum {
     STEP_ADD,      /* x + map */
     STEP_MULTIPLY, /* x map */
     STEP_STORE,    /* map = x */
-    STEP_BITS      /* map = (x >= a) xor turned, of `octets` bytes a pixel */
+    STEP_BITS,     /* map = (x >= a) xor turned, of `octets` bytes a pixel */
+    STEP_SIGNS     /* 1 where (x >= a) xor turned, else -1 */
 };
 
 typedef struct {

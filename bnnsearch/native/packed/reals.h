@@ -125,4 +125,11 @@ INLINE uint32_t reached(Reals x, Reals level) {
     return bits;
 }
 
+/* 1 where bit k is 1, else -1. */
+INLINE Reals signs(uint32_t bits) {
+    float lanes[LANES];
+    for (int k = 0; k < LANES; k++) lanes[k] = (bits >> k & 1) ? 1.0f : -1.0f;
+    return load(lanes);
+}
+
 #endif

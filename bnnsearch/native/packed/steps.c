@@ -26,6 +26,10 @@ INLINE void take(const Stage *stage, int64_t first, int64_t channel, const float
         case STEP_ADD: EACH_PIXEL x[p] = add(x[p], load(MAP(p))); break;
         case STEP_MULTIPLY: EACH_PIXEL x[p] = multiply(x[p], load(MAP(p))); break;
         case STEP_STORE: EACH_PIXEL store(MAP(p), x[p]); break;
+        case STEP_SIGNS:
+            memcpy(&turned, step->turned + channel / 8, 2);
+            EACH_PIXEL x[p] = signs(reached(x[p], A) ^ turned);
+            break;
         default:
             memcpy(&turned, step->turned + channel / 8, 2);
             EACH_PIXEL {
