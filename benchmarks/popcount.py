@@ -32,10 +32,10 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from bnnsearch import native
+from bnnsearch.bits import pack_rows
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.network import to_columns
-from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.graph import INPUT, Graph, Normalisation
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.operations import Convolution, Threshold

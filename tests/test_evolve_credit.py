@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bnnsearch.bits import pack_rows, padded, unpack_rows
 from bnnsearch.core.data import Dataset, Split
 from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.batch_errors import BatchErrors, Weights
@@ -21,7 +22,6 @@ from bnnsearch.evolve.majority_marks import majority_marks, majority_operations
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.evolve.parallel import Threads
 from bnnsearch.evolve.samples import pack_data
-from bnnsearch.kernels.popcount import pack_rows, padded, unpack_rows
 
 Integers = NDArray[np.int64]
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bnnsearch.bits import pack_rows
 from bnnsearch.evolve.forward import score
 from bnnsearch.evolve.incremental import HITS, LEADS, Kept
 from bnnsearch.evolve.individual import Individual
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.samples import to_blocks
-from bnnsearch.kernels.popcount import pack_rows
 
 MARGIN = 4
 

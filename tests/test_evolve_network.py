@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bnnsearch.bits import unpack_rows
 from bnnsearch.evolve.forward import predict, score
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.network import Binarizer, XorNetwork
 from bnnsearch.evolve.samples import to_blocks
-from bnnsearch.kernels.popcount import unpack_rows
 
 pytestmark = pytest.mark.usefixtures("instruction_set")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import hardtanh
 
+from bnnsearch import native
 from bnnsearch.config.model import Resnet20Config
 from bnnsearch.core import fused
 from bnnsearch.core.binarize import Gradient, binarise, rectified_clamp, sign
@@ -32,7 +34,7 @@ def output_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor, upstrea
 
 @pytest.fixture(autouse=True)
 def _there_is_something_to_compare() -> None:
-    assert fused.AVAILABLE
+    assert fused.available()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -53,7 +55,7 @@ def test_sign_and_its_derivatives(
         return binarise(x, gradient, standardised=standardised)
 
     one_pass = output_and_gradient(function, x, upstream)
-    monkeypatch.setattr(fused, "AVAILABLE", False)
+    monkeypatch.setattr(fused, "available", lambda: False)
     composed = output_and_gradient(function, x, upstream)
     assert torch.equal(one_pass[0], composed[0])
     torch.testing.assert_close(one_pass[1], composed[1], rtol=1e-4, atol=1e-5)
@@ -68,7 +70,7 @@ def test_rectified_clamp(shape: tuple[int, ...], layout: torch.memory_format, mo
         return rectified_clamp(weight, torch.tensor(0.85))
 
     one_pass = output_and_gradient(function, weight, upstream)
-    monkeypatch.setattr(fused, "AVAILABLE", False)
+    monkeypatch.setattr(fused, "available", lambda: False)
     torch.testing.assert_close(one_pass, output_and_gradient(function, weight, upstream), rtol=1e-4, atol=1e-5)
 
 
@@ -112,8 +114,8 @@ def test_a_network_takes_one_pass_where_it_can(monkeypatch: pytest.MonkeyPatch) 
     calls: list[str] = []
     spread = fused._share_out
 
-    def counted(kernel: Callable[..., None], *arguments: Tensor | int) -> None:
-        calls.append(kernel.__name__)
+    def counted(kernel: Callable[..., None], *arguments: Any) -> None:
+        calls.append(kernel.__name__.removeprefix(f"bnn_{native.chosen()}_"))
         spread(kernel, *arguments)
 
     monkeypatch.setattr(fused, "_share_out", counted)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bnnsearch import native
+from bnnsearch.bits import pack_rows
 from bnnsearch.config.activation import RpreluConfig
 from bnnsearch.config.model import Cnn1dConfig, MlpConfig, ModelConfig, Realtobinary18Config, Resnet20Config
 from bnnsearch.core.models.build import build_model
-from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed import kernels
 from bnnsearch.packed.graph import INPUT, Graph, Normalisation
 from bnnsearch.packed.model import PackedModel

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnnsearch.bits import pack_rows
 from bnnsearch.errors import InputError
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.network import Binarizer, XorNetwork
-from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.xor import pack_xor_network
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bnnsearch.bits import Words
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.parallel import Threads
 from bnnsearch.evolve.samples import Samples
-from bnnsearch.kernels.popcount import Words
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words, padded
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.credit import Batch, CreditRule, Errors, Network, assign_credit, room
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words, padded
 
 COUNTER_BITS = 16
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words, padded, unpack_rows
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words, padded, unpack_rows
 
 
 def no_counters(layout: Layout) -> NDArray[np.int16]:

@@ -17,6 +17,7 @@ import numpy as np
 from deap import base, tools
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import CountingConfig
 from bnnsearch.evolve import forward
 from bnnsearch.evolve.algorithm import EpochTally, Problem
@@ -29,7 +30,6 @@ from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.scoring import hand_over
 from bnnsearch.evolve.variation import as_probability, decayed, flip_sparse, mask_of
 from bnnsearch.evolve.words import popcount, to_tensor, to_words
-from bnnsearch.kernels.popcount import Words
 
 _MOST = np.iinfo(np.int16).max
 

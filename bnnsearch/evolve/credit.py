@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch import native
+from bnnsearch.bits import Words
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words
 
 
 class CreditRule(NamedTuple):

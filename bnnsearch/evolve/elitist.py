@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from deap import base, tools
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import ElitistConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.individual import Individual, detach
 from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.variation import ONE, as_probability, happens, tournament
 from bnnsearch.evolve.words import to_tensor, to_words
-from bnnsearch.kernels.popcount import Words
 
 _POINT = 16
 

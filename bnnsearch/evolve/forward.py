@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words
 
 
 def score(

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch import native
+from bnnsearch.bits import Words, padded, unpack_rows
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.samples import Blocks
-from bnnsearch.kernels.popcount import Words, padded, unpack_rows
 
 Integers = NDArray[np.int64]
 

@@ -6,7 +6,7 @@ import numpy as np
 from deap import base
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.popcount import Words
+from bnnsearch.bits import Words
 
 NO_FLIPS = np.zeros(0, np.int64)
 

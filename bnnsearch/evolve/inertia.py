@@ -16,13 +16,13 @@ import torch
 from deap import base
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import InertiaConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.batch_errors import BatchErrors, Weights, credit_operations
 from bnnsearch.evolve.counters import start_counters
 from bnnsearch.evolve.credit import CreditRule
 from bnnsearch.evolve.words import to_tensor, to_words
-from bnnsearch.kernels.popcount import Words
 
 LARGEST_COUNTER = 32767
 

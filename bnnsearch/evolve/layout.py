@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words, pack_rows, padded, unpack_rows
 from bnnsearch.evolve import kernels
-from bnnsearch.kernels.popcount import Words, pack_rows, padded, unpack_rows
 
 OFFSET, INPUTS, OUTPUTS, INPUT_WORDS, INPUT_PLACE, OUTPUT_PLACE, BACK_OFFSET, COUNTER_OFFSET = range(8)
 """Columns of `Layout.table`; places count words of 64 neurons."""

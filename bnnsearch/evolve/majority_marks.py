@@ -16,9 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words, pack_rows, padded, unpack_rows
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words, pack_rows, padded, unpack_rows
 
 
 def majority_marks(

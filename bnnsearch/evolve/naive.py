@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import NaiveConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.individual import Individual, detach
 from bnnsearch.evolve.perturbation import Perturbation
 from bnnsearch.evolve.words import to_tensor, to_words
-from bnnsearch.kernels.popcount import Words
 
 _LEAST_LOT, _LARGEST_LOT = 4, 256
 

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words, pack_rows, padded
 from bnnsearch.evolve.forward import predict
 from bnnsearch.evolve.layout import Layout
-from bnnsearch.kernels.popcount import Words, pack_rows, padded
 
 BLOCK = 128
 """Samples per block of columns."""

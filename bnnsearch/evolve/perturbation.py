@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from deap import base, tools
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import EpochTally, Problem
 from bnnsearch.evolve.individual import Individual, clone
 from bnnsearch.evolve.scoring import Scorer, hand_over
 from bnnsearch.evolve.variation import Mask, as_probability, decayed, flip_sparse, swap_neurons
 from bnnsearch.evolve.words import popcount
-from bnnsearch.kernels.popcount import Words
 
 
 class Perturbation:

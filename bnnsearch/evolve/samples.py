@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.config.data import AugmentationSettings
 from bnnsearch.core.data import AnySplit, DataError, Dataset, Split
 from bnnsearch.evolve.network import BLOCK, Binarizer, to_columns
-from bnnsearch.kernels.popcount import Words
 
 MOST_INPUTS = 32_767
 

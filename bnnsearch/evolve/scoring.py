@@ -8,6 +8,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.config.evolution import PerturbingConfig
 from bnnsearch.evolve.algorithm import Problem
 from bnnsearch.evolve.forward import score
@@ -17,7 +18,6 @@ from bnnsearch.evolve.network import BLOCK
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.variation import ones_of
 from bnnsearch.evolve.words import popcount
-from bnnsearch.kernels.popcount import Words
 
 COUNT_BITS = 16
 """Width of a kept count: what an update of one counts for in bit-operations."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from deap import tools
 
+from bnnsearch.bits import Words
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import HOROWITZ_45NM
@@ -24,7 +25,6 @@ from bnnsearch.evolve.forward import predict
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
-from bnnsearch.kernels.popcount import Words
 
 STATE_FORMAT = 2
 """Of `EvolutionTrainer.state_dict`: one more with every change of what it holds or means."""

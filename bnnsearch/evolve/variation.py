@@ -10,11 +10,11 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.bits import Words
 from bnnsearch.evolve import kernels
 from bnnsearch.evolve.individual import NO_FLIPS, Individual, detach
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.words import popcount
-from bnnsearch.kernels.popcount import Words
 
 ONE = 2**32
 """A probability of 1; probabilities are integers in units of 2^-32."""

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bnnsearch.bits import Words
 from bnnsearch.evolve import kernels
-from bnnsearch.kernels.popcount import Words
 
 
 def popcount(words: Words) -> int:

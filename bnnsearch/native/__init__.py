@@ -1,4 +1,4 @@
-"""The native library: everything that counts bits, in C, one build of each kernel per instruction set.
+"""The native library: everything that counts bits, and the passes of training, in C, one build per instruction set.
 
 A kernel's name is `bnn_VARIANT_NAME`. Which variants run here is asked once, when the library is loaded.
 """
@@ -64,11 +64,13 @@ class _Array:
         return ctypes.c_void_p(address(array))
 
 
-_KINDS: dict[str, Any] = {"a": _Array, "i": ctypes.c_int64, "s": ctypes.c_void_p}
+_KINDS: dict[str, Any] = {
+    "a": _Array, "f": ctypes.c_double, "i": ctypes.c_int64, "p": ctypes.c_void_p, "s": ctypes.c_void_p
+}  # fmt: skip
 
 Signature = tuple[str, bool]
-"""Arguments of a kernel, letter by letter: array, integer, structure by reference; and whether it returns an integer.
-"""
+"""Arguments of a kernel, letter by letter: array, float64, integer, pointer as an address, structure by reference; and
+whether it returns an integer."""
 
 
 def address(array: NDArray[Any]) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
+from bnnsearch.bits import pack_rows
 from bnnsearch.core.integers import LARGEST, PIXEL_STEPS, Int8Conv2d, IntegerLogits, PixelSum, Quantise
 from bnnsearch.core.layers import (
     BinaryConv2d,
@@ -32,7 +33,6 @@ from bnnsearch.core.layers import (
 from bnnsearch.core.models.real import RealConv2d
 from bnnsearch.core.wide import HardSigmoid, MeanMagnitude, WideConv2d, WideLinear, WideMean, WideSigmoid, WindowMean
 from bnnsearch.errors import InputError
-from bnnsearch.kernels.popcount import pack_rows
 from bnnsearch.packed.fold import fold_thresholds
 from bnnsearch.packed.graph import INPUT, Graph, Normalisation
 from bnnsearch.packed.operations import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.popcount import padded, unpack_rows
+from bnnsearch.bits import padded, unpack_rows
 from bnnsearch.packed import kernels
 from bnnsearch.packed.graph import Normalisation
 from bnnsearch.packed.kernels import LANES

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch import native
-from bnnsearch.kernels.popcount import padded
+from bnnsearch.bits import padded
 from bnnsearch.packed import kernels
 from bnnsearch.packed.kernels import LANES, StageKind, StepKind
 from bnnsearch.packed.layout import Layout, bits_bytes, offset_table, per_channel, reversed_lanes

@@ -13,7 +13,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.popcount import padded
+from bnnsearch.bits import padded
 from bnnsearch.packed import kernels
 from bnnsearch.packed.graph import INPUT
 from bnnsearch.packed.layout import Layout, bits_bytes, real_bytes

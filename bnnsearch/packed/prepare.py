@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.popcount import padded
+from bnnsearch.bits import padded
 from bnnsearch.packed.graph import INPUT, Graph
 from bnnsearch.packed.kernels import LANES
 from bnnsearch.packed.layout import (

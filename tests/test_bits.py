@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bnnsearch.kernels.popcount import pack_rows, unpack_rows
+from bnnsearch.bits import pack_rows, unpack_rows
 
 Bits = NDArray[np.bool_]
 

@@ -1,0 +1,31 @@
+"""The native kernels of training: what each takes; `native/train/` says what each does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bnnsearch import native
+
+SIGNATURES: dict[str, native.Signature] = {
+    "sign_rows": ("iiiipp", False),
+    "slope_rows": ("iiiiippp", False),
+    "standardised_slope_rows": ("iiiiippp", False),
+    "standardise_rows": ("iiippp", False),
+    "standardise_slope_rows": ("iiipppp", False),
+    "channel_sums": ("iiiiippp", False),
+    "batch_statistics": ("iiifpp", False),
+    "affine_add_clamp": ("iiiiipppp", False),
+    "clamp_slope_sums": ("iiiiippppppp", False),
+    "slope_factors": ("iiipppp", False),
+    "norm_slope": ("iiiiipppp", False),
+}
+
+
+def bind(variant: str, name: str) -> Any:
+    """A kernel as it is compiled for an instruction set."""
+    return native.bind(variant, name, SIGNATURES[name])
+
+
+def __getattr__(name: str) -> Any:
+    """Load a kernel at its first use."""
+    return native.load(globals(), name)

@@ -1,1 +1,0 @@
-"""Compiled bit kernels; they know of bits and words only, not of networks or training."""
