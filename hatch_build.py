@@ -94,7 +94,7 @@ def build(native: Path, library: Path, target: str, variants: dict[str, list[str
     own_flags = shlex.split(os.environ.get("CFLAGS", ""))
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
-        for source in sorted(native.rglob("*.c")):
+        for source in sorted(set(native.rglob("*.c")) - set(native.glob("device/**/*.c"))):  # those are for devices
             for variant, flags in variants.items() if "KERNEL(" in source.read_text() else [("", [])]:
                 target_file = Path(folder, f"{source.stem}_{variant}.o")
                 name = [f"-DKERNEL(name)=bnn_{variant}_##name"] if variant else []

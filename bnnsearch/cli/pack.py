@@ -1,4 +1,4 @@
-"""`bnnsearch pack`: one bit per weight."""
+"""`bnnsearch pack`: one bit per weight, and the C of it for a device."""
 
 from __future__ import annotations
 
@@ -12,19 +12,43 @@ from bnnsearch.terminal.output import say, write_event
 
 
 @click.command()
-@click.argument("run", type=options.FOLDER, default=Path("trained"))
+@click.argument("run", type=click.Path(path_type=Path), default=Path("trained"))
 @options.output("model.bnn", "The file to write.")
 @click.option(
     "--edges", type=click.Choice(["float32", "int8"]), default="float32", show_default=True,
     help="How the real layers, the first and the last, are stored.",
 )  # fmt: skip
+@click.option("--c", "folder", type=options.FOLDER, metavar="DIR", help="Also write it as C99 for a device.")
+@click.option("--prefix", default="model", show_default=True, help="What the C's names begin with.")
+@click.option("--integer", is_flag=True, help="Refuse C that would need floating point.")
 @options.threads
 @options.as_json
-def pack(run: Path, out: Path, edges: Literal["float32", "int8"], threads: int | None, as_json: bool) -> None:
-    """Pack the network of a finished `train` folder to one bit per weight, and check it image by image.
+def pack(
+    *,
+    run: Path,
+    out: Path,
+    edges: Literal["float32", "int8"],
+    folder: Path | None,
+    prefix: str,
+    integer: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Pack the network of a finished `train` folder to one bit per weight, and check it image by image. With --c, RUN
+    may be a packed model.
 
-    Example: bnnsearch pack trained -o model.bnn
+    Example: bnnsearch pack trained -o model.bnn --c model_c
     """
+    if run.is_file():
+        if folder is None:
+            raise click.UsageError(f"{run} is a file: a packed model can only be written as C, by --c DIR")
+    else:
+        _pack_run(run, out, edges=edges, threads=threads, as_json=as_json)
+    if folder is not None:
+        _write_c(run if run.is_file() else out, folder, prefix=prefix, integer=integer, as_json=as_json)
+
+
+def _pack_run(run: Path, out: Path, *, edges: Literal["float32", "int8"], threads: int | None, as_json: bool) -> None:
     from bnnsearch.deploy import pack_run
 
     options.set_threads(threads)
@@ -34,3 +58,16 @@ def pack(run: Path, out: Path, edges: Literal["float32", "int8"], threads: int |
         return
     told = f"; same labels as the trained network on {packed.checked} validation images" if packed.checked else ""
     say(f"wrote {out}: {packed.bytes} bytes{told}")
+
+
+def _write_c(model: Path, folder: Path, *, prefix: str, integer: bool, as_json: bool) -> None:
+    from bnnsearch.device.project import table_bytes, write_project
+    from bnnsearch.packed.model import PackedModel
+
+    program = write_project(PackedModel.load(model), folder, prefix=prefix, integer=integer)
+    arena, tables = program.arena_bytes, table_bytes(program)
+    if as_json:
+        write_event("device", folder=str(folder), arena_bytes=arena, table_bytes=tables, real=program.real)
+        return
+    kind = f"in floating point ({program.real})" if program.real else "in integers"
+    say(f"wrote {folder}: {arena} bytes of arena, {tables} of tables, {kind}; `make -C {folder} test` runs it here")
