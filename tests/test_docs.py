@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ from guest_fixtures import nobody  # noqa: F401
 
 from bnnsearch.cli import main
 from bnnsearch.config.families import FAMILIES
+from bnnsearch.device.targets import TARGETS
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = DOCS.parent / "examples" / "guest"
@@ -45,6 +47,12 @@ def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkey
             assert done.exit_code == 0, (line, done.output)
             ran += 1
     assert ran >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(shutil.which, TARGETS["cortex-m4"].tools)), reason="gcc-arm-none-eabi, qemu-system-arm")
+def test_the_way_to_a_device_works_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_a_document_works_as_it_is_written("device", tmp_path, monkeypatch)
 
 
 def test_the_table_of_families_is_whole() -> None:

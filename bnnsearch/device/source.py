@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-
 from bnnsearch import native
 from bnnsearch.device.program import Part, Program, Stage, Step, Window
 from bnnsearch.packed.operations import Array

@@ -37,6 +37,7 @@ class Target:
         memory: where flash and RAM begin, and their bytes; empty where an operating system knows.
         per_tick: instructions of a tick of the board's clock with `-icount shift=0`, one instruction a nanosecond; 0:
             there is none.
+        order: of the bytes of a word, as numpy writes it.
         packages: what has its tools, on Debian.
     """
 
@@ -49,6 +50,7 @@ class Target:
     link: tuple[str, ...] = ()
     memory: tuple[int, int, int, int] | tuple[()] = ()
     per_tick: float = 0.0
+    order: str = "<"
 
     @property
     def tools(self) -> list[str]:
@@ -108,6 +110,16 @@ TARGETS = {
             board=("harness.c", "hosted.c"),
             packages=("gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"),
             link=("-static",),
+        ),
+        Target(  # big endian
+            name="s390x",
+            compiler=("s390x-linux-gnu-gcc",),
+            size="s390x-linux-gnu-size",
+            emulator=("qemu-s390x",),
+            board=("harness.c", "hosted.c"),
+            packages=("gcc-s390x-linux-gnu", "libc6-dev-s390x-cross", "qemu-user"),
+            link=("-static",),
+            order=">",
         ),
         Target(
             name="wasm32",
@@ -188,7 +200,7 @@ def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, co
         _compile(target, folder)
         arena, flash = _sizes(target, folder)
         _run(target, folder, program, count=count)
-        answers = np.fromfile(folder / "answers", np.int32).reshape(len(images), -1)
+        answers = np.fromfile(folder / "answers", target.order + "i4").astype(np.int32).reshape(len(images), -1)
     labels, ticks, stack, scores = answers[:, 0], answers[:, 1], answers[:, 2], answers[:, 3:]
     if program.number == "float":
         scores = np.ascontiguousarray(scores).view(np.float32)
