@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
+
+from bnnsearch.packed.latency import processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,6 @@ def show_targets(targets: Iterable[Target]) -> None:
     print()
     for target in targets:
         print(target)
-
-
-def processor() -> str:
-    """Its name, as Linux knows it; elsewhere its kind."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def write_figures(

@@ -1,15 +1,21 @@
-"""How long the commands that answer a person take, from their start to their exit: --help, validate, schema.
+"""How long a person waits: for commands that only answer, and for a search to say something and to report a trial.
 
     uv run python benchmarks/startup.py [--quick] [--json FILE]
 
 Wall and processor time of the fastest of several starts, for the machine may be busy; the first one, which may compile
 byte code, does not count. One file is full of mistakes: 2,000 of one kind, of which the first are told.
+
+Of a search (digits_quickstart, two trials) the seconds are told at which each of its lines came, up to the first trial,
+by each executor. A warm start has run before on this machine; a cold one finds neither byte code nor our own caches, as
+after an installation (the packages' files are in the page cache, which only root may empty). What the imports take is
+told by `python -X importtime`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,6 +51,58 @@ def start(words: list[str]) -> tuple[float, float]:
     return time.perf_counter() - wall, processor
 
 
+def timeline(executor: str, environment: dict[str, str]) -> list[tuple[float, str]]:
+    """Seconds since its start and text of each line of a search, up to the report of its first trial."""
+    words = [
+        "run",
+        str(SPACE),
+        "--executor",
+        executor,
+        "--set",
+        "budget.trials=2",
+        "--set",
+        "tracking.uri=sqlite:///m.db",
+    ]
+    lines: list[tuple[float, str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bnnsearch", *words],
+            cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not any("] trial " in text for _, text in lines):
+                lines.append((time.perf_counter() - began, line.rstrip()))
+        assert process.wait() == 0, lines
+    return lines
+
+
+def searches(*, quick: bool) -> list[dict[str, Any]]:
+    """First line, stages and first trial of a search by each executor, cold and warm; medians of three if not quick."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cold:
+        for executor in ("auto", "ray"):
+            for state, times in (("cold", 1), ("warm", 1 if quick else 3)):
+                environment = {}
+                if state == "cold":
+                    environment = {"PYTHONPYCACHEPREFIX": f"{cold}/{executor}", "BNNSEARCH_CACHE": f"{cold}/cache"}
+                runs = sorted((timeline(executor, environment) for _ in range(times)), key=lambda run: run[-1][0])
+                run = runs[len(runs) // 2]
+                rows.append({"executor": executor, "state": state, "first_line_s": run[0][0],
+                             "first_trial_s": run[-1][0], "lines": run})  # fmt: skip
+    return rows
+
+
+def slowest_imports(module: str, count: int = 12) -> list[tuple[float, str]]:
+    """Seconds and names of the packages that take longest to import on the way to `module`, with what they import."""
+    words = [sys.executable, "-X", "importtime", "-c", f"import {module}"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    found = re.findall(r"\|\s+(\d+) \|\s+([\w.]+)$", told, re.MULTILINE)
+    packages = [(int(spent) / 1e6, name) for spent, name in found if name.count(".") < 2]
+    return sorted(packages, reverse=True)[:count]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two starts of each instead of ten")
@@ -59,12 +117,27 @@ def main() -> None:
     print(f"{'command':28}{'wall s':>10}{'processor s':>14}")
     for row in rows:
         print(f"{row['command']:28}{row['wall_s']:10.2f}{row['processor_s']:14.2f}")
+    waits = searches(quick=options.quick)
+    for wait in waits:
+        print(f"\na search, {wait['executor']}, {wait['state']}: seconds since its start")
+        for seconds, line in wait["lines"]:
+            print(f"{seconds:8.2f}  {line[:100]}")
+    imports = slowest_imports("bnnsearch.terminal.following")
+    print("\nimports of the driver, s: " + ", ".join(f"{name} {seconds:.2f}" for seconds, name in imports))
     targets = [
         Target(f"{row['command']}, s of processor time", row["processor_s"], TARGETS[row["command"]], better="lower")
         for row in rows
     ]
+    warm = next(wait for wait in waits if (wait["executor"], wait["state"]) == ("auto", "warm"))
+    targets += [
+        Target("first line of a search, s", warm["first_line_s"], 0.3, better="lower"),
+        Target("first trial of a search, s", warm["first_trial_s"], 15, better="lower"),
+    ]
     show_targets(targets)
-    write_figures(options.json, rows, targets, packages=("bnnsearch", "pydantic", "click"))
+    write_figures(
+        options.json, [*rows, *waits], targets, packages=("bnnsearch", "pydantic", "click", "torch", "ray", "mlflow"),
+        imports=imports,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

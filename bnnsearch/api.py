@@ -109,7 +109,7 @@ def search(
     source: Source,
     *,
     trials: int | None = None,
-    executor: Executors = "ray",
+    executor: Executors = "auto",
     runs: str | Path = "runs",
     progress: bool = True,
 ) -> Study:
@@ -118,7 +118,8 @@ def search(
     Args:
         source: see `load_space`.
         trials: replaces `budget.trials`.
-        executor: `ray` runs trials in parallel, `local` one after another in this process.
+        executor: `ray` runs trials in parallel, `local` one after another in this process; `auto` the latter where the
+            search is small.
         runs: where studies lie.
         progress: whether to show it, as the command line does.
 
@@ -133,12 +134,12 @@ def search(
 
 
 def _searched(entering: AbstractContextManager[HeldStudy], executor: Executors, *, progress: bool) -> Study:
-    from bnnsearch.study.executor import executor_of
+    from bnnsearch.study.executor import executor_for
     from bnnsearch.terminal.following import follow_study
     from bnnsearch.tracking.tracker import Tracker
 
-    runner = executor_of(executor)
     with entering as study:
+        runner, _ = executor_for(executor, study.space)
         if progress:
             follow_study(study, runner)
         else:
@@ -232,7 +233,9 @@ class Study:
     @property
     def trials(self) -> pandas.DataFrame:
         """A row for each ended trial: state, metrics, `params.` and what was sampled, reason, epochs, seconds."""
-        return _table(self.results)
+        from bnnsearch.tracking.front import trials_table
+
+        return trials_table(self.results)
 
     @property
     def pareto(self) -> ParetoFront:
@@ -243,9 +246,11 @@ class Study:
     @property
     def front(self) -> pandas.DataFrame:
         """The rows of `trials` on the front, the best of the first objective first."""
+        from bnnsearch.tracking.front import trials_table
+
         front = self.pareto
         objectives = [each.metric for each in front.objectives]
-        table = _table(front.results)
+        table = trials_table(front.results)
         return table[[*objectives, *(name for name in table.columns if name.startswith("params."))]]
 
     def best(self, *, by: str = "knee", where: Sequence[str] = (), trial: int | None = None) -> Configuration:
@@ -270,7 +275,7 @@ class Study:
         config = trial_of({**found.config, "use": settings.use})
         return Configuration(found.number, config, dict(found.metrics), dict(found.params), self)
 
-    def resume(self, *, trials: int | None = None, executor: Executors = "ray", progress: bool = True) -> Study:
+    def resume(self, *, trials: int | None = None, executor: Executors = "auto", progress: bool = True) -> Study:
         """Go on with it: first the trials that were cut off, then new ones, up to `trials` in all.
 
         Raises:
@@ -293,29 +298,6 @@ class Study:
         past = self.past
         told = f"{past.space.study.name}: {len(past.results)} of {past.space.study.budget.trials} trials have ended"
         return f"<p>{html.escape(told)}; the front:</p>" + str(self.front.to_html())
-
-
-def _table(results: Sequence[TrialResult]) -> pandas.DataFrame:
-    import pandas
-
-    rows = [
-        {
-            "trial": each.number,
-            "state": each.state.value,
-            **each.metrics,
-            **{f"params.{name}": _scalar(value) for name, value in each.params.items()},
-            "reason": each.reason,
-            "epochs": each.epochs,
-            "seconds": each.seconds,
-        }
-        for each in results
-    ]
-    columns = ["trial", "state", "reason", "epochs", "seconds"]
-    return pandas.DataFrame(rows, columns=None if rows else columns).set_index("trial")
-
-
-def _scalar(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
 def _shown(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from torch import nn
 from bnnsearch import __version__
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, TrialConfig
+from bnnsearch.core.cost import LayerCost, model_cost
 from bnnsearch.core.data import AnySplit, Dataset, Split, StreamedSplit, eval_batches, load_data
 from bnnsearch.core.loop import EVAL_BATCH
 from bnnsearch.core.models.build import build_model
@@ -23,8 +25,10 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.invocation import command
 from bnnsearch.packed.format import Preprocessing
-from bnnsearch.packed.latency import measure_latency
+from bnnsearch.packed.latency import measure_latency, median_ms
 from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.operations import Convolution
+from bnnsearch.packed.summary import Line, packed_lines
 from bnnsearch.packed.xor import pack_xor_network
 from bnnsearch.training import RESULT, read_run, read_trial
 from bnnsearch.trial import build_trainer
@@ -91,6 +95,65 @@ def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
     """`latency_ms` (one image, one thread, here) and `packed_bytes` of the network; training changes neither."""
     model = packed_network(trainer, load_data(config.data), "float32")
     return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
+
+
+def layers(config: AnyTrial) -> list[Line]:
+    """The layers of a configuration's network; the bytes are of its parameters as they are trained.
+
+    Raises:
+        InputError: it declares a trainer of its own, whose network nobody knows.
+        DataError: what its network's shape depends on is missing.
+    """
+    if isinstance(config, OwnTrialConfig):
+        raise InputError("the network of a trainer of one's own is not known; `pack` it, and look at the packed model")
+    if not isinstance(config.model, BinarySettings):
+        config = config.model_copy(update={"seed": config.seed or 0})
+        return packed_lines(packed_network(build_trainer(config, trains=False), load_data(config.data)))
+    if config.data.known is None:
+        data = load_data(config.data)
+        shape, classes = data.shape, data.classes
+    else:
+        shape, classes = config.data.known
+    with torch.random.fork_rng(devices=[]):
+        cost = model_cost(build_model(config.model, shape=shape, classes=classes), shape)
+    return [_line(layer) for layer in cost.layers]
+
+
+def _line(layer: LayerCost) -> Line:
+    few = 1 if layer.binary_params else 8 if layer.int8_params else 32
+    arithmetic = (
+        "" if not layer.macs else "float32" if not layer.mac_bits else "binary" if layer.mac_bits == 1 else "integer"
+    )
+    weights = layer.binary_params or layer.int8_params or layer.params
+    size = -(-layer.bits // 8)
+    return Line(layer.name, layer.kind, layer.out_shape, weights, few if weights else 0, size, layer.macs, arithmetic)
+
+
+def float32_ms(model: PackedModel, *, batch: int = 1, threads: int = 1, seconds: float = 0.5) -> float:
+    """Milliseconds of torch's float32 convolutions and linear layers of the same shapes, one call after the other.
+
+    What stands between them is left out, so that a whole float32 network takes longer than this.
+    """
+    shapes = model.graph.shapes()
+    calls = []
+    for each in model.graph.operations:
+        if isinstance(each, Convolution):
+            images = torch.rand(batch, *shapes[each.input])
+            filters = torch.rand(each.channels, shapes[each.input].channels, *each.kernel)
+            calls.append((images, filters, each.stride, each.padding))
+
+    def run() -> None:
+        for images, filters, stride, padding in calls:
+            torch.nn.functional.conv2d(images, filters, None, stride, padding)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            run()
+            return median_ms(run, seconds=seconds, clock=time.thread_time_ns if threads == 1 else time.perf_counter_ns)
+    finally:
+        torch.set_num_threads(before)
 
 
 def unpackable(config: AnyTrial) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 NAME = "bnnsearch"
 
 
-def command(*words: str | os.PathLike[str]) -> str:
+def command(*words: str | int | os.PathLike[str]) -> str:
     """The line that calls `bnnsearch` with `words`, quoted, in the way in which it was called now.
 
     `uv run`, `uvx` and their options come first where it was started so; a `bnnsearch` that the shell would not find is

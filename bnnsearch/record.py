@@ -198,7 +198,15 @@ class Record:
         known = {"identity": uuid4().hex if last is None else last["identity"], **fields}
         versions = {each: version(each) for each in ("torch", "optuna", "ray", "mlflow")}
         versions |= {"bnnsearch": __version__, "python": platform.python_version()}
-        told = {"name": name, "seed": seed, "space": space, "versions": versions, "damaged": self.damaged}
+        driver = {"host": platform.node(), "pid": os.getpid()}
+        told = {
+            "name": name,
+            "seed": seed,
+            "space": space,
+            "versions": versions,
+            "damaged": self.damaged,
+            "driver": driver,
+        }
         self.append(SESSION, format=FORMAT, **told, **known)
         self.sync()
 

@@ -19,6 +19,19 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+class StopReason(StrEnum):
+    """Why a search ended."""
+
+    FINISHED = "finished"
+    WALL_TIME = "wall_time"
+    GPU_HOURS = "gpu_hours"
+    FAILURES = "max_failed_trials"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+    DETACHED = "detached"
+    """It has not: it goes on on a cluster, and only whoever watched it has left."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialResult:
     """One ended trial.
@@ -78,6 +91,9 @@ class Spread:
 
 class StudyObserver:
     """Told what happens in a search, on the driver, in order; a subclass takes what it needs. Must return at once."""
+
+    def stage_started(self, stage: str) -> None:
+        """The search is busy with something before, between or after its trials, such as starting Ray."""
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         """A trial begins, or goes on after it waited or was cut off."""

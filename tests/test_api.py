@@ -81,7 +81,7 @@ def test_a_study_is_tables_a_front_and_a_page(study: bn.Study) -> None:
 def test_it_goes_on(study: bn.Study, tmp_path: Path) -> None:
     other = bn.search(SPACE, executor="local", runs=tmp_path, trials=1, progress=False)
     assert len(other.resume(trials=2, executor="local", progress=False).results) == 2
-    with pytest.raises(bn.InputError, match="executor must be one of ray, local, but got 'dask'"):
+    with pytest.raises(bn.InputError, match="executor must be one of auto, ray, local, but got 'dask'"):
         bn.search(SPACE, executor="dask", runs=tmp_path)  # type: ignore[arg-type]
 
 

@@ -161,10 +161,25 @@ def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path
     packed = json.loads(invoke("pack", run, "--output", model, "--json").stdout)
     assert packed["bytes"] == Path(model).stat().st_size
     timed = json.loads(invoke("bench", model, "--threads", "1", "--json").stdout)
-    assert timed["median_ms"] > 0
+    assert 0 < timed["median_ms"] <= timed["p90_ms"] * 2
+    assert timed["float32_ms"] > 0
+    assert {"processor", "instructions", "threads"} <= set(timed)
+    for network in (str(tmp_path / "trial.yaml"), model):  # 64 x 8 signs, 8 x 10 real weights
+        *layers, whole = map(json.loads, invoke("summary", network, "--json").stdout.splitlines())
+        assert whole["macs"] == {"binary": 512, "integer": 0, "float32": 80}
+        assert whole["binary_weights"] == 512
+        assert sum(layer["bytes"] for layer in layers) == whole["bytes"]
+        assert "512 binary, 80 float32" in invoke("summary", network).stdout
     Image.new("L", (8, 8)).save(tmp_path / "digit.png")
     found = json.loads(invoke("predict", model, str(tmp_path / "digit.png"), "--json").stdout)
     assert len(found["scores"]) == 10
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    all_of_them = invoke("predict", model, str(tmp_path / "digit.png"), str(tmp_path), "--json")
+    assert all_of_them.exit_code == 3
+    told = [json.loads(line) for line in all_of_them.stdout.splitlines()]
+    assert [each["event"] for each in told].count("predicted") == 2
+    assert [Path(each["file"]).name for each in told if each["event"] == "unread"] == ["broken.png"]
+    assert "broken.png: expected an image" in all_of_them.stderr
 
 
 def test_a_shell_completes_commands_and_shipped_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,7 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import held
-from bnnsearch.results import StudyObserver, TrialResult, TrialState
-from bnnsearch.study.coordinator import StopReason
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState
 
 RESULT = TrialResult(3, TrialState.COMPLETE, {"seed": 1}, {"lr": 0.5}, {"val_acc": 0.75}, epochs=2, seconds=1.5)
 

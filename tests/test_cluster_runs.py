@@ -28,9 +28,8 @@ from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
-from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState
 from bnnsearch.space import Space, load_space
-from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import StudyOutcome, run_study
 

@@ -17,8 +17,7 @@ from bnnsearch.cluster.mirror import Mirror
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
-from bnnsearch.results import StudyObserver, TrialResult
-from bnnsearch.study.coordinator import StopReason
+from bnnsearch.results import StopReason, StudyObserver, TrialResult
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.object_store import ObjectFolder, below
 from bnnsearch.study.study import resume_study, run_study

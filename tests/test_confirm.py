@@ -18,9 +18,8 @@ from bnnsearch.export import Provenance, Selection, export_best, load_trial, sel
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
-from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState
 from bnnsearch.space import SpaceError, load_space
-from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import StudyOutcome, resume_study, run_study
 from bnnsearch.terminal.text import trials_text

@@ -13,8 +13,7 @@ from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics, Trainer
-from bnnsearch.results import StudyObserver, TrialState
-from bnnsearch.study.coordinator import StopReason
+from bnnsearch.results import StopReason, StudyObserver, TrialState
 from bnnsearch.study.executor import Executor
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study

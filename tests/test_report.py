@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas
 import pytest
 from matplotlib.image import imread
 from record_fixtures import record_past
@@ -20,8 +21,9 @@ from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking import figures
 from bnnsearch.tracking.comparison import compare, write_comparison
+from bnnsearch.tracking.front import write_trials
 from bnnsearch.tracking.report import report_html, write_report
-from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text
+from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text, round_ticks
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -96,7 +98,7 @@ def test_the_page_loads_nothing_and_runs_only_its_own_scripts(view):
     assert page.links == []
     assert "img" not in page.tags
     assert "iframe" not in page.tags
-    assert page.tags.count("script") == 1 + 8  # plotly once, and one for each picture
+    assert page.tags.count("script") == 1 + 8 + 1  # plotly once, one for each picture, and the table's
 
 
 def test_the_page_says_what_happened(view):
@@ -104,8 +106,8 @@ def test_the_page_says_what_happened(view):
     facts = dict(re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", text))
     assert facts["7 / 9"] == "trials ended"
     assert {"5": "complete", "3": "on the front"}.items() <= facts.items()
-    rows = re.findall(r"<tr><td>(\d+)( ★)?</td><td>([\d.]+)</td><td>([\d.k]+)</td>", text)
-    assert rows == [("3", "", "0.9500", "9k"), ("1", " ★", "0.9000", "2k"), ("0", "", "0.8000", "100")]
+    rows = re.findall(r"<tr><td>(\d+)( ★)?</td><td>([\d.]+)</td><td>([\d.kB ]+)</td>", text)
+    assert rows == [("3", "", "0.9500", "9 kB"), ("1", " ★", "0.9000", "2 kB"), ("0", "", "0.8000", "100 B")]
     assert "train_loss is nan &lt;/script&gt;" in text
 
 
@@ -176,6 +178,31 @@ def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
     pairs = len(metrics) * (len(metrics) - 1) // 2 or 1
     figure = figures.pareto_figure(StudyView(make_study(*metrics), RESULTS, HISTORY))
     assert len([trace for trace in figure.data if trace.name == "dominated"]) == pairs
+
+
+def test_axes_have_round_ticks_and_choices_the_order_of_their_numbers():
+    assert round_ticks(1.2e7, 1.1e8) == [1e7, 2e7, 5e7, 1e8]
+    assert round_ticks(1, 1e6) == [10.0**power for power in range(7)]
+    assert Axis("hidden", ("[128]", "[16]", None, "[64, 32]", "[64]")).categories == [
+        "[16]",
+        "[64]",
+        "[64, 32]",
+        "[128]",
+    ]
+    costs = StudyView(make_study("val_acc", "train_bitops"), RESULTS, HISTORY)
+    assert costs.learned == ("val_acc",)
+
+
+def test_all_trials_are_in_the_table_and_in_files(tmp_path, view):
+    rows = re.findall(r"<tr data-trial='(\d+)' tabindex='0'><td data-value='[\d.]+'>\d+</td><td>(\w+)</td>",
+                      report_html(view, "1"))  # fmt: skip
+    assert [int(number) for number, _ in rows] == [result.number for result in RESULTS]
+    assert dict(rows)["5"] == "pruned" and dict(rows)["3"] == "front"
+    write_trials(RESULTS, tmp_path)
+    for table in (pandas.read_csv(tmp_path / "trials.csv"), pandas.read_parquet(tmp_path / "trials.parquet")):
+        assert list(table["trial"]) == list(range(7))
+        assert table["val_acc"][3] == 0.95
+        assert "train_loss is nan" in table["reason"][6]
 
 
 def test_a_study_without_a_finished_trial_has_a_report(tmp_path):
@@ -266,7 +293,7 @@ def test_studies_are_compared_in_the_objectives_they_share(tmp_path):
     )
     page = Page(path.read_text())
     assert page.links == []
-    assert page.tags.count("script") == 2
+    assert page.tags.count("script") == 3
     assert page.tags.count("tr") == 3
 
 
@@ -296,7 +323,13 @@ def test_many_trials_are_all_read_and_drawn(tmp_path):
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
 def test_a_browser_without_network_draws_every_picture(tmp_path, view):
     page = tmp_path / "report.html"
-    page.write_text(report_html(view, "1"))
+    use = """<script>
+      document.querySelector("th[data-name=val_acc] button").click();
+      const filter = document.getElementById("filter");
+      filter.value = "memory_bytes<6000 complete";
+      filter.dispatchEvent(new Event("input"));
+    </script></body>"""  # as a person would: sort by a head, filter by a limit and a word
+    page.write_text(report_html(view, "1").replace("</body>", use))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]
@@ -312,3 +345,9 @@ def test_a_browser_without_network_draws_every_picture(tmp_path, view):
     ):
         assert f">{words}</text>" in text, words
     assert "<img" not in text
+    table = drawn.partition('<table id="trials">')[2].partition("</table>")[0]
+    rows = re.findall(r"<tr data-trial=\"(\d)\"[^>]*?( hidden=\"\")?>", table)
+    assert [number for number, _ in rows] == ["6", "5", "0", "2", "1", "3", "4"]
+    assert {number for number, hidden in rows if not hidden} == {"2"}  # 0 and 1 are of the front, which is their state
+    assert ">1 of 7 trials</output>" in drawn
+    assert 'data-name="val_acc" aria-sort="ascending"' in table

@@ -2,16 +2,21 @@
 
 import io
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from bnnsearch.config.study import BudgetConfig, Objective, StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.terminal.progress import StudyProgress
+from bnnsearch.terminal.ending import front_lines
+from bnnsearch.terminal.live import screen
+from bnnsearch.terminal.progress import StudyProgress, summary_lines
 from bnnsearch.terminal.text import duration_text, metric_text, params_text, range_text
-from bnnsearch.terminal.views import JsonView, LiveView, PlainView, summary_lines, view_for
+from bnnsearch.terminal.views import JsonView, LiveView, PlainView, view_for
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def test_the_front_holds_complete_trials_only(progress: StudyProgress) -> None:
     tell(progress, ended(2, acc=0.95, size=9000))
     tell(progress, ended(3, TrialState.PRUNED))
     assert progress.front.numbers == {0, 2}
-    assert "best val_acc 0.9500; best memory_bytes 2k" in summary_lines(progress)[1]
+    assert "best val_acc 0.9500; best memory_bytes 2 kB" in summary_lines(progress)[1]
 
 
 def test_time_left_is_a_range_once_two_trials_ended(progress: StudyProgress) -> None:
@@ -64,7 +69,7 @@ def test_plain_view_prints_one_line_per_ended_trial_with_its_reason(progress: St
             tell(progress, result)
             view.trial_finished(result)
     assert text.getvalue().splitlines() == [
-        "[1/4] trial 0 complete val_acc=0.9000 memory_bytes=2k in 2 s; front 1; lr=0.0123",
+        "[1/4] trial 0 complete val_acc=0.9000 memory_bytes=2 kB in 2 s; front 1; lr=0.0123",
         "[2/4] trial 1 failed in 2 s; loss is nan [after] epoch 2; front 1; lr=0.0123",
     ]
 
@@ -78,15 +83,105 @@ def test_plain_view_speaks_when_nothing_ends(progress: StudyProgress, monkeypatc
     assert text.getvalue().startswith("0/4 trials (none ended), 0 running")
 
 
-def test_live_view_shows_running_and_ended_trials(progress: StudyProgress) -> None:
-    tell(progress, ended(0))
-    progress.trial_started(1, {}, {})
-    progress.epoch_finished(1, EpochMetrics(2, 5, "train", {"val_acc": 0.5}))
-    console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    console.print(LiveView(progress, console).render())
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("complete *", "epoch 2/5", "0.5000", "1/4 trials (1 complete), 1 running"):
-        assert part in shown
+WIDE = {"model.hidden": [256, 128], "method": "bnew", "method.bnew.growth": 36.5, "optimizer.adam.lr": 0.0123}
+
+
+@pytest.fixture
+def busy(progress: StudyProgress) -> StudyProgress:
+    """A search with four on the front, one that failed, one under way and one that waits."""
+    for number in range(4):
+        progress.trial_started(number, {}, {})
+        metrics = {"val_acc": 0.9 + number / 100, "memory_bytes": 2000.0 + 1000 * number}
+        progress.trial_finished(
+            TrialResult(number, TrialState.COMPLETE, {}, WIDE, metrics, epochs=10, seconds=1.0 + number)
+        )
+    tell(progress, ended(4, TrialState.FAILED, reason="loss is nan after epoch 2"))
+    for number in (5, 6):
+        progress.trial_started(number, {}, WIDE)
+        progress.epoch_finished(number, EpochMetrics(2, 5, "train", {"val_acc": 0.5, "train_bitops": 1e6}))
+    progress.trial_waits(6)
+    return progress
+
+
+def shown(progress: StudyProgress, width: int, height: int = 24, **settings: Any) -> str:
+    text = io.StringIO()
+    Console(file=text, width=width, **settings).print(screen(progress, width=width, height=height))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_live_screen_fits_and_keeps_every_column(busy: StudyProgress, width: int) -> None:
+    lines = shown(busy, width).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= width
+    assert any(line.split() == ["memory_"] for line in lines)
+    header = next(line for line in lines if line.startswith("trial"))
+    assert header.split()[:4] == ["trial", "state", "val_acc", "bytes"]
+    rows = {line.split()[0]: line.split() for line in lines if line.split()[:1] and line.split()[0].isdigit()}
+    assert rows["3"][1:4] == ["front", "0.9300*", "5"]  # the best of its column, and its unit is behind it
+    assert rows["0"][1:5] == ["front", "0.9000", "2", "kB*"]
+    assert rows["5"][1:4] == ["epoch", "2/5", "0.5000"]
+    assert rows["4"][1] == "failed"
+    text = " ".join(" ".join(lines).split())
+    for part in ("growth=36.5", "loss is nan after epoch 2", "44 of about", "5/4 trials", "1 waiting at rungs", "left"):
+        assert part in text
+
+
+def test_the_whole_parameters_of_the_front_are_read_where_there_is_room(busy: StudyProgress) -> None:
+    whole = "hidden=[256,128] method=bnew growth=36.5 lr=0.0123"
+    assert sum(whole in line for line in shown(busy, 200).splitlines()) == 5  # the four of the front, and the running
+    assert sum(whole in line for line in shown(busy, 60).splitlines()) == 4  # below
+
+
+def test_a_low_screen_shows_the_best_of_each_objective_first(busy: StudyProgress) -> None:
+    lines = shown(busy, 60, height=12).splitlines()
+    assert len(lines) <= 12
+    numbers = [line.split()[0] for line in lines if line.split()[1:2] in (["front"], ["knee"])]
+    assert {"3", "0"} <= set(numbers) < {"0", "1", "2", "3"}
+    assert "more on the front" in "".join(lines)
+
+
+def test_many_objectives_on_a_narrow_screen_are_told_in_words() -> None:
+    names = ("val_acc", "memory_bytes", "train_bitops", "latency_ms")
+    objectives = tuple(Objective(metric=name, mode="max" if name == "val_acc" else "min") for name in names)
+    progress = StudyProgress(StudyConfig(version=1, name="demo", objectives=objectives, budget=BudgetConfig(trials=4)))
+    tell(progress, TrialResult(0, TrialState.COMPLETE, {}, WIDE, dict.fromkeys(names, 0.5)))
+    text = shown(progress, 40)
+    assert max(map(len, text.splitlines())) <= 40
+    for name in names:
+        assert name in text
+
+
+def test_the_screen_without_colour_says_the_same(busy: StudyProgress) -> None:
+    coloured = shown(busy, 80, force_terminal=True, color_system="truecolor")
+    assert "\x1b[" in coloured
+    assert "\x1b[" not in shown(busy, 80)
+    assert Text.from_ansi(coloured).plain.split()[5:] == shown(busy, 80).split()[5:]  # behind the bar
+
+
+def test_before_the_first_epoch_the_screen_says_what_keeps_it_busy(progress: StudyProgress) -> None:
+    progress.stage_started("starting Ray")
+    assert "starting Ray ..." in shown(progress, 60)
+    progress.trial_started(0, {}, WIDE)
+    assert "starts" in shown(progress, 60)
+    progress.epoch_finished(0, EpochMetrics(1, 14, "train", {}))
+    assert "starting Ray" not in shown(progress, 60)
+    assert progress.epochs() == (1, 56)
+
+
+def test_trials_to_come_are_as_long_as_those_that_ended(progress: StudyProgress) -> None:
+    for number, epochs in enumerate((10, 2)):
+        progress.trial_started(number, {}, {})
+        progress.trial_finished(replace(ended(number), epochs=epochs))
+    assert progress.epochs() == (12, 24)
+
+
+def test_the_front_of_a_search_that_ended_is_whole_at_80_columns(busy: StudyProgress) -> None:
+    lines = [line.plain for line in front_lines(busy.front, 80)]
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "Pareto front: 4 of 4 finished trials"
+    assert sum("hidden=[256,128] method=bnew growth=36.5 lr=0.0123" in line for line in lines) == 4
+    assert any(line.split() == ["trial", "state", "(max)", "(min)"] for line in lines)
 
 
 def test_json_view_writes_one_event_per_line(progress: StudyProgress, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +209,7 @@ def test_the_view_suits_where_the_output_goes(
 
 def test_numbers_as_a_person_reads_them() -> None:
     assert [metric_text("memory_bytes", value) for value in (0, 999, 1384.0, 547_357_000)] == [
-        "0", "999", "1.384k", "547.4M",
+        "0 B", "999 B", "1.384 kB", "547.4 MB",
     ]  # fmt: skip
     assert metric_text("val_acc", 0.98765) == "0.9877"
     assert [duration_text(seconds) for seconds in (0.4, 59.4, 185, 7620)] == ["0 s", "59 s", "3 min 05 s", "2 h 07 min"]

@@ -22,8 +22,8 @@ from bnnsearch.logs import PrintableFormatter
 from bnnsearch.terminal.output import OutputProblem, checked_output, say
 
 COMMANDS = (
-    "init", "validate", "schema", "run", "resume", "status", "report", "ui", "export", "train", "pack", "predict",
-    "bench", "cache", "logs", "stop", "down", "cluster", "completion",
+    "init", "validate", "schema", "run", "resume", "status", "list", "rm", "report", "ui", "export", "train", "pack",
+    "summary", "predict", "bench", "cache", "logs", "stop", "down", "cluster", "doctor", "completion",
 )  # fmt: skip
 """In the order of their use. Each is the command of its name in the module of its name."""
 

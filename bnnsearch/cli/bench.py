@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 @click.option(
     "--target", metavar="NAME", help="A device instead of this machine, such as cortex-m4: see docs/device.md."
 )
+@click.option("--no-baseline", is_flag=True, help="Do not measure the float32 layers of the same shapes in torch.")
 @options.as_json
-def bench(model: Path, batch: int, threads: int, target: str | None, as_json: bool) -> None:
-    """Measure how long the packed MODEL takes on this machine; with --target, what its C takes on a device.
+def bench(*, model: Path, batch: int, threads: int, target: str | None, no_baseline: bool, as_json: bool) -> None:
+    """Measure how long the packed MODEL takes on this machine, beside float32 layers of the same shapes in torch.
+
+    With --target, what its C takes on a device.
 
     Example: bnnsearch bench model.bnn --batch 64
     """
-    from bnnsearch.packed.latency import measure_latency
+    from bnnsearch import native
+    from bnnsearch.packed.latency import measure_latency, processor
     from bnnsearch.packed.model import PackedModel as Model
 
     loaded = Model.load(model)
@@ -35,12 +39,24 @@ def bench(model: Path, batch: int, threads: int, target: str | None, as_json: bo
         _on_target(loaded, model, target, as_json=as_json)
         return
     latency = measure_latency(loaded, batch=batch, threads=threads)
+    baseline = None
+    if not no_baseline:
+        from bnnsearch.deploy import float32_ms
+
+        baseline = float32_ms(loaded, batch=batch, threads=threads)
     if as_json:
-        write_event("latency", model=str(model), batch=batch, threads=threads,
-                    median_ms=latency.median_ms, spread=latency.spread)  # fmt: skip
+        write_event("latency", model=str(model), batch=batch, threads=threads, processor=processor(),
+                    instructions=native.chosen(), median_ms=latency.median_ms, p90_ms=latency.p90_ms,
+                    p99_ms=latency.p99_ms, spread=latency.spread, float32_ms=baseline)  # fmt: skip
         return
-    told = f"{latency.median_ms:.4f} ms per call of {batch} images on {threads} threads"
-    say(f"{told}, spread {latency.spread:.0%} between rounds")
+    say(f"{processor()}, {native.chosen()} instructions, {threads} of its threads")
+    each = latency.median_ms / batch * 1000
+    bounds = f"90 % within {latency.p90_ms:.4f}, 99 % within {latency.p99_ms:.4f} ms"
+    told = f"{latency.median_ms:.4f} ms per call of {batch} images ({each:.4g} us an image)"
+    say(f"{told}; {bounds}; spread {latency.spread:.0%} between rounds")
+    if baseline is not None:
+        times = baseline / latency.median_ms
+        say(f"{baseline:.4f} ms for its layers alone in torch's float32: {times:.1f} times as long")
 
 
 def _on_target(model: PackedModel, path: Path, name: str, *, as_json: bool) -> None:

@@ -44,6 +44,6 @@ def cache(*, clear: bool, as_json: bool) -> None:
 
 
 def _size(entries: Sequence[CacheEntry]) -> str:
-    from bnnsearch.terminal.text import metric_text
+    from bnnsearch.terminal.text import bytes_text
 
-    return f"{metric_text('bytes', sum(entry.size for entry in entries))}B"
+    return bytes_text(sum(entry.size for entry in entries))

@@ -26,8 +26,8 @@ runs = click.option(
     "--runs", type=FOLDER, default=Path("runs"), show_default=True, envvar="BNNSEARCH_RUNS", help="Where studies are."
 )
 executor = click.option(
-    "--executor", type=click.Choice(["ray", "local"]), default="ray", show_default=True,
-    help="Ray Tune on this machine, or one trial after another in this process.",
+    "--executor", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True,
+    help="Ray Tune on this machine, or one trial after another in this process; auto is that for a small search.",
 )  # fmt: skip
 cluster = click.option(
     "--cluster", type=FILE, metavar="FILE",

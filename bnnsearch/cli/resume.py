@@ -32,7 +32,7 @@ def resume(
     as_json: bool,
     cluster: Path | None,
 ) -> int:
-    """Go on with a stopped search: STUDY is its folder, by default the newest.
+    """Go on with a stopped search: STUDY is its folder, by default the newest. One that is done says so at once.
 
     Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
     """
@@ -44,10 +44,23 @@ def resume(
         from bnnsearch.cluster.following import resume_followed
 
         return resume_followed(folder, trials=trials, cluster_path=cluster, as_json=as_json)
-    from bnnsearch.study.executor import executor_of
+    from bnnsearch.past import read_past
+    from bnnsearch.study.state import is_settled
+    from bnnsearch.tracking.ids import study_store
+    from bnnsearch.tracking.tracker import is_complete
+
+    past = read_past(folder)
+    nothing_new = is_settled(past) and (trials or 0) <= past.space.study.budget.trials
+    if nothing_new and is_complete(folder, study_store(past.space.study, folder)):
+        from bnnsearch.terminal.following import tell_done
+
+        return tell_done(past, as_json=as_json)
+    from bnnsearch.study.executor import executor_for
     from bnnsearch.study.study import earlier_study
     from bnnsearch.terminal.following import follow_study
 
     with earlier_study(folder.path, trials=trials, changed_guests=changed_guests) as held:
+        runner, why = executor_for(executor, held.space)
         say(*held.notes, err=True)
-        return follow_study(held, executor_of(executor), as_json=as_json)
+        say(*filter(None, [why]), err=as_json)
+        return follow_study(held, runner, as_json=as_json)

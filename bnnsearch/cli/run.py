@@ -42,6 +42,8 @@ def run(
 
     Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
     """
+    if not (as_json or dry_run):
+        say(f"reading {space} ...")
     from bnnsearch.space import load_space
 
     settings = overrides if seed is None else (*overrides, f"seed={seed}")
@@ -55,12 +57,16 @@ def run(
         from bnnsearch.cluster.following import run_followed
 
         return run_followed(loaded, load_cluster(cluster), runs=runs, as_json=as_json)
-    from bnnsearch.study.executor import executor_of
+    if not as_json:
+        say("loading torch, checking the data and the trial of all defaults ...")
+    from bnnsearch.study.executor import executor_for
     from bnnsearch.study.study import study_below
     from bnnsearch.terminal.following import follow_study
 
     with study_below(runs, loaded) as study:
-        return follow_study(study, executor_of(executor), as_json=as_json)
+        runner, why = executor_for(executor, loaded)
+        say(*filter(None, [why]), err=as_json)
+        return follow_study(study, runner, as_json=as_json)
 
 
 def _foretell(space: Space, *, as_json: bool) -> None:

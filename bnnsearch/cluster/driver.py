@@ -21,9 +21,8 @@ from bnnsearch.cluster.package import SPACE_FILE, SPACE_PACKAGE
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder, cache_folder
 from bnnsearch.record import Record, held
-from bnnsearch.results import StudyObserver
+from bnnsearch.results import StopReason, StudyObserver
 from bnnsearch.space import Space, load_space
-from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import HeldStudy, StudyOutcome, earlier_study, new_study
 

@@ -15,8 +15,7 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import Record
-from bnnsearch.results import StudyObserver, TrialResult, TrialState, by_number
-from bnnsearch.study.coordinator import StopReason
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState, by_number
 
 _HEAD = '{"event": '
 

@@ -15,9 +15,8 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import Past, begin_session, read_past
 from bnnsearch.record import Record, held
-from bnnsearch.results import StudyObserver, TrialResult
+from bnnsearch.results import StopReason, StudyObserver, TrialResult
 from bnnsearch.space import Space, space_of
-from bnnsearch.study.coordinator import StopReason
 from bnnsearch.study.space_file import write_space
 
 if TYPE_CHECKING:

@@ -23,6 +23,11 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from bnnsearch.errors import DataError, printable
 from bnnsearch.files import open_regular
 
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"}
+)
+"""What files of images are called."""
+
 DECODER = 2
 """Version of these rules: rises when a file would become other pixels. 1 clipped 16 bits and dropped transparency."""
 

@@ -8,12 +8,15 @@ up: the median of the fastest round is the result, and how much slower the round
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnnsearch.packed.model import PackedModel
 
@@ -28,10 +31,13 @@ class Latency:
 
     Attributes:
         median_ms: median of all calls in the fastest round, milliseconds.
+        p90_ms, p99_ms: what nine, and ninety-nine, of a hundred calls in all rounds took at most.
         spread: how much slower the round in the middle was, as a share of it.
     """
 
     median_ms: float
+    p90_ms: float
+    p99_ms: float
     spread: float
 
 
@@ -50,22 +56,38 @@ def measure_latency(model: PackedModel, *, batch: int = 1, threads: int = 1, sec
     with _pinned(threads):
         for _ in range(WARM_UP_CALLS):
             model.logits(images, threads=threads)
-        rounds = sorted(
-            median_ms(lambda: model.logits(images, threads=threads), seconds=seconds / ROUNDS, clock=clock)
+        rounds = [
+            times_ms(lambda: model.logits(images, threads=threads), seconds=seconds / ROUNDS, clock=clock)
             for _ in range(ROUNDS)
-        )
-    return Latency(rounds[0], rounds[ROUNDS // 2] / rounds[0] - 1)
+        ]
+    medians = sorted(float(np.median(times)) for times in rounds)
+    p90, p99 = np.percentile(np.concatenate(rounds), [90, 99])
+    return Latency(medians[0], float(p90), float(p99), medians[ROUNDS // 2] / medians[0] - 1)
 
 
 def median_ms(call: Callable[[], object], *, seconds: float, clock: Callable[[], int]) -> float:
-    """Median milliseconds of `call`, made for `seconds` and at least five times; `clock` tells nanoseconds."""
+    """Median milliseconds of `call`; see `times_ms`."""
+    return float(np.median(times_ms(call, seconds=seconds, clock=clock)))
+
+
+def times_ms(call: Callable[[], object], *, seconds: float, clock: Callable[[], int]) -> NDArray[np.float64]:
+    """Milliseconds of each `call`, made for `seconds` and at least five times; `clock` tells nanoseconds."""
     times: list[int] = []
     end = time.perf_counter() + seconds
     while len(times) < FEWEST_CALLS or time.perf_counter() < end:
         start = clock()
         call()
         times.append(clock() - start)
-    return float(np.median(times)) / 1e6
+    return np.array(times) / 1e6
+
+
+def processor() -> str:
+    """The processor's name, as Linux knows it; elsewhere its kind."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ A file is an image, or an array of samples in `.npy` or `.npz`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.core.arrays import CHUNK_BYTES, Scaling, check_axes, check_finite, image_shape, open_only
-from bnnsearch.core.images import read_images
+from bnnsearch.core.images import SUFFIXES, read_images
 from bnnsearch.errors import DataError
 from bnnsearch.packed.model import PackedModel
 
 BATCH = 64
+
+READ = SUFFIXES | {".npy", ".npz"}
+"""What files are called that are looked for in folders."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +43,63 @@ class Prediction:
     sample: int | None = None
 
 
-def predict_files(model: PackedModel, files: Sequence[Path], *, threads: int = 1) -> Iterator[Prediction]:
+def files_below(places: Iterable[Path]) -> list[Path]:
+    """The files that are named, and in the place of a folder the images and arrays below it, sorted by their paths.
+
+    Raises:
+        DataError: a folder has none.
+    """
+    files: list[Path] = []
+    for place in places:
+        found = [place]
+        if place.is_dir():
+            below = (each for each in place.rglob("*") if each.suffix.lower() in READ and each.is_file())
+            found = sorted(each for each in below if not each.name.startswith("."))
+            if not found:
+                raise DataError(f"{place}: no file below it is an image or an array ({', '.join(sorted(READ))})")
+        files += found
+    return files
+
+
+def predict_files(
+    model: PackedModel,
+    files: Sequence[Path],
+    *,
+    threads: int = 1,
+    unread: Callable[[Path, DataError], None] | None = None,
+) -> Iterator[Prediction]:
     """Label files in their order, read and scaled as what the model was trained on.
+
+    Args:
+        model: labels them.
+        files: images and arrays.
+        threads: to compute with.
+        unread: told of a file that cannot be read, after which the next one follows; None raises.
 
     Raises:
         DataError: a file is no image or array, is cut short, or has values without a meaning; those before its batch
             are out.
     """
+    if unread is None:
+        yield from _predict(model, files, threads)
+        return
+    for first in range(0, len(files), BATCH):
+        batch = files[first : first + BATCH]
+        try:
+            found = list(_predict(model, batch, threads))
+        except DataError:  # one of them: each by itself
+            found = []
+            for file in batch:
+                try:
+                    found += _predict(model, [file], threads)
+                except DataError as error:
+                    yield from found
+                    found = []
+                    unread(file, error)
+        yield from found
+
+
+def _predict(model: PackedModel, files: Sequence[Path], threads: int) -> Iterator[Prediction]:
     for arrays, group in groupby(files, key=lambda file: file.suffix in (".npy", ".npz")):
         if arrays:
             for file in group:

@@ -12,14 +12,13 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, assert_never
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.pretraining import pretrain_epochs
 from bnnsearch.study.promotion import Promotion
@@ -28,19 +27,6 @@ from bnnsearch.study.skipping import certain, reason_to_skip
 from bnnsearch.study.worker import Assignment, Costs, Failure, Job, Preparation, Report
 
 logger = logging.getLogger(__name__)
-
-
-class StopReason(StrEnum):
-    """Why a search ended."""
-
-    FINISHED = "finished"
-    WALL_TIME = "wall_time"
-    GPU_HOURS = "gpu_hours"
-    FAILURES = "max_failed_trials"
-    INTERRUPTED = "interrupted"
-    TERMINATED = "terminated"
-    DETACHED = "detached"
-    """It has not: it goes on on a cluster, and only whoever watched it has left."""
 
 
 @dataclass
@@ -153,6 +139,11 @@ class Coordinator:
         with suppress(EnvironmentProblem):
             for observer in self._observers:
                 observer.said(line)
+
+    def begin_stage(self, stage: str) -> None:
+        """Tell whoever watches what keeps the search busy while no trial reports."""
+        for observer in self._observers:
+            observer.stage_started(stage)
 
     def next_trial(self) -> Assignment | None:
         """A trial to start now: one that an earlier driver left, else the best that waits, else a new one."""

@@ -265,7 +265,9 @@ def _ray(address: str | None, num_cpus: int | None, coordinator: Coordinator, jo
         def give_up(problem: str) -> None:
             end_at_once(problem, job.checkpoints.parent, coordinator.stopped)
 
+        coordinator.begin_stage("starting Ray")
         with own_ray(num_cpus, coordinator.say, give_up) as watch:
+            coordinator.begin_stage("Ray's workers load torch and the data")
             yield watch
     else:
         with quiet_ray():

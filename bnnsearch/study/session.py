@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.invocation import command
 from bnnsearch.logs import PrintableFormatter
-from bnnsearch.study.coordinator import Coordinator, StopReason
+from bnnsearch.results import StopReason
 
-LOGGERS = ("bnnsearch", "mlflow", "optuna", "ray")
+if TYPE_CHECKING:
+    from bnnsearch.study.coordinator import Coordinator
+
+LOGGERS = {"bnnsearch": logging.INFO, "mlflow": logging.WARNING, "optuna": logging.WARNING, "ray": logging.WARNING}
+"""Whose words go into a search's log, and from which level on: of ours the story of every trial."""
+
 STOP_SIGNALS = {
     signal.SIGINT: StopReason.INTERRUPTED,
     signal.SIGTERM: StopReason.TERMINATED,
@@ -80,14 +85,16 @@ def logging_to(path: Path) -> Iterator[None]:
     file = _Log(path, encoding="utf-8", delay=True)
     file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
     for logger in loggers:
         logger.handlers, logger.propagate = [file], False
+        logger.setLevel(max(LOGGERS[logger.name], logger.level))
     try:
         yield
     finally:
-        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
         file.close()
 
 

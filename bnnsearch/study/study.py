@@ -25,16 +25,17 @@ from bnnsearch.folder import TEACHERS, StudyFolder, cache_folder, find_study_fol
 from bnnsearch.invocation import command
 from bnnsearch.past import begin_session
 from bnnsearch.record import Record, held
-from bnnsearch.results import StudyObserver, TrialResult
+from bnnsearch.results import StopReason, StudyObserver, TrialResult
 from bnnsearch.space import Space
 from bnnsearch.space.objectives import trainers_of
-from bnnsearch.study.coordinator import Coordinator, StopReason
+from bnnsearch.study.coordinator import Coordinator
 from bnnsearch.study.copies import OptunaCopy, ResultsCopy
 from bnnsearch.study.executor import Executor
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.migration import migrate, needs_migration
 from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
 from bnnsearch.study.space_file import resumed_space, write_space
+from bnnsearch.study.story import Story
 from bnnsearch.study.warm_start import starting_points
 from bnnsearch.study.worker import BuildTrainer, Job
 
@@ -139,7 +140,7 @@ class HeldStudy:
             ledger = Ledger(self.record, study=study, space=self.space.trial)
             ledger.copy = OptunaCopy.of(study, folder, ledger.trials)
             results = ResultsCopy(folder.results, ledger.results.values())
-            coordinator = Coordinator(study, ledger, job=job, observers=[results, *observers])
+            coordinator = Coordinator(study, ledger, job=job, observers=[results, Story(study), *observers])
             session.enter_context(stop_signals(coordinator))
             executor.run(coordinator, study, job)
             stopped = coordinator.stopped or StopReason.FINISHED

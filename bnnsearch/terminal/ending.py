@@ -5,43 +5,37 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from bnnsearch.config.metrics import tabled
-from bnnsearch.config.study import StudyConfig
-from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront
+from bnnsearch.past import Past
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
+from bnnsearch.study.state import read_state
+from bnnsearch.terminal.layout import Layout, Row, head_of
 from bnnsearch.terminal.output import write_event
 from bnnsearch.terminal.text import params_text, plain, spread_text, trials_text
 
 
-def front_table(front: ParetoFront) -> Table:
+def front_lines(front: ParetoFront, width: int) -> list[Text]:
     """The trials on the front, the best of the first objective first; the knee is marked, means have a deviation."""
-    table = Table(
-        title=f"Pareto front: {len(front.results)} of {len(front.candidates)} finished trials",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("trial", no_wrap=True)
     modes: dict[str, str] = {objective.metric: objective.mode for objective in front.objectives}
     metrics = tabled(modes, (result.metrics for result in front.results))
-    for metric in metrics:
-        table.add_column(f"{metric}\n({modes.get(metric, 'beside')})", justify="right", no_wrap=True)
-    table.add_column("parameters", overflow="fold")
+    rows = []
     for result in front.results:
-        knee = " knee" if result is front.knee else ""
-        values = [
+        cells = [
             spread_text(name, result.metrics[name], front.deviation(result.number, name))
             if name in result.metrics
             else ""
             for name in metrics
         ]
-        table.add_row(f"{result.number}{knee}", *values, plain(params_text(result.params)))
-    return table
+        state = "knee" if result is front.knee else "front"
+        rows.append(Row(result.number, state, cells, params_text(result.params)))
+    heads = [[*head_of(name), f"({modes.get(name, 'beside')})"] for name in metrics]
+    layout = Layout(heads, rows, width, detail=max((len(row.detail) for row in rows), default=0))
+    title = f"Pareto front: {len(front.results)} of {len(front.candidates)} finished trials"
+    return [Text(title, style="bold"), *layout.header, *(line for row in rows for line in layout.lines(row, details=9))]
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
@@ -58,20 +52,33 @@ def failure_lines(results: Sequence[TrialResult]) -> list[str]:
 
 
 def tell_status(
-    folder: StudyFolder, study: StudyConfig, results: Sequence[TrialResult], *, as_json: bool, job: str | None = None
+    past: Past, *, as_json: bool, results: Sequence[TrialResult] | None = None, job: str | None = None
 ) -> None:
-    """Say where a search stands; `job` is the state of its job on a cluster."""
+    """Say where a search stands.
+
+    Args:
+        past: what its folder here says.
+        as_json: in one event.
+        results: ended trials, where more of them are known than here.
+        job: the state of its job on a cluster.
+    """
+    folder, study = past.folder, past.space.study
+    results = past.results if results is None else results
+    state = read_state(folder, results)
     front = ParetoFront.of(results, study.objectives)
     states = Counter(result.state.value for result in results)
     if as_json:
-        write_event("status", study=str(folder.path), job=job, budget=study.budget.trials, states=states,
+        standing = (
+            {"state": state.standing, "why": state.why, "host": state.host, "pid": state.pid} if job is None else {}
+        )
+        write_event("status", study=str(folder.path), job=job, **standing, budget=study.budget.trials, states=states,
                     front=sorted(front.numbers), hypervolume=front.hypervolume)  # fmt: skip
         return
     console = Console()
-    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none ended yet"
-    where = "" if job is None else f"{job} on its cluster, "
-    print_lines(console, [f"{folder.path}: {where}{trials_text(results, study.budget.trials)} ({counts})"])
+    counts = ", ".join(f"{count} {each}" for each, count in states.items()) or "none ended yet"
+    where = str(state) if job is None else f"{job} on its cluster"
+    print_lines(console, [f"{folder.path}: {where}", f"{trials_text(results, study.budget.trials)} ({counts})"])
     if front.results:
-        console.print(front_table(front))
+        console.print(*front_lines(front, console.width), sep="\n", soft_wrap=True)
     print_lines(console, quantisation_notes(front.results))
     print_lines(console, failure_lines(results))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,22 +14,24 @@ from bnnsearch.errors import FAILED, INTERRUPTED, OK, TERMINATED
 from bnnsearch.folder import StudyFolder
 from bnnsearch.invocation import command
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.past import read_past
+from bnnsearch.past import Past, read_past
 from bnnsearch.record import Record
-from bnnsearch.results import StudyObserver, quantisation_notes
-from bnnsearch.study.coordinator import StopReason
-from bnnsearch.study.executor import Executor
+from bnnsearch.results import StopReason, StudyObserver, TrialResult, quantisation_notes
 from bnnsearch.study.session import logging_to, resumable, to_be_resumed
-from bnnsearch.study.study import HeldStudy, StudyOutcome
-from bnnsearch.terminal.ending import failure_lines, front_table, print_lines
+from bnnsearch.terminal.ending import failure_lines, front_lines, print_lines
 from bnnsearch.terminal.output import OutputProblem, write_event
 from bnnsearch.terminal.progress import StudyProgress
+from bnnsearch.terminal.text import trials_text
 from bnnsearch.terminal.views import view_for
 from bnnsearch.tracking.tracker import Tracker
 
+if TYPE_CHECKING:  # they load torch, which is not wanted to tell that a search is done
+    from bnnsearch.study.executor import Executor
+    from bnnsearch.study.study import HeldStudy, StudyOutcome
+
 STOPPED = "Ctrl-C stops it, and it can be resumed"
 
-Search = Callable[[Sequence[StudyObserver]], StudyOutcome]
+Search = Callable[[Sequence[StudyObserver]], "StudyOutcome"]
 
 
 def follow_study(study: HeldStudy, executor: Executor, *, as_json: bool = False) -> int:
@@ -62,17 +65,25 @@ def follow_search(
     with ExitStack() as watching:
         watching.enter_context(to_be_resumed(folder.path))
         watching.enter_context(logging_to(folder.log))  # also while what is left is delivered at the end
+        view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
+        watchers = [progress, view]
+        _begin_stage(watchers, "opening MLflow's store")
         tracker = watching.enter_context(Tracker(study, folder, record))
         print_lines(console, [tracker.notice] if tracker.notice else [])
-        view = watching.enter_context(view_for(progress, as_json=as_json, console=console))
         outcome = search([progress, tracker, view])
+        _begin_stage(watchers, "delivering to MLflow, drawing the report")
     try:
         if tracker.undelivered:
             late = f"{tracker.undelivered} updates did not reach MLflow yet"
             print_lines(console, [f"{late}; `{command('report', folder.path)}` sends them"])
-        return _end(study, folder, outcome, console=console, as_json=as_json)
+        return _end(study, folder, outcome.results, outcome.stopped, console=console, as_json=as_json)
     except OutputProblem as problem:
         return _end_untold(problem, folder, outcome)
+
+
+def _begin_stage(watchers: Sequence[StudyObserver], stage: str) -> None:
+    for each in watchers:
+        each.stage_started(stage)
 
 
 def _end_untold(problem: OutputProblem, folder: StudyFolder, outcome: StudyOutcome) -> int:
@@ -88,19 +99,27 @@ def _end_untold(problem: OutputProblem, folder: StudyFolder, outcome: StudyOutco
     return code
 
 
-def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, console: Console, as_json: bool) -> int:
-    front = ParetoFront.of(outcome.results, study.objectives)
+def _end(
+    study: StudyConfig,
+    folder: StudyFolder,
+    results: Sequence[TrialResult],
+    stopped: StopReason,
+    *,
+    console: Console,
+    as_json: bool,
+) -> int:
+    front = ParetoFront.of(results, study.objectives)
     if as_json:
-        write_event("study_finished", study=str(folder.path), stopped=outcome.stopped, front=sorted(front.numbers))
+        write_event("study_finished", study=str(folder.path), stopped=stopped, front=sorted(front.numbers))
     if front.results:
-        console.print(front_table(front))
+        console.print(*front_lines(front, console.width), sep="\n", soft_wrap=True)
     print_lines(console, quantisation_notes(front.results))
-    print_lines(console, failure_lines(outcome.results))
+    print_lines(console, failure_lines(results))
     resuming = command("resume", folder.path)
-    match outcome.stopped:
+    match stopped:
         case StopReason.INTERRUPTED | StopReason.TERMINATED:
             print_lines(console, ["stopped; everything so far is saved. To go on:", f"  {resuming}"])
-            return INTERRUPTED if outcome.stopped is StopReason.INTERRUPTED else TERMINATED
+            return INTERRUPTED if stopped is StopReason.INTERRUPTED else TERMINATED
         case StopReason.DETACHED:
             print_lines(console, ["the search goes on without this terminal. To watch it again:", f"  {resuming}"])
             return INTERRUPTED
@@ -124,6 +143,16 @@ def _end(study: StudyConfig, folder: StudyFolder, outcome: StudyOutcome, *, cons
         return FAILED
     print_lines(console, _next_steps(folder))
     return OK
+
+
+def tell_done(past: Past, *, as_json: bool) -> int:
+    """Say of a search that is done what its end said, and how to search further; the exit code."""
+    folder, study = past.folder, past.space.study
+    more = command("resume", folder.path, "--trials", study.budget.trials * 2)
+    console = Console(stderr=as_json)
+    counted = trials_text(past.results, study.budget.trials)
+    print_lines(console, [f"{folder.path}: done, {counted}; to search further:", f"  {more}"])
+    return _end(study, folder, past.results, StopReason.FINISHED, console=console, as_json=as_json)
 
 
 def _next_steps(folder: StudyFolder) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from bnnsearch.config.metrics import METRICS
 from bnnsearch.errors import printable
 from bnnsearch.results import TrialResult
 
@@ -14,16 +15,33 @@ _UNITS = ("", "k", "M", "G", "T", "P", "E")
 
 
 def metric_text(metric: str, value: float) -> str:
-    """A metric's value: accuracies with four digits, counts with k, M, G."""
+    """A metric's value: accuracies with four digits, bytes as kB and MB, counts with k, M, G."""
     if metric.endswith("_acc"):
         return f"{value:.4f}"
-    if metric.endswith("_ms"):
-        return f"{value:.4g}"
+    unit = METRICS[metric].unit if metric in METRICS else ""
+    if unit == "bytes":
+        return bytes_text(value)
+    if unit and " " not in unit:  # ms and uJ
+        return f"{value:.4g} {unit}" if abs(value) < 10_000 else f"{value:.0f} {unit}"
+    return count_text(value)
+
+
+def count_text(value: float) -> str:
+    """A count, such as `59.54M`."""
+    return "{:.4g}{}".format(*_scaled(value))
+
+
+def bytes_text(count: float) -> str:
+    """Bytes in decimal units, such as `14.38 kB`."""
+    return "{:.4g} {}B".format(*_scaled(count))
+
+
+def _scaled(value: float) -> tuple[float, str]:
     for unit in _UNITS[:-1]:
         if abs(value) < 1000:
-            return f"{value:.4g}{unit}"
+            return value, unit
         value /= 1000
-    return f"{value:.4g}{_UNITS[-1]}"
+    return value, _UNITS[-1]
 
 
 def plain(text: str) -> Text:

@@ -1,4 +1,4 @@
-"""Three views of one search: a live table, a line per trial, or a JSON event per line."""
+"""Three views of one search: a live screen, a line per trial, or a JSON event per line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from dataclasses import asdict
 from threading import Event, Thread
 from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.results import StudyObserver, TrialResult, TrialState
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.terminal.ending import print_lines
+from bnnsearch.terminal.live import screen
 from bnnsearch.terminal.output import OutputProblem, write_event
-from bnnsearch.terminal.progress import Running, StudyProgress
-from bnnsearch.terminal.text import duration_text, metric_text, params_text, plain, range_text, trials_text
+from bnnsearch.terminal.progress import StudyProgress, summary_lines
+from bnnsearch.terminal.text import duration_text, metric_text, params_text
 
 HEARTBEAT_SECONDS = 60.0
 
@@ -36,30 +35,12 @@ def view_for(progress: StudyProgress, *, as_json: bool, console: Console) -> Vie
     return PlainView(progress, console)
 
 
-def summary_lines(progress: StudyProgress) -> list[str]:
-    """Where the search stands, in a few lines."""
-    study, counts = progress.study, progress.counts
-    states = ", ".join(f"{counts[state]} {state.value}" for state in TrialState if counts[state]) or "none ended"
-    waiting = f", {len(progress.waiting)} waiting at rungs" if progress.waiting else ""
-    front = progress.front
-    best = [
-        f"best {objective.metric} {metric_text(objective.metric, pick(column))}"
-        for objective, column in zip(study.objectives, front.values.T, strict=True)
-        if len(column)
-        for pick in [max if objective.mode == "max" else min]
-    ]
-    return [
-        f"{trials_text(progress.results, study.budget.trials)} ({states}), {len(progress.running)} running{waiting}",
-        "; ".join([f"front {len(front.results)}, hypervolume {front.hypervolume:.3f}", *best]),
-        f"elapsed {duration_text(progress.elapsed)}; left {range_text(progress.remaining())}",
-    ]
-
-
 class LiveView(View):
-    """A table that redraws itself four times a second."""
+    """A screen that redraws itself four times a second."""
 
     def __init__(self, progress: StudyProgress, console: Console) -> None:
         self._progress = progress
+        self._console = console
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
@@ -70,42 +51,11 @@ class LiveView(View):
         self._live.stop()
 
     def said(self, line: str) -> None:
-        print_lines(self._live.console, [line])
+        print_lines(self._console, [line])
 
     def render(self) -> RenderableType:
-        progress = self._progress
-        with progress.lock:
-            table = Table(box=None, pad_edge=False, header_style="dim")
-            table.add_column("trial", justify="right")
-            table.add_column("state")
-            for objective in progress.study.objectives:
-                table.add_column(objective.metric, justify="right")
-            table.add_column("parameters", overflow="ellipsis", no_wrap=True)
-            for result in progress.results[-8:]:
-                table.add_row(*self._ended(result, on_front=result.number in progress.front.numbers))
-            for number, running in sorted(progress.running.items()):
-                table.add_row(*self._under_way(number, running))
-            return Group(table, *(Text(line) for line in summary_lines(progress)))
-
-    def _ended(self, result: TrialResult, *, on_front: bool) -> list[RenderableType]:
-        style = {TrialState.COMPLETE: "green", TrialState.PRUNED: "yellow", TrialState.FAILED: "red"}[result.state]
-        cells = [
-            metric_text(objective.metric, result.metrics[objective.metric])
-            if objective.metric in result.metrics
-            else ""
-            for objective in self._progress.study.objectives
-        ]
-        state = Text(result.state.value + (" *" if on_front else ""), style=style)
-        return [str(result.number), state, *cells, plain(result.reason or params_text(result.params))]
-
-    def _under_way(self, number: int, running: Running) -> list[RenderableType]:
-        cells = [
-            metric_text("val_acc", running.val_acc)
-            if objective.metric == "val_acc" and running.val_acc is not None
-            else ""
-            for objective in self._progress.study.objectives
-        ]
-        return [str(number), Text(f"epoch {running.epoch}/{running.epochs or '?'}", style="cyan"), *cells, ""]
+        size = self._console.size
+        return screen(self._progress, width=size.width, height=size.height)
 
 
 class PlainView(View):
@@ -133,6 +83,9 @@ class PlainView(View):
             if not self.spoken.wait(HEARTBEAT_SECONDS):
                 with suppress(OutputProblem):  # the search hears of it when it speaks itself
                     self._say("; ".join(summary_lines(self._progress)))
+
+    def stage_started(self, stage: str) -> None:
+        self._say(f"{stage} ...")
 
     def said(self, line: str) -> None:
         self._say(line)
@@ -167,6 +120,9 @@ class JsonView(View):
         return self
 
     def __exit__(self, *error: object) -> None: ...
+
+    def stage_started(self, stage: str) -> None:
+        write_event("stage", stage=stage)
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:  # noqa: ARG002
         write_event("trial_started", number=number, params=dict(params))

@@ -13,10 +13,28 @@ from plotly.subplots import make_subplots
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
 from bnnsearch.tracking.page import escape
-from bnnsearch.tracking.view import BIT_WIDTHS, MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
+from bnnsearch.tracking.view import (
+    BAD,
+    BIT_WIDTHS,
+    FRONT,
+    GOING,
+    GREY,
+    GRID,
+    INK,
+    KNEE,
+    MAX_AXES,
+    OBJECTIVES,
+    PRUNED,
+    SHARE_SHOWN,
+    Array,
+    Axis,
+    StudyView,
+    label,
+    number_text,
+    value_text,
+)
 
-FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
-PRUNED, BAD = "#d4a017", "#dc2626"
+CLEAR = "rgba(0,0,0,0)"
 BANDS = ("#f1f5f9", "#e2e8f0", "#dbeafe", "#ede9fe")
 
 
@@ -36,11 +54,11 @@ def pareto_figure(view: StudyView) -> go.Figure:
 
 
 def _scale(view: StudyView, metric: str) -> dict[str, Any]:
-    """Axis settings: logarithmic where the values need it, with ticks at 1, 2, 5 over a few decades."""
-    if not metric or not view.wide(metric):
+    """Axis settings: logarithmic where the values need it, with ticks such as 20M, 50M, 100M."""
+    ticks = view.ticks(metric) if metric else None
+    if ticks is None:
         return {"exponentformat": "SI"}
-    values = view.column(view.complete, metric)
-    return {"type": "log", "exponentformat": "SI", "dtick": "D2" if max(values) < 300 * min(values) else 1}
+    return {"type": "log", "tickvals": ticks, "ticktext": [number_text(tick) for tick in ticks]}
 
 
 def _pareto_traces(view: StudyView, x: str, y: str) -> list[go.Scatter]:
@@ -71,6 +89,7 @@ def _points(view: StudyView, results: Sequence[TrialResult], pair: tuple[str, st
         y=view.column(results, y),
         mode="markers",
         text=[_hover(view, result) for result in results],
+        customdata=[result.number for result in results],  # by which the table of trials knows them
         hovertemplate="%{text}<extra></extra>",
     )
 
@@ -82,7 +101,7 @@ def _hover(view: StudyView, result: TrialResult) -> str:
 
 
 def _full(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric.endswith("_acc") else f"{value:,.6g}"
+    return value_text(metric, value) if metric.endswith("_acc") else f"{value:,.6g}"
 
 
 def _short(value: Any) -> str:
@@ -100,7 +119,7 @@ def hypervolume_figure(view: StudyView) -> go.Figure:
             mode="lines",
             line={"color": FRONT, "width": 2, "shape": "hv"},
             fill="tozeroy",
-            fillcolor="rgba(37,99,235,.08)",
+            fillcolor="rgba(0,114,178,.1)",
             hovertemplate="after trial %{x}: %{y:.4f}<extra></extra>",
         )
     )
@@ -151,12 +170,11 @@ def _dimension(axis: Axis) -> dict[str, Any]:
 
 def importance_figure(view: StudyView) -> go.Figure | None:
     """What each parameter explains of each objective."""
-    if not view.parameters:
+    if not view.parameters or not view.learned:
         return None
     names = [axis.name for axis in view.parameters][::-1]
     figure = go.Figure()
-    colours = [FRONT, KNEE, "#10b981", "#8b5cf6"]
-    for metric, colour in list(zip(view.metrics, colours, strict=False))[::-1]:
+    for metric, colour in list(zip(view.learned, OBJECTIVES, strict=False))[::-1]:
         shares = view.importance(metric)
         figure.add_trace(
             go.Bar(
@@ -171,7 +189,7 @@ def importance_figure(view: StudyView) -> go.Figure | None:
     figure.update_layout(barmode="group", legend_traceorder="reversed", bargap=0.3)
     figure.update_xaxes(title="share of variance explained", tickformat=".0%", range=[0, 1])
     figure.update_yaxes(automargin=True)
-    return styled(figure, height=130 + len(names) * (16 + 16 * len(view.metrics)))
+    return styled(figure, height=130 + len(names) * (16 + 16 * len(view.learned)))
 
 
 def curves_figure(view: StudyView) -> go.Figure | None:
@@ -183,7 +201,7 @@ def curves_figure(view: StudyView) -> go.Figure | None:
         "complete": ("complete", GREY, 1.0),
         "pruned": ("stopped early", PRUNED, 1.0),
         "failed": ("failed", BAD, 1.0),
-        "running": ("not ended", "#10b981", 1.2),
+        "running": ("not ended", GOING, 1.2),
         "front": ("Pareto front", FRONT, 2.0),
     }
     figure = go.Figure()
@@ -202,7 +220,7 @@ def curves_figure(view: StudyView) -> go.Figure | None:
                 mode="lines",
                 name=name,
                 legendgroup=name,
-                line={"color": colour, "width": width},
+                line={"color": colour, "width": width, "dash": "dot" if kind == "failed" else "solid"},
                 opacity=1.0 if kind == "front" else 0.5,
                 hovertemplate="%{text}, epoch %{x}: %{y:.4f}<extra></extra>",
             )
@@ -319,6 +337,9 @@ def styled(figure: go.Figure, *, height: int, legend: bool = True, margin: dict[
     """The look that all pictures share."""
     figure.update_layout(
         template="plotly_white",
+        paper_bgcolor=CLEAR,  # the page's, light or dark
+        plot_bgcolor=CLEAR,
+        modebar={"bgcolor": CLEAR, "color": GREY, "activecolor": FRONT},
         height=height,
         margin=margin or {"l": 70, "r": 20, "t": 64, "b": 55},
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": INK},

@@ -1,15 +1,21 @@
-"""The front as files that other programs read: `front.json` and `front.csv`."""
+"""The front and all trials as files that other programs read."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bnnsearch.pareto import ParetoFront
+from bnnsearch.results import TrialResult
+
+if TYPE_CHECKING:
+    import pandas
 
 JSON, CSV = "front.json", "front.csv"
+TRIALS_CSV, TRIALS_PARQUET = "trials.csv", "trials.parquet"
 
 
 def write_front(front: ParetoFront, directory: Path) -> None:
@@ -42,6 +48,45 @@ def write_front(front: ParetoFront, directory: Path) -> None:
                 *(result.params.get(name, "") for name in params),
             ]
             table.writerow([result.number, result.number == knee, *values])
+
+
+def trials_table(results: Sequence[TrialResult]) -> pandas.DataFrame:
+    """A row for each ended trial: state, metrics, `params.` and what was sampled, reason, epochs, seconds."""
+    import pandas
+
+    rows = [
+        {
+            "trial": each.number,
+            "state": each.state.value,
+            **each.metrics,
+            **{f"params.{name}": _scalar(value) for name, value in each.params.items()},
+            "reason": each.reason,
+            "epochs": each.epochs,
+            "seconds": each.seconds,
+        }
+        for each in results
+    ]
+    columns = ["trial", "state", "reason", "epochs", "seconds"]
+    return pandas.DataFrame(rows, columns=None if rows else columns).set_index("trial")
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def write_trials(results: Sequence[TrialResult], directory: Path) -> None:
+    """Write `trials.csv` and `trials.parquet` into `directory`; a column that is not of numbers alone is text."""
+    table = trials_table(results).reset_index()
+    for name in table.select_dtypes(exclude=["number", "bool"]):
+        table[name] = [_text(value) for value in table[name]]
+    table.columns = [_text(name) for name in table.columns]
+    table.to_csv(directory / TRIALS_CSV, index=False)
+    table.to_parquet(directory / TRIALS_PARQUET, index=False)
+
+
+def _text(value: Any) -> str | None:
+    """As UTF-8 can be: a name of a file that is none may stand in a reason."""
+    return None if value is None or value != value else str(value).encode("utf-8", "backslashreplace").decode()  # noqa: PLR0124
 
 
 def _confirmed(front: ParetoFront, number: int) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from html import escape as html_escape
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from bnnsearch import __version__
@@ -28,13 +30,13 @@ def page(title: str, about: str, parts: Sequence[str]) -> str:
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{_file("page.css")}</style>
 <script>{get_plotlyjs()}</script>
 </head><body><main>
 <h1>{escape(title)}</h1>
 <p class="sub">{escape(about)} · written {written} by bnnsearch {__version__}</p>
 {"".join(parts)}
-</main></body></html>
+</main><script>{_file("page.js")}</script></body></html>
 """
 
 
@@ -60,6 +62,42 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table of trials: its text, and the number it is sorted and compared by where it has one."""
+
+    text: str
+    number: float | None = None
+
+
+def trials_table(head: Sequence[str], names: Sequence[str], rows: Sequence[tuple[int, Sequence[Cell]]]) -> str:
+    """A table of trials that is sorted by its heads, filtered by words and limits, and linked to the charts.
+
+    Args:
+        head: titles of the columns.
+        names: what a limit such as `val_acc>0.9` calls each of them.
+        rows: trial number and cells.
+    """
+    titles = "".join(
+        f"<th data-name='{escape(name)}'><button type='button'>{escape(title)}</button></th>"
+        for title, name in zip(head, names, strict=True)
+    )
+    body = "".join(
+        f"<tr data-trial='{number}' tabindex='0'>{''.join(map(_cell, cells))}</tr>" for number, cells in rows
+    )
+    return (
+        "<p><label>Show <input type='search' id='filter' size='40' "
+        "placeholder='words, or limits such as val_acc&gt;0.9'></label> "
+        "<output id='shown'></output></p><div class='scroll high'>"
+        f"<table id='trials'><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    number = "" if cell.number is None else f" data-value='{cell.number!r}'"
+    return f"<td{number}>{escape(cell.text)}</td>"
+
+
 def paragraph(text: str, kind: str) -> str:
     """A paragraph of the class `kind`; nothing where there is no text."""
     return f"<p class='{kind}'>{escape(text)}</p>" if text else ""
@@ -71,19 +109,6 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return f"<div class='facts'>{cells}</div>"
 
 
-_STYLE = """
-:root { color: #1f2937; background: #f8fafc; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
-body { margin: 0 } main { max-width: 1180px; margin: 0 auto; padding: 28px 24px 60px }
-h1 { margin: 0; font-size: 30px } h2 { margin: 0 0 2px; font-size: 19px }
-.sub, .caption { color: #6b7280; margin: 2px 0 10px; font-size: 14px } .lead { font-size: 16px }
-.facts { display: flex; flex-wrap: wrap; gap: 10px; margin: 18px 0 }
-.facts div, section { background: white; border: 1px solid #e5e7eb; border-radius: 10px }
-.facts div { padding: 10px 18px; min-width: 84px } .facts b { display: block; font-size: 21px }
-.facts span { color: #6b7280; font-size: 13px }
-section { padding: 18px 20px; margin: 16px 0 } .scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: 13.5px; width: 100% }
-th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid #e5e7eb; white-space: nowrap }
-th { font-weight: 600; color: #6b7280 } td { font-variant-numeric: tabular-nums }
-.empty { background: white; border: 1px dashed #cbd5e1; border-radius: 10px; padding: 20px }
-code { background: #f1f5f9; padding: 1px 5px; border-radius: 4px }
-"""
+def _file(name: str) -> str:
+    """A style or a script, which lie beside this module."""
+    return (files("bnnsearch.tracking") / name).read_text(encoding="utf-8")

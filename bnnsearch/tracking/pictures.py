@@ -14,15 +14,31 @@ from matplotlib.figure import Figure
 
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.view import BIT_WIDTHS, MAX_AXES, SHARE_SHOWN, Array, Axis, StudyView, label
+from bnnsearch.tracking.view import (
+    BAD,
+    BIT_WIDTHS,
+    FRONT,
+    GOING,
+    GREY,
+    GRID,
+    INK,
+    KNEE,
+    MAX_AXES,
+    OBJECTIVES,
+    PRUNED,
+    SHARE_SHOWN,
+    Array,
+    Axis,
+    StudyView,
+    label,
+    number_text,
+)
 
-FRONT, KNEE, GREY, INK, GRID = "#2563eb", "#f97316", "#a3aab5", "#1f2937", "#e5e7eb"
-OBJECTIVES = (FRONT, KNEE, "#10b981", "#8b5cf6")
 CURVES = {
     "complete": ("complete", GREY),
-    "pruned": ("stopped early", "#d4a017"),
-    "failed": ("failed", "#dc2626"),
-    "running": ("not ended", "#10b981"),
+    "pruned": ("stopped early", PRUNED),
+    "failed": ("failed", BAD),
+    "running": ("not ended", GOING),
     "front": ("Pareto front", FRONT),
 }
 BANDS = ("#f1f5f9", "#e2e8f0", "#dbeafe", "#ede9fe")
@@ -96,10 +112,11 @@ def _draw_pair(axes: Axes, view: StudyView, x: str, y: str) -> None:
             axes.scatter(*points([view.front.knee]), s=170, marker="*", color=KNEE, edgecolors="white", label="knee")
     axes.set_xlabel(label(x) if x else "trial")
     axes.set_ylabel(label(y))
-    if x and view.wide(x):
-        axes.set_xscale("log")
-    if view.wide(y):
-        axes.set_yscale("log")
+    for metric, axis, scale in ((x, axes.xaxis, axes.set_xscale), (y, axes.yaxis, axes.set_yscale)):
+        if metric and (ticks := view.ticks(metric)) is not None:
+            scale("log")
+            axis.set_ticks(ticks, [number_text(tick) for tick in ticks])
+            axis.set_ticks([], minor=True)
 
 
 def hypervolume_picture(view: StudyView) -> Figure | None:
@@ -119,12 +136,12 @@ def hypervolume_picture(view: StudyView) -> Figure | None:
 
 def importance_picture(view: StudyView) -> Figure | None:
     """What each parameter explains of each objective."""
-    if not view.parameters:
+    if not view.parameters or not view.learned:
         return None
     names = [axis.name for axis in view.parameters]
-    bars = len(view.metrics)
+    bars = len(view.learned)
     figure, (axes,) = _axes(size=(7.5, 1.4 + len(names) * 0.22 * (1 + bars)))
-    for index, (metric, colour) in enumerate(zip(view.metrics, OBJECTIVES, strict=False)):
+    for index, (metric, colour) in enumerate(zip(view.learned, OBJECTIVES, strict=False)):
         at = np.arange(len(names)) + (index - (bars - 1) / 2) * 0.8 / bars
         axes.barh(at, list(view.importance(metric).values()), height=0.8 / bars, color=colour, label=label(metric))
     axes.set_yticks(range(len(names)), names, parse_math=False)

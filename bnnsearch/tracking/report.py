@@ -13,18 +13,21 @@ from bnnsearch.folder import StudyFolder, make_way, replace_file
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
-from bnnsearch.tracking.front import write_front
-from bnnsearch.tracking.page import facts, page, paragraph, picture, section, table
+from bnnsearch.tracking.front import write_front, write_trials
+from bnnsearch.tracking.page import Cell, facts, page, paragraph, picture, section, table, trials_table
 from bnnsearch.tracking.view import StudyView, label, number_text, value_text
 
 PAGE = "report.html"
+
+MOST_ROWS = 2000
+"""Trials in the page's table; the files have all."""
 
 
 def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     """Write the report of a finished, running or interrupted study from what its folder holds.
 
     Returns:
-        The folder with `report.html`, the PNGs, `front.json` and `front.csv`.
+        The folder with `report.html`, the PNGs, `front.json`, `front.csv`, `trials.csv` and `trials.parquet`.
     """
     past = read_past(folder, epochs=True)
     view = StudyView(study, past.results, past.history)
@@ -42,6 +45,7 @@ def _write(view: StudyView, folder: StudyFolder) -> None:
 
     folder.report.mkdir(parents=True, exist_ok=True)
     write_front(view.front, folder.report)
+    write_trials(view.results, folder.report)
     write_pictures(view, folder.report)
     replace_file(folder.report / PAGE, report_html(view, folder.search_id))
 
@@ -77,6 +81,7 @@ def _sections(view: StudyView) -> Iterator[str]:
         yield picture("Hypervolume", _CAPTIONS["hypervolume"], figures.hypervolume_figure(view))
         yield picture("Importance", _CAPTIONS["importance"], figures.importance_figure(view))
         yield picture("Parameters", _CAPTIONS["parallel"], figures.parallel_figure(view))
+    yield _all_trials(view)
     yield picture("Learning curves", _CAPTIONS["curves"], figures.curves_figure(view))
     yield picture("Schedules", _CAPTIONS["schedules"], figures.schedules_figure(view))
     yield picture("Weight flips", _CAPTIONS["layers"], figures.layers_figure(view))
@@ -101,6 +106,36 @@ def _front_table(view: StudyView) -> str:
     said = "".join(paragraph(f"{note}.", "note") for note in quantisation_notes(front.results))
     shown = table(["trial", *map(label, metrics), *names], rows) + said
     return section("Trials on the front", _CAPTIONS["front"], shown)
+
+
+def _all_trials(view: StudyView) -> str:
+    """Every ended trial, for whoever looks for one."""
+    if not view.results:
+        return ""
+    results = view.results[:MOST_ROWS]
+    names = list(dict.fromkeys(name for result in results for name in result.params))
+    metrics = tabled(view.metrics, (result.metrics for result in results))
+    rows = []
+    for result in results:
+        measured = [(name, result.metrics.get(name)) for name in metrics]
+        cells = [
+            Cell(str(result.number), float(result.number)),
+            Cell("front" if result.number in view.front.numbers else str(result.state)),
+            *(Cell("") if value is None else Cell(value_text(name, value), value) for name, value in measured),
+            *(_sampled(result.params[name]) if name in result.params else Cell("") for name in names),
+            Cell(str(result.epochs), float(result.epochs)),
+            Cell(f"{result.seconds:.0f}", result.seconds),
+        ]
+        rows.append((result.number, cells))
+    head = ["trial", "state", *map(label, metrics), *names, "epochs", "seconds"]
+    shown = trials_table(head, ["trial", "state", *metrics, *names, "epochs", "seconds"], rows)
+    more = "" if len(results) == len(view.results) else f" The first {MOST_ROWS:,} of {len(view.results):,}."
+    return section("All trials", _CAPTIONS["trials"] + more, shown)
+
+
+def _sampled(value: object) -> Cell:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return Cell(_param(value), number)
 
 
 def _value(front: ParetoFront, result: TrialResult, metric: str) -> str:
@@ -135,10 +170,14 @@ _CAPTIONS = {
     "are means over the seeds, ± their standard deviation.",
     "pareto": "Each point is a trial that ran to its end. Nothing found is better than a point of the front in every "
     "objective at once. The star is the knee, the best compromise.",
+    "trials": "Heads sort; words and limits such as <code>memory_bytes&lt;20000</code> filter; a row marks its points "
+    "in the charts, and what is selected there, by box or lasso, is what the table shows. The same is in "
+    "<code>trials.csv</code> and <code>trials.parquet</code>.",
     "hypervolume": "How much of the objective space the front dominates, after each finished trial. A curve that has "
     "gone flat says that more trials of this kind would bring little.",
     "importance": "How much of an objective's variance over the trials each parameter explains by itself. The search "
-    "samples unevenly, so read it as a hint, not a law.",
+    "samples unevenly, so read it as a hint, not a law. "
+    "Costs that the configuration alone decides are left out: nothing is learned of them.",
     "parallel": "A line is a trial. Drag along an axis to keep only the trials within a range.",
     "curves": "Validation accuracy of the sign network, the one that would be exported. A cross ends a trial that was "
     "stopped or failed; a grey line is an epoch at which trials were compared and some stopped.",

@@ -51,6 +51,10 @@ class StudyRuns:
         """`report` and the trials whose runs fulfil a condition in MLflow's search language."""
         return [_name(run) for run in self._search(f" and {condition}")]
 
+    def all(self, view: int) -> Iterator[Run]:
+        """All runs of the study, the deleted ones as `view`, of MLflow's `ViewType`, says."""
+        return self._search(view=view)
+
     def _search(self, condition: str = "", *, view: int = ViewType.ACTIVE_ONLY) -> Iterator[Run]:
         query = f"tags.`{RUN_TAG}` LIKE '{self._ids.identity}/%'{condition}"
         token: str | None = None

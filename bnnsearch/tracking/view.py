@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -61,9 +62,17 @@ SCHEDULES = (
 """What is shown by epoch for one trial, where it was recorded and changes."""
 
 
+FRONT, KNEE, GREY, INK, GRID = "#0072b2", "#d55e00", "#8f96a3", "#1f2937", "#e5e7eb"
+PRUNED, BAD, GOING = "#e69f00", "#cc79a7", "#009e73"
+"""Colours that all kinds of sight tell apart (Okabe and Ito, 2008); marks and dashes say the same."""
+
+OBJECTIVES = (FRONT, KNEE, GOING, BAD)
+
+
 def label(metric: str) -> str:
     """A metric in words."""
-    return METRICS[metric].title if metric in METRICS else LABELS.get(metric, metric)
+    title = METRICS[metric].title if metric in METRICS else LABELS.get(metric, metric)
+    return title.replace("(uJ)", "(\N{MICRO SIGN}J)")
 
 
 def is_wide(values: Sequence[float] | Array) -> bool:
@@ -94,7 +103,11 @@ class Axis:
     @cached_property
     def categories(self) -> list[Any]:
         """Different values, in order; those that are no numbers as text."""
-        known = {value if self.numeric else _text(value) for value in self.values if value is not None}
+        if self.numeric:
+            return sorted({value for value in self.values if value is not None})
+        known = {_text(value) for value in self.values if value is not None}
+        with suppress(ValueError, TypeError):  # widths such as [64] and [128], in the order of their numbers
+            return sorted(known, key=lambda text: list(json.loads(text)))
         return sorted(known)
 
     @cached_property
@@ -139,8 +152,21 @@ def number_text(value: float) -> str:
 
 
 def value_text(metric: str, value: float) -> str:
-    """A metric's value as a person reads it: accuracies with four digits."""
-    return f"{value:.4f}" if metric.endswith("_acc") else number_text(value)
+    """A metric's value as a person reads it: accuracies with four digits, bytes as kB and MB."""
+    if metric.endswith("_acc"):
+        return f"{value:.4f}"
+    text = number_text(value)
+    if metric not in METRICS or METRICS[metric].unit != "bytes":
+        return text
+    return f"{text} B" if text[-1:].isdigit() else f"{text[:-1]} {text[-1]}B"
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers on a logarithmic axis from `low` to `high`, both positive: 1, 2 and 5 of each decade, or only 1."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5]
+    return ticks if len(ticks) <= 9 else [10.0**decade for decade in decades]
 
 
 @dataclass(frozen=True)
@@ -191,6 +217,18 @@ class StudyView:
     def wide(self, metric: str) -> bool:
         """Whether the metric needs a logarithmic axis."""
         return is_wide(self.column([each for group in self.groups.values() for each in group], metric))
+
+    def ticks(self, metric: str) -> list[float] | None:
+        """Where a logarithmic axis of the metric has ticks; None where its axis is none."""
+        if not self.wide(metric):
+            return None
+        values = [value for value in self.column(self.results, metric) if value > 0]
+        return round_ticks(min(values), max(values))
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The objectives that training decides; of a cost that the configuration alone decides nothing is learned."""
+        return tuple(name for name in self.metrics if METRICS[name].known != "before")
 
     def front_line(self, x: str, y: str) -> tuple[list[float], list[float]]:
         """Corners of the staircase that the front bounds what is dominated with; x rises. For two objectives."""

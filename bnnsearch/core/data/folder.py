@@ -21,13 +21,9 @@ from numpy.typing import NDArray
 
 from bnnsearch.config.data import ImageFolderConfig
 from bnnsearch.core.data.dataset import ImageSet, Split
-from bnnsearch.core.images import DECODER, read_images
+from bnnsearch.core.images import DECODER, SUFFIXES, read_images
 from bnnsearch.errors import DataError, printable
 from bnnsearch.files import check_regular
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff"}
-)
 
 _log = logging.getLogger(__name__)
 
