@@ -59,8 +59,8 @@ def trials_table(results: Sequence[TrialResult]) -> pandas.DataFrame:
             "trial": each.number,
             "state": each.state.value,
             **each.metrics,
-            **{f"params.{name}": _scalar(value) for name, value in each.params.items()},
-            "reason": each.reason,
+            **{f"params.{_text(name)}": _scalar(value) for name, value in each.params.items()},
+            "reason": each.reason and _text(each.reason),
             "epochs": each.epochs,
             "seconds": each.seconds,
         }
@@ -71,22 +71,25 @@ def trials_table(results: Sequence[TrialResult]) -> pandas.DataFrame:
 
 
 def _scalar(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(text: str) -> str:
+    """As UTF-8 can be: a name of a file that is none may stand in it, and tables hold nothing else."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_trials(results: Sequence[TrialResult], directory: Path) -> None:
     """Write `trials.csv` and `trials.parquet` into `directory`; a column that is not of numbers alone is text."""
+    import pandas
+
     table = trials_table(results).reset_index()
-    for name in table.select_dtypes(exclude=["number", "bool"]):
-        table[name] = [_text(value) for value in table[name]]
-    table.columns = [_text(name) for name in table.columns]
+    for name in table.select_dtypes(exclude=["number", "bool"]):  # a choice may be of numbers and of words
+        table[name] = [None if pandas.isna(value) else str(value) for value in table[name]]
     table.to_csv(directory / TRIALS_CSV, index=False)
     table.to_parquet(directory / TRIALS_PARQUET, index=False)
-
-
-def _text(value: Any) -> str | None:
-    """As UTF-8 can be: a name of a file that is none may stand in a reason."""
-    return None if value is None or value != value else str(value).encode("utf-8", "backslashreplace").decode()  # noqa: PLR0124
 
 
 def _confirmed(front: ParetoFront, number: int) -> dict[str, Any]:
