@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bnnsearch import __version__
+from bnnsearch.config.metrics import MEASURED
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, TrialConfig
 from bnnsearch.core.cost import LayerCost, model_cost
@@ -21,6 +23,8 @@ from bnnsearch.core.loop import EVAL_BATCH
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.trainer import Trainer
+from bnnsearch.device.cost import device_costs
+from bnnsearch.device.lower import lower
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.invocation import command
@@ -91,10 +95,20 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     return Packed(path.stat().st_size, checked)
 
 
-def deployed_costs(config: TrialConfig, trainer: Trainer) -> dict[str, float]:
-    """`latency_ms` (one image, one thread, here) and `packed_bytes` of the network; training changes neither."""
+def deployed_costs(config: TrialConfig, trainer: Trainer, names: Collection[str] = MEASURED) -> dict[str, float]:
+    """What the packed network takes, of which training changes nothing.
+
+    Args:
+        config: the run.
+        trainer: its trainer.
+        names: which of `latency_ms` (one image, one thread, here), `packed_bytes`, `flash_bytes` and `ram_bytes` (as C
+            on a Cortex-M4, image not counted, see `device.cost`).
+    """
     model = packed_network(trainer, load_data(config.data), "float32")
-    return {"latency_ms": measure_latency(model).median_ms, "packed_bytes": float(model.packed_bytes)}
+    costs = {"packed_bytes": float(model.packed_bytes)} | device_costs(lower(model.graph, model.tensors))
+    if "latency_ms" in names:
+        costs["latency_ms"] = measure_latency(model).median_ms
+    return {name: value for name, value in costs.items() if name in names}
 
 
 def layers(config: AnyTrial) -> list[Line]:

@@ -16,6 +16,7 @@ from bnnsearch.cli import main
 from bnnsearch.config.activation import RpreluConfig
 from bnnsearch.config.model import CnnConfig, MlpConfig, ModelConfig, Realtobinary18Config, Resnet20Config
 from bnnsearch.core.models.build import build_model
+from bnnsearch.device.cost import REFERENCE, device_costs
 from bnnsearch.device.lower import lower
 from bnnsearch.device.project import expected_scores, sample_images, write_project
 from bnnsearch.device.targets import TARGETS, measure
@@ -74,6 +75,20 @@ def test_every_target_scores_so(model: PackedModel, target: str) -> None:
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "host"])
 def test_every_target_rounds_floats_so(target: str) -> None:
     check_equal(packed(CnnConfig(channels=(8, 16), pool_after=(1, 2)), DIGITS), target, sample_images(DIGITS)[:4])
+
+
+@pytest.mark.parametrize("config", [INTEGER, CnnConfig(channels=(8, 16), pool_after=(1, 2))], ids=["int8", "real"])
+def test_flash_and_ram_are_known_before_training(config: ModelConfig) -> None:
+    """Of a fresh network; of one that might be trained, compiler and emulator say the same but for 3 %."""
+    if missing := [tool for tool in TARGETS[REFERENCE].tools if shutil.which(tool) is None]:
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    fresh = pack(build_model(config, shape=DIGITS, classes=10).eval(), DIGITS)
+    found = measure(packed(config, DIGITS), TARGETS[REFERENCE], sample_images(DIGITS)[:1])
+    known = device_costs(lower(fresh.graph, fresh.tensors))
+    assert known == {
+        "flash_bytes": pytest.approx(found.flash_bytes, rel=0.03),
+        "ram_bytes": pytest.approx(found.ram_bytes, rel=0.03),
+    }
 
 
 def compiled(compiler: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from bnnsearch.config.families import MEASURES, METHODS
 
 Mode = Literal["max", "min"]
 Known = Literal["before", "after", "measured"]
-"""Before training, from the configuration; after every epoch; or by a measurement on the node, before training."""
+"""Before training, from the configuration; after every epoch; or from the packed network, on the node, before training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,14 @@ METRICS = {
         _network("energy", "uJ", "energy"),
         Metric("latency_ms", "min", "ms", "latency", "measured"),
         Metric("packed_bytes", "min", "bytes", "packed file", "measured"),
+        Metric("flash_bytes", "min", "bytes", "flash of a Cortex-M4", "measured"),
+        Metric("ram_bytes", "min", "bytes", "RAM of a Cortex-M4", "measured"),
         _network("params", "", "parameters"),
     )
 }
 
+MEASURED = frozenset(name for name, metric in METRICS.items() if metric.known == "measured")
+"""What is known of the packed network, which is made before training where a search watches one of them."""
 
 _OURS = frozenset(METRICS)
 

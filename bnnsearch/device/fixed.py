@@ -158,7 +158,13 @@ def _convolution(operation: Convolution, graph: Graph, tensors: Mapping[str, Arr
     if operation.binary:
         count = int(np.prod(operation.kernel)) * graph.shapes()[operation.input].channels
         return Fixed(0, -count, count)
-    weights, exponent = integers(real_weight(operation, tensors, graph.shapes()[operation.input].channels))
+    channels = graph.shapes()[operation.input].channels
+    if operation.integer is not None:  # what any weights can give, so that it is known before they are trained
+        reach = int(np.prod(operation.kernel)) * channels * max(-x.low, x.high)
+        reach *= np.iinfo(np.int8).max if operation.integer == "int8" else 1
+        if reach < LARGEST:
+            return Fixed(x.exponent, -reach, reach)
+    weights, exponent = integers(real_weight(operation, tensors, channels))
     if np.abs(weights).max() > np.iinfo(np.int16).max:
         raise NotFixedError("its weights are no integers of 16 bits in any unit")
     low, high = np.minimum(weights * x.low, weights * x.high), np.maximum(weights * x.low, weights * x.high)

@@ -94,11 +94,10 @@ class Stage:
             yield from other.all()
         yield self
 
-    def tables(self) -> Iterator[Array]:
-        """The constant arrays of it and of all below it."""
-        for stage in self.all():
-            values = [stage.weights, *(table for step in stage.steps for table in (step.a, step.b))]
-            yield from (table for table in values if isinstance(table, np.ndarray))
+    def tables(self) -> list[Array]:
+        """Its own constant arrays."""
+        values = [self.weights, *(table for step in self.steps for table in (step.a, step.b))]
+        return [table for table in values if isinstance(table, np.ndarray)]
 
     @property
     def reads(self) -> set[str]:
@@ -135,10 +134,13 @@ class Program:
     exponent: int = 0
     starts: dict[str, int] = field(default_factory=dict)
 
+    def written(self) -> list[Stage]:
+        """Every stage, those below others too, once."""
+        return list({id(stage): stage for top in self.stages for stage in top.all()}.values())
+
     def tables(self) -> list[Array]:
-        """The constant arrays, equal ones once."""
-        found = {(table.dtype.str, table.tobytes()): table for stage in self.stages for table in stage.tables()}
-        return list(found.values())
+        """All constant arrays."""
+        return [table for stage in self.written() for table in stage.tables()]
 
     @property
     def arena_bytes(self) -> int:

@@ -216,7 +216,8 @@ def _memory_row(program: Program, stage: Stage) -> str:
     places = ", ".join(f"{program.stored[name].kind} at {program.starts[name]}" for name in stage.writes)
     size = sum(program.stored[name].bytes for name in stage.writes)
     name = re.sub(r"[|\n`]", "_", stage.name)
-    return f"| {name} | {shape} | {places} | {size} | {sum(array.nbytes for array in stage.tables())} |"
+    tables = sum(array.nbytes for below in stage.all() for array in below.tables())
+    return f"| {name} | {shape} | {places} | {size} | {tables} |"
 
 
 def _platformio(prefix: str) -> dict[str, object]:

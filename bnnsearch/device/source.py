@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from bnnsearch.packed.operations import Array
 FILES = ("base", "binary", "maps", "real", "steps")
 CTYPES = {"i1": "int8_t", "i2": "int16_t", "i4": "int32_t", "u1": "uint8_t", "f4": "float"}
 WIDTH = 116
-_DEFINED = re.compile(r"^(?:static [\w ]*?\**|#define |[A-Z]+\()(\w+)[(,;]|^} (\w+);|^struct (\w+) {", re.MULTILINE)
+_DEFINED = re.compile(
+    r"^(?:(?:static|APART) [\w ]*?\**|#define |[A-Z]+\()(\w+)[(,;]|^} (\w+);|^struct (\w+) {", re.MULTILINE
+)
 
 
 @cache
@@ -33,25 +35,24 @@ def _blocks() -> dict[str, str]:
     return found
 
 
-def functions(names: Iterable[str]) -> list[str]:
-    """The text of functions and of all that they use, in the order of the files; `names` are those needed."""
-    blocks, needed, waiting = _blocks(), set[str](), [*names, "run"]
+def function_names(program: Program) -> set[str]:
+    """What a program uses of the files: functions, those that they call, and types."""
+    blocks, needed, waiting = _blocks(), set[str](), ["run"]
+    for stage in program.written():
+        waiting += [stage.source, *(step.take for step in stage.steps)]
     while waiting:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
             code = re.sub(r"/\*.*?\*/", "", blocks[name], flags=re.DOTALL)
             waiting += [word for word in re.findall(r"\w+", code) if word in blocks]
-    return [text for name, text in blocks.items() if name in needed or not name.isidentifier()]
+    return needed
 
 
-def used_functions(program: Program) -> set[str]:
-    """The functions that a program calls by name."""
-    names = set()
-    for top in program.stages:
-        for stage in top.all():
-            names |= {stage.source, *(step.take for step in stage.steps)}
-    return names
+def functions(program: Program) -> list[str]:
+    """The text of what a program uses, in the order of the files."""
+    needed = function_names(program)
+    return [text for name, text in _blocks().items() if name in needed or not name.isidentifier()]
 
 
 def model_source(program: Program, prefix: str) -> str:
@@ -68,7 +69,7 @@ def model_source(program: Program, prefix: str) -> str:
 
 typedef {upper}_NUMBER Number;
 
-{chr(10).join(text + chr(10) for text in functions(used_functions(program)))}
+{chr(10).join(text + chr(10) for text in functions(program))}
 static uint32_t arena[({upper}_ARENA_BYTES + 3) / 4];
 
 /* A smaller arena does not compile. */
@@ -115,7 +116,7 @@ class _Writer:
         self.program = program
         self.prefix = prefix
         self.lines: list[str] = []
-        self.tables: dict[bytes, str] = {}
+        self.tables = 0
         self.names: dict[int, str] = {}
 
     def body(self) -> str:
@@ -168,16 +169,13 @@ class _Writer:
         return f"(uint8_t *)arena + {4 * words + octets}"
 
     def _table(self, values: Array | None, of: str) -> str:
-        """The name of a table with these values; equal ones are one."""
+        """The name of a new table with these values."""
         if values is None:
             return "0"
-        key = values.dtype.str.encode() + values.tobytes()
-        if key not in self.tables:
-            name = f"table{len(self.tables)}"
-            self.tables[key] = name
-            ctype = CTYPES[values.dtype.str[1:]]
-            self.lines.append(f"static const {ctype} {name}[{values.size}] = {c_array(values)}; /* {_comment(of)} */\n")
-        return self.tables[key]
+        name, self.tables = f"table{self.tables}", self.tables + 1
+        ctype = CTYPES[values.dtype.str[1:]]
+        self.lines.append(f"static const {ctype} {name}[{values.size}] = {c_array(values)}; /* {_comment(of)} */\n")
+        return name
 
 
 def _below(stage: Stage) -> Iterator[Stage]:

@@ -8,7 +8,7 @@ optuna-dashboard) and `results.jsonl` (one line per ended trial) are copies for 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsearch import native
-from bnnsearch.config.metrics import EVOLUTION, METRICS
+from bnnsearch.config.metrics import EVOLUTION, MEASURED
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
@@ -240,7 +240,7 @@ def _watched(study: StudyConfig) -> set[str]:
 
 
 def _is_measured(study: StudyConfig) -> bool:
-    return any(METRICS[name].known == "measured" for name in _watched(study))
+    return not MEASURED.isdisjoint(_watched(study))
 
 
 def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
@@ -259,19 +259,19 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
         time_limit=study.resources.trial_timeout,
         cache=cache if study.share_pretraining else None,
         watched=sorted(_watched(study)),
-        measure=_measure if _is_measured(study) else None,
+        measure=partial(_measure, names=_watched(study)) if _is_measured(study) else None,
         sample=_sample if study.tracking.system_metrics else None,
         classes=None if build_trainer else partial(_classes, device=device),
         guests=space.guests,
     )
 
 
-def _measure(config: dict[str, Any], trainer: Trainer) -> Mapping[str, float]:
+def _measure(config: dict[str, Any], trainer: Trainer, *, names: Collection[str]) -> Mapping[str, float]:
     from bnnsearch.deploy import deployed_costs  # loads the kernels
 
     trial = trial_of(config)
     assert isinstance(trial, TrialConfig), "nothing else reports what is measured"
-    return deployed_costs(trial, trainer)
+    return deployed_costs(trial, trainer, names)
 
 
 def _sample() -> Mapping[str, float]:

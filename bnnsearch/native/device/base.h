@@ -14,6 +14,13 @@
 typedef struct Stage Stage;
 typedef struct Step Step;
 
+/* Of functions with several callers: so that the size of each is the same in every network, and known before. */
+#if defined(__GNUC__)
+#define APART __attribute__((noinline)) static
+#else
+#define APART static
+#endif
+
 /* A window: of `kernel` numbers every `stride`, from `padding` outside of a map on; each (vertical, horizontal). */
 typedef struct {
     int16_t side[2], channels, kernel[2], stride[2], padding[2];
@@ -43,7 +50,7 @@ typedef struct {
     int begin, first, last;
 } Span;
 
-static Span span(const Window *window, int axis, int place) {
+APART Span span(const Window *window, int axis, int place) {
     Span inside = {place * window->stride[axis] - window->padding[axis], 0, window->kernel[axis]};
     int rest = window->side[axis] - inside.begin;
     if (inside.begin < 0) inside.first = -inside.begin;
@@ -53,7 +60,7 @@ static Span span(const Window *window, int axis, int place) {
 
 static int32_t place_of(const Window *window, int y, int x) { return (int32_t)y * window->side[1] + x; }
 
-static void run(const Stage *stage) {
+APART void run(const Stage *stage) {
     int32_t pixel = 0;
     for (int y = 0; y < stage->height; y++)
         for (int x = 0; x < stage->width; x++, pixel++)

@@ -5,7 +5,7 @@ static uint32_t four(const uint8_t *from) {
     return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-static int ones(uint32_t x) {
+APART int ones(uint32_t x) {
 #if defined(__GNUC__) && (defined(__POPCNT__) || defined(__wasm__) || defined(__riscv_zbb) || defined(__aarch64__))
     return __builtin_popcountl(x);
 #else

@@ -79,7 +79,7 @@ static Number largest(const Stage *stage, int y, int x, int channel) {
 
 /* The sum of one; of floats `Sum` is double, rounded once. */
 #define TOTAL(name, Sum)                                                                                      \
-    static Number name(const Stage *stage, int y, int x, int channel) {                                       \
+    APART Number name(const Stage *stage, int y, int x, int channel) {                                        \
         Span rows = span(&stage->window, 0, y), columns = span(&stage->window, 1, x);                         \
         const Stage *inner = stage->inner;                                                                    \
         Sum sum = 0;                                                                                          \

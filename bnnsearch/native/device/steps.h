@@ -45,7 +45,7 @@ static Number sigmoid(const Step *step, Number number, int32_t pixel, int channe
 }
 
 /* The operand beside it: `a`, a stage; of one pixel for all where its map has one. */
-static Number beside(const Step *step, int32_t pixel, int channel) {
+APART Number beside(const Step *step, int32_t pixel, int channel) {
     const Stage *other = (const Stage *)step->a;
     int32_t place = other->height == 1 && other->width == 1 ? 0 : pixel;
     return other->source(other, (int)(place / other->width), (int)(place % other->width), channel);

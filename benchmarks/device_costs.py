@@ -1,0 +1,187 @@
+"""What networks take on a Cortex-M4: predicted from their settings, and measured by compiler and emulator.
+
+`--calibrate` first writes `bnnsearch/device/costs.json` anew, from what the compiler makes of every function: it is to be
+run after a change below `bnnsearch/native/device`, or for another compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from bnnsearch.config.activation import PreluConfig, RpreluConfig
+from bnnsearch.config.model import (
+    BinarySettings,
+    BrnConfig,
+    Cnn1dConfig,
+    CnnConfig,
+    MlpConfig,
+    Realtobinary18Config,
+    Resnet18Config,
+    Resnet20Config,
+    VggSmallConfig,
+    XnornetConfig,
+)
+from bnnsearch.core.models.build import build_model
+from bnnsearch.device import cost
+from bnnsearch.device.lower import lower
+from bnnsearch.device.project import header, sample_images
+from bnnsearch.device.source import model_source
+from bnnsearch.device.targets import TARGETS, measure
+from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.packed.model import PackedModel
+
+GREY, SMALL, COLOUR = (1, 28, 28), (1, 8, 8), (3, 32, 32)
+INTEGER = CnnConfig(channels=(16, 32, 48), pool_after=(1, 2), first="int8", classifier="int8", head="mean")
+NETWORKS: list[tuple[str, BinarySettings, tuple[int, int, int]]] = [
+    ("cnn int8 mean", INTEGER, GREY),
+    ("cnn int8 mean, wide", INTEGER.model_copy(update={"channels": (24, 48, 64, 64)}), GREY),
+    ("cnn int8 flatten", INTEGER.model_copy(update={"head": "flatten", "pool_after": (1, 2, 3)}), GREY),
+    ("cnn binary mean", INTEGER.model_copy(update={"first": "binary", "classifier": "binary"}), GREY),
+    ("cnn binary flatten", INTEGER.model_copy(update={"classifier": "binary", "head": "flatten"}), GREY),
+    ("cnn int8 colour", INTEGER.model_copy(update={"pool_after": (1, 2, 3)}), (3, 24, 20)),
+    ("cnn1d int8", Cnn1dConfig(width=0.3, first="int8", classifier="int8", head="mean"), (3, 1, 130)),
+    ("cnn real", CnnConfig(channels=(8, 16), pool_after=(1, 2)), GREY),
+    ("cnn prelu", CnnConfig(channels=(8, 16), pool_after=(1, 2), activation=PreluConfig()), SMALL),
+    ("mlp", MlpConfig(hidden=(40, 30)), SMALL),
+    ("mlp rprelu", MlpConfig(hidden=(60,), activation=RpreluConfig(), scale="xnor"), SMALL),
+    ("vgg_small", VggSmallConfig(width=0.05), COLOUR),
+    ("xnornet", XnornetConfig(stem="small", width=0.05), COLOUR),
+    ("xnornet, input scales", XnornetConfig(stem="small", width=0.05, activation_scale=True), COLOUR),
+    ("resnet20", Resnet20Config(width=0.5), SMALL),
+    ("resnet20 pre, conv", Resnet20Config(width=0.5, block="pre", shortcut="conv"), SMALL),
+    ("resnet18", Resnet18Config(width=0.05), SMALL),
+    ("brn", BrnConfig(width=0.2), SMALL),
+    ("realtobinary18", Realtobinary18Config(stem="small", width=0.05), SMALL),
+]
+
+
+def packed(config: BinarySettings, shape: tuple[int, int, int], *, trained: bool) -> PackedModel:
+    """A fresh network, or one whose batch norms and weights are as different as training makes them."""
+    torch.manual_seed(0)
+    network = build_model(config, shape=shape, classes=10).eval()
+    if trained:
+        for part in network.modules():
+            if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(part.weight, 0.5)
+                torch.nn.init.normal_(part.bias)
+                assert part.running_mean is not None
+                torch.nn.init.normal_(part.running_mean)
+    return PackedModel.from_module(network, shape=shape, mean=[0.3] * shape[0], std=[0.3] * shape[0])
+
+
+def calibrate(target_name: str) -> dict[str, cost.Calibration]:
+    """Sizes of functions by the type of numbers, from all networks."""
+    target = TARGETS[target_name]
+    found: dict[str, cost.Calibration] = defaultdict(lambda: {"bytes": {}, "frames": {}, "routines": {}})
+    prefix = target.compiler[0].removesuffix("gcc")
+    for _, config, shape in NETWORKS:
+        model = packed(config, shape, trained=True)
+        program = lower(model.graph, model.tensors)
+        into = found[program.number]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "model.h").write_text(header(model, program, "model"), encoding="utf-8")
+            (folder / "model.c").write_text(model_source(program, "model"), encoding="utf-8")
+            options = ["-std=c99", "-Os", "-fstack-usage", "-ffunction-sections"]
+            run([*target.compiler, *options, "-c", "model.c"], folder)
+            for kind, line in symbols(run([f"{prefix}nm", "-S", "model.o"], folder)):
+                into["bytes"][kind] = max(line, into["bytes"].get(kind, 0))
+            for line in (folder / "model.su").read_text().splitlines():
+                place, frame, _ = line.split("\t")
+                function = own_name(place.rpartition(":")[2])
+                into["frames"][function] = max(int(frame), into["frames"].get(function, 0))
+            callers = set(calling_routines(run([f"{prefix}objdump", "-r", "model.o"], folder)))
+            if callers:
+                told = ["-nostdlib", "-Wl,--gc-sections", "-Wl,-e,model_predict", "-lgcc", "-o", "alone"]
+                run([*target.compiler, "model.o", *told], folder)
+                sizes = [text_bytes(run([target.size, file], folder)) for file in ("alone", "model.o")]
+                score = into["bytes"]["scores"]  # nobody calls it here
+                into["routines"][" ".join(sorted(callers))] = sizes[0] - sizes[1] + score
+    for into in found.values():  # what is called through two names is counted by the functions themselves
+        into["bytes"] = dict(sorted(into["bytes"].items()))
+        into["frames"] = dict(sorted(into["frames"].items()))
+    return dict(found)
+
+
+def symbols(text: str) -> Iterator[tuple[str, int]]:
+    """Functions and their bytes."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[2] in "tT":
+            yield own_name(words[3]), int(words[1], 16)
+
+
+def own_name(name: str) -> str:
+    """The name in the files, of a copy that the compiler has made of it too."""
+    return name.partition(".")[0].removeprefix("model_")
+
+
+def calling_routines(text: str) -> Iterator[str]:
+    """Functions that call routines of the compiler."""
+    function = ""
+    for line in text.splitlines():
+        if found := re.match(r"RELOCATION RECORDS FOR \[\.text\.(\w+)", line):
+            function = own_name(found[1])
+        elif re.search(r" __\w+$", line) and function:
+            yield function
+
+
+def text_bytes(text: str) -> int:
+    """Text and data, as `size` tells them."""
+    return sum(map(int, text.splitlines()[1].split()[:2]))
+
+
+def run(command: list[str], folder: Path) -> str:
+    """What it prints."""
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calibrate", action="store_true", help="write the costs of functions anew")
+    parser.add_argument("--quick", action="store_true", help="only the first twelve networks")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    if arguments.calibrate:
+        made = {cost.REFERENCE: calibrate(cost.REFERENCE)}
+        path = Path(cost.__file__).with_name("costs.json")
+        path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    print("predicted before training | measured | error, of flash and of RAM (arena, stack)")
+    rows, worst = [], 0.0
+    for name, config, shape in NETWORKS[: 12 if arguments.quick else None]:
+        fresh, trained = (packed(config, shape, trained=done) for done in (False, True))
+        predicted = cost.device_costs(lower(fresh.graph, fresh.tensors))
+        try:
+            measured = measure(trained, TARGETS[cost.REFERENCE], sample_images(shape)[:1])
+        except EnvironmentProblem as error:  # it is too large for the board
+            print(f"{name:24} {error}")
+            continue
+        row = {"network": name, "instructions": measured.instructions, **predicted}
+        row |= {"flash_measured": measured.flash_bytes, "ram_measured": measured.ram_bytes}
+        errors = [predicted[f"{kind}_bytes"] / row[f"{kind}_measured"] - 1 for kind in ("flash", "ram")]
+        rows.append(row)
+        worst = max(worst, *map(abs, errors))
+        print(
+            f"{name:24} flash {predicted['flash_bytes']:7.0f} {measured.flash_bytes:7} {errors[0]:+6.1%}   "
+            f"ram {predicted['ram_bytes']:7.0f} {measured.ram_bytes:7} {errors[1]:+6.1%}   "
+            f"{measured.instructions:10} instructions",
+            flush=True,
+        )
+    print(f"largest error {worst:.1%} over {len(rows)} networks; target 2%: {'met' if worst <= 0.02 else 'missed'}")
+    if arguments.json:
+        targets = [{"name": "largest error", "value": worst, "target": 0.02, "better": "lower"}]
+        arguments.json.write_text(json.dumps({"versions": sys.version, "rows": rows, "targets": targets}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a network takes on a device, known before it is trained: flash, memory, instructions.
+
+flash = functions it uses + their share of the compiler's routines + descriptions of its stages + tables
+ram   = arena + the stack of the deepest chain of calls
+
+Sizes and frames of functions are those that the compiler of a target gave them: `costs.json`, which
+`benchmarks/device_costs.py` writes. What it predicts does not depend on the values of weights and thresholds.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TypedDict
+
+from bnnsearch.device.program import Program, Stage
+from bnnsearch.device.source import function_names
+
+STAGE_BYTES, STEP_BYTES, PART_BYTES, POINTER_BYTES = 48, 20, 8, 4
+"""Of the structures of `native/device/base.h` with pointers of 4 bytes."""
+
+REFERENCE = "cortex-m4"
+"""The target that a search counts for."""
+
+
+class Calibration(TypedDict):
+    """Of one target and type of numbers: bytes and frames of functions; bytes of routines by the functions that call
+    any, joined by a blank.
+    """
+
+    bytes: dict[str, int]
+    frames: dict[str, int]
+    routines: dict[str, int]
+
+
+@cache
+def calibration(target: str, number: str) -> Calibration:
+    """What `costs.json` says of a target."""
+    text = Path(__file__).with_name("costs.json").read_text(encoding="utf-8")
+    found: Calibration = json.loads(text)[target][number]
+    return found
+
+
+def device_costs(program: Program, target: str = REFERENCE) -> dict[str, float]:
+    """`flash_bytes` and `ram_bytes` of a program, by their names in a search."""
+    known = calibration(target, program.number)
+    return {
+        "flash_bytes": float(flash_bytes(program, known)),
+        "ram_bytes": float(program.arena_bytes + POINTER_BYTES + stack_bytes(program, known)),
+    }
+
+
+def flash_bytes(program: Program, known: Calibration) -> int:
+    """Code and tables, linked alone."""
+    names = function_names(program) | {"predict", "scores"}
+    code = sum(known["bytes"].get(name, 0) for name in names)
+    routines = [size for users, size in known["routines"].items() if set(users.split()) <= names]
+    stages = program.written()
+    described = STAGE_BYTES * len(stages) + STEP_BYTES * sum(len(stage.steps) for stage in stages)
+    described += PART_BYTES * sum(len(stage.weights) for stage in stages if isinstance(stage.weights, tuple))
+    return code + max(routines, default=0) + described + sum(table.nbytes for table in program.tables())
+
+
+def stack_bytes(program: Program, known: Calibration) -> int:
+    """The frames of the deepest chain of calls from `predict` on."""
+    frames = known["frames"]
+
+    def asked(stage: Stage) -> int:
+        """A number of the stage, without its steps."""
+        below = [asked(other) for other in stage.others() if not _is_beside(stage, other)]
+        own = frames.get(stage.source, 0)
+        return own + max([*below, _called(stage.source, frames)])
+
+    def taken(stage: Stage) -> int:
+        beside = [asked(step.a) + frames.get("beside", 0) for step in stage.steps if isinstance(step.a, Stage)]
+        steps = [frames.get(step.take, 0) + _called(step.take, frames) for step in stage.steps]
+        return max([*beside, *steps], default=0)
+
+    deepest = max(max(asked(stage), taken(stage)) for stage in program.stages)
+    return frames["predict"] + frames["run"] + deepest
+
+
+def _is_beside(stage: Stage, other: Stage) -> bool:
+    return other is not stage.inner and any(step.a is other for step in stage.steps)
+
+
+_CALLS = {"dot": ("span", "ones"), "mean": ("total",), "mean_wide": ("total_wide",), "sigmoid": ("power_of_e",)}
+
+
+def _called(name: str, frames: dict[str, int]) -> int:
+    """The deepest of the helpers that a function calls."""
+    return max(frames.get(helper, 0) for helper in _CALLS.get(name, ("span",)))
