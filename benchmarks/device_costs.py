@@ -1,6 +1,6 @@
 """What networks take on a Cortex-M4: predicted from their settings, and measured by compiler and emulator.
 
-`--calibrate` first writes `bnnsearch/device/costs.json` anew, from what the compiler makes of every function: it is to be
+`--calibrate` first writes `bnnsearch/device/costs.json` anew, from what the compiler makes of every function: to be
 run after a change below `bnnsearch/native/device`, or for another compiler.
 """
 

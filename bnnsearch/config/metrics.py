@@ -19,7 +19,7 @@ from bnnsearch.config.families import MEASURES, METHODS
 
 Mode = Literal["max", "min"]
 Known = Literal["before", "after", "measured"]
-"""Before training, from the configuration; after every epoch; or from the packed network, on the node, before training."""
+"""Before training, of the configuration; after every epoch; or of the packed network, on the node, before training."""
 
 
 @dataclass(frozen=True, slots=True)
