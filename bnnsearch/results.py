@@ -93,7 +93,7 @@ class StudyObserver:
     """Told what happens in a search, on the driver, in order; a subclass takes what it needs. Must return at once."""
 
     def stage_started(self, stage: str) -> None:
-        """The search is busy with something before, between or after its trials, such as starting Ray."""
+        """The search is busy with something beside its trials, such as starting Ray; empty where that is over."""
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:
         """A trial begins, or goes on after it waited or was cut off."""

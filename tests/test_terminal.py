@@ -167,6 +167,9 @@ def test_before_the_first_epoch_the_screen_says_what_keeps_it_busy(progress: Stu
     progress.epoch_finished(0, EpochMetrics(1, 14, "train", {}))
     assert "starting Ray" not in shown(progress, 60)
     assert progress.epochs() == (1, 56)
+    progress.stage_started("opening MLflow's store")
+    progress.stage_started("")
+    assert "..." not in shown(progress, 200)
 
 
 def test_trials_to_come_are_as_long_as_those_that_ended(progress: StudyProgress) -> None:

@@ -70,6 +70,7 @@ def follow_search(
         _begin_stage(watchers, "opening MLflow's store")
         tracker = watching.enter_context(Tracker(study, folder, record))
         print_lines(console, [tracker.notice] if tracker.notice else [])
+        _begin_stage(watchers, "")
         outcome = search([progress, tracker, view])
         _begin_stage(watchers, "delivering to MLflow, drawing the report")
     try:

@@ -85,7 +85,8 @@ class PlainView(View):
                     self._say("; ".join(summary_lines(self._progress)))
 
     def stage_started(self, stage: str) -> None:
-        self._say(f"{stage} ...")
+        if stage:
+            self._say(f"{stage} ...")
 
     def said(self, line: str) -> None:
         self._say(line)
@@ -122,7 +123,8 @@ class JsonView(View):
     def __exit__(self, *error: object) -> None: ...
 
     def stage_started(self, stage: str) -> None:
-        write_event("stage", stage=stage)
+        if stage:
+            write_event("stage", stage=stage)
 
     def trial_started(self, number: int, config: Mapping[str, Any], params: Mapping[str, Any]) -> None:  # noqa: ARG002
         write_event("trial_started", number=number, params=dict(params))
