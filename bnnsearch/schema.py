@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from bnnsearch.config.families import TRAINERS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import OwnTrialConfig, TrialConfig
+from bnnsearch.space.prior import CONFIDENCES
 
 Schema = dict[str, Any]
 
@@ -121,15 +122,23 @@ def _distribution(types: Sequence[str], properties: Mapping[str, Schema], requir
 def _choice(*, values: Schema | None = None, branches: Schema | None = None) -> Schema:
     if values is not None:
         listed = {"type": "array", "items": values, "minItems": 1, "uniqueItems": True}
-        return _distribution(["choice"], {"values": listed, "default": {}}, ["values"])
+        return _distribution(["choice"], {"values": listed, "default": {}, "prior": _prior({})}, ["values"])
     names = {"pattern": r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"}
     mapping = {"type": "object", "minProperties": 1, "propertyNames": names, **(branches or {})}
-    return _distribution(["choice"], {"branches": mapping, "default": {"type": "string"}}, ["branches"])
+    name: Schema = {"type": "string"}
+    return _distribution(["choice"], {"branches": mapping, "default": name, "prior": _prior(name)}, ["branches"])
 
 
 def _number(*types: str) -> Schema:
     value: Schema = {"type": "integer" if types[0] == "randint" else "number"}
-    return _distribution(types, {"min": value, "max": value, "step": _STEP, "default": value}, ["min", "max"])
+    properties = {"min": value, "max": value, "step": _STEP, "default": value, "prior": _prior(value)}
+    return _distribution(types, properties, ["min", "max"])
+
+
+def _prior(value: Schema) -> Schema:
+    """A value, or one with the confidence in it."""
+    belief = {"at": value, "confidence": {"enum": list(CONFIDENCES)}}
+    return {"anyOf": [value, {"type": "object", "properties": belief, "required": ["at"]}]}
 
 
 def _range() -> Schema:

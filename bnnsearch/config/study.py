@@ -88,6 +88,19 @@ class Constraint(Settings):
         return value - self.max if self.max is not None else (self.min or 0.0) - value
 
 
+class StagnationConfig(Settings):
+    """When a search has found what it will: no new trials begin, and those under way come to their end.
+
+    Attributes:
+        trials: the last of those that finished within the constraints.
+        gain: the share of the hypervolume (with one objective, of the way from the worst to the best) that they must
+            have added for the search to go on.
+    """
+
+    trials: Count
+    gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class BudgetConfig(Settings):
     """When the search ends: whichever bound is met first.
 
@@ -98,12 +111,14 @@ class BudgetConfig(Settings):
         max_failed_trials: so many failures end the search.
         gpu_hours: what the study's trials may hold in all, its resumed parts together; half a GPU for two hours is one.
             A trial that is cut off counts from where it is taken up again.
+        stagnation: none begin once the last ones have added nothing; None does not look.
     """
 
     trials: Count
     wall_time: Duration | None = None
     max_failed_trials: Count | None = None
     gpu_hours: PositiveFloat | None = None
+    stagnation: StagnationConfig | None = None
 
 
 class ConfirmConfig(Settings):
@@ -205,6 +220,8 @@ class StudyConfig(Settings):
             break a constraint; `dominated` ones as well, or would be dominated even if they equalled the best seen
             so far in every other objective.
         confirm: how often the configurations on the front are trained, each time with another seed; None is once.
+        forbid: combinations of settings that are never drawn, each by their dotted paths below `trial`: a value, a list
+            of values, or `min` and `max`; see `bnnsearch.space.forbid`.
         warm_start: what to try first: paths of configurations such as best.yaml, or of earlier studies' folders, or
             `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as it lies in this space.
         use: the guests that the space names: modules that can be imported, and files beside it, such as
@@ -229,6 +246,7 @@ class StudyConfig(Settings):
     confirm: ConfirmConfig | None = None
     tracking: TrackingConfig = TrackingConfig()
     select: SelectConfig = SelectConfig()
+    forbid: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = ()
     warm_start: tuple[str, ...] = ()
     use: tuple[str, ...] = ()
 

@@ -17,6 +17,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import kind_of, trial_of
 from bnnsearch.files import check_regular
 from bnnsearch.space.distribution import Distribution
+from bnnsearch.space.forbid import Rule
 from bnnsearch.space.node import Node, Pick, parameters, resolve
 from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
 
@@ -29,16 +30,17 @@ CORNERS = 128
 _SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
-def trial_problems(root: Node, *, broken: Set[Mark]) -> list[Problem]:
+def trial_problems(root: Node, *, broken: Set[Mark], forbidden: Sequence[Rule] = ()) -> list[Problem]:
     """What is wrong with the configurations that `root` resolves to, as far as `probes` tell.
 
     Args:
         root: the tree of the trial.
         broken: places whose problems are known already.
+        forbidden: rules for what is never drawn.
     """
     problems: dict[tuple[Mark, str], Problem] = {}
     rules: dict[str, Mark | None] = {}
-    for tree in probes(root):
+    for tree in probes(root, forbidden):
         if "trainer" not in tree.mapping:
             rule, mark = _kept(tree)
             rules.setdefault(rule, mark)
@@ -82,12 +84,12 @@ def source_problems(tree: Tree) -> Iterator[Problem]:
                 yield Problem(source.mark, f"{rule}, but got {quoted(source.value)} ({reason})")
 
 
-def grace_problem(tree: Tree, root: Node, study: StudyConfig) -> Problem | None:
+def grace_problem(tree: Tree, root: Node, study: StudyConfig, forbidden: Sequence[Rule] = ()) -> Problem | None:
     """A grace that is longer than every trial: its scheduler would compare nothing and stop nothing."""
     if not study.scheduler.compares:
         return None
     longest, grace = 0, study.scheduler.grace
-    for each in probes(root):
+    for each in probes(root, forbidden):
         longest = max(longest, trial_of(each.plain).epochs)
         if longest >= grace:
             return None
@@ -96,12 +98,16 @@ def grace_problem(tree: Tree, root: Node, study: StudyConfig) -> Problem | None:
     return Problem(at.mark, f"{rule}, {longest}, or no trial is ever compared, but got {grace}")
 
 
-def probes(root: Node) -> Iterator[Tree]:
+def probes(root: Node, forbidden: Sequence[Rule] = ()) -> Iterator[Tree]:
     """The defaults, every extreme of every parameter with the others at their defaults, and `CORNERS` joint extremes.
 
-    Every branch is taken at least once.
+    Every branch is taken at least once. What is forbidden is left out, unless it is the defaults.
     """
     yield resolve(root, _with({}))
+    yield from (tree for tree in _extremes(root) if not any(rule.forbids(tree.plain) for rule in forbidden))
+
+
+def _extremes(root: Node) -> Iterator[Tree]:
     for parameter in parameters(root):
         for extreme in parameter.distribution.extremes():
             yield resolve(root, _with({**parameter.condition, parameter.name: extreme}))

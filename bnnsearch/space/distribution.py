@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
+from bnnsearch.space.prior import Prior
 from bnnsearch.space.tree import Scalar, Tree, quoted
 
 
@@ -43,6 +44,7 @@ class Number:
     log: bool
     whole: bool
     tree: Tree
+    prior: Prior | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -105,7 +107,8 @@ class Number:
     def describe(self) -> str:
         """`loguniform [0.001, 0.03]`, with its step where it has one."""
         low, high = self.bounds
-        return f"{self.kind} [{low}, {high}]" + (f" step {self.step}" if self.step is not None else "")
+        step = f" step {self.step}" if self.step is not None else ""
+        return f"{self.kind} [{low}, {high}]{step}{_believed(self.prior)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,7 @@ class Choice:
     values: tuple[Tree, ...]
     default: Tree
     tree: Tree
+    prior: Prior | None = None
 
     @property
     def categories(self) -> tuple[Scalar, ...]:
@@ -175,10 +179,14 @@ class Choice:
 
     def describe(self) -> str:
         """`choice of 0.5, 1.0, 2.0`."""
-        return f"choice of {', '.join(map(str, self.categories))}"
+        return f"choice of {', '.join(map(str, self.categories))}{_believed(self.prior)}"
 
 
 Distribution = Number | Range | Choice
+
+
+def _believed(prior: Prior | None) -> str:
+    return "" if prior is None else f", believed near {prior.at}"
 
 
 def _exact(number: float) -> Fraction:

@@ -12,6 +12,7 @@ from bnnsearch.config.guests import Guest, factory_guests, offered
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.files import read_regular
 from bnnsearch.space.check import grace_problem, model_problems, source_problems, trial_problems
+from bnnsearch.space.forbid import Rule, forbid_problems, rules_of
 from bnnsearch.space.guests import used
 from bnnsearch.space.node import Node
 from bnnsearch.space.objectives import constant_objectives, objective_problems, trainers_of
@@ -62,6 +63,7 @@ class Space:
             amount = "continuous" if math.isinf(values) else f"{int(values)} values"
             where = "".join(f", where {name} is {branch}" for name, branch in parameter.condition.items())
             lines.append(f"  {parameter.name:{width}}  {parameter.distribution.describe()}, {amount}{where}")
+        lines += [f"forbidden: {rule.describe()}" for rule in self.trial.forbidden]
         lines += [f"uses {guest.entry}: {', '.join(guest.members)}" for guest in self.guests]
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
@@ -126,17 +128,19 @@ def space_of(
     written = set_values(tree, overrides)
     tree = fill_variables(written, os.environ, problems)
     used_guests = used(tree, path.parent, guests)
-    node = _trial_node(tree, problems)
-    problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
+    of_study = [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
+    forbidden = rules_of(tree.mapping["forbid"].plain) if "forbid" in tree.mapping and not of_study else ()
+    node = _trial_node(tree, problems, forbidden)
+    problems += of_study
     if begins:
         problems += source_problems(tree)
     if problems or node is None:
         raise SpaceError(problems)
-    trainers = trainers_of(node)
+    trainers = trainers_of(node, forbidden)
     if problems := objective_problems(tree, trainers):
         raise SpaceError(problems)
     study = StudyConfig.model_validate({key: child.plain for key, child in tree.mapping.items() if key != "trial"})
-    if (problem := grace_problem(tree, node, study)) is not None:
+    if (problem := grace_problem(tree, node, study, forbidden)) is not None:
         raise SpaceError([problem])
     words = {word for each in tree.walk() for word in (each.value, *each.mapping) if isinstance(word, str)}
     named = (leaf.value for each in tree.walk() if "factory" in each.mapping for leaf in each.mapping["factory"].walk())
@@ -146,10 +150,10 @@ def space_of(
     # Not `tree`: what variables hold may be secret, and differs between machines.
     text = write_yaml(written.plain) if overrides else data.decode("utf-8-sig")
     warnings = tuple(map(str, constant_objectives(tree, node, trainers)))
-    return Space(study, SearchSpace(node), text, path, warnings, used_guests)
+    return Space(study, SearchSpace(node, forbidden), text, path, warnings, used_guests)
 
 
-def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:
+def _trial_node(tree: Tree, problems: list[Problem], forbidden: Sequence[Rule]) -> Node | None:
     trial = tree.mapping.get("trial")
     if trial is None or not isinstance(trial.value, dict):
         mark = trial.mark if trial else tree.mark
@@ -161,5 +165,7 @@ def _trial_node(tree: Tree, problems: list[Problem]) -> Node | None:
     parser = Parser()
     node = parser.node(trial)
     problems += parser.problems
-    problems += trial_problems(node, broken=parser.broken)
+    if not parser.problems:
+        problems += forbid_problems(tree, node, SearchSpace(node).defaults())
+    problems += trial_problems(node, broken=parser.broken, forbidden=forbidden)
     return node

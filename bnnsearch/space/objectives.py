@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 
 from bnnsearch.config.metrics import METRICS, Reporter, reporter_of
 from bnnsearch.config.trial import trial_of
 from bnnsearch.space.check import probes
+from bnnsearch.space.forbid import Rule
 from bnnsearch.space.node import Branches, Constant, Group, Node
 from bnnsearch.space.tree import Mark, Problem, Tree
 
@@ -59,10 +60,10 @@ def _metrics(tree: Tree, section: str) -> Iterator[tuple[str, Mark, str]]:
         yield f"{section}.{index}.metric", metric.mark, str(metric.plain)
 
 
-def trainers_of(trial: Node) -> Trainers:
+def trainers_of(trial: Node, forbidden: Sequence[Rule] = ()) -> Trainers:
     """Who trains the configurations of a valid `trial`, and whether their runs may end early."""
     found = set()
-    for tree in probes(trial):
+    for tree in probes(trial, forbidden):
         method = tree.mapping["method"].plain if "method" in tree.mapping else {}
         reporter = reporter_of(method["name"], _measures(tree)) if method else trial_of(tree.plain).reporter
         found.add((reporter, method.get("until_binary") is not None))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from bnnsearch.space.distribution import Choice, Distribution, Number, Range, steps_divide
 from bnnsearch.space.node import Branches, Constant, Group, Node
+from bnnsearch.space.prior import CONFIDENCES, Prior
 from bnnsearch.space.tree import Mark, Problem, Tree, did_you_mean, quoted
 
 NUMBERS = ("uniform", "loguniform", "randint", "lograndint")
@@ -30,7 +31,7 @@ _HINTS = {
     "float": "uniform",
 }
 _NUMBER_KEYS = ("type", "min", "max", "step", "default")
-_CHOICE_KEYS = ("type", "values", "branches", "default")
+_CHOICE_KEYS = ("type", "values", "branches", "default", "prior")
 _BRANCH_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
@@ -84,15 +85,19 @@ class Parser:
             return self._range(tree)
         if kind.value in NUMBERS:
             number = self._number(tree, str(kind.value))
-            default = tree.mapping.get("default")
-            return replace(number, default=self._number_in(default, number)) if default else number
+            if (default := tree.mapping.get("default")) is not None:
+                number = replace(number, default=self._number_in(default, number))
+            if (prior := tree.mapping.get("prior")) is not None:
+                at, believed = self._belief(prior)
+                number = replace(number, prior=replace(believed, at=self._number_in(at, number, "prior").plain))
+            return number
         if isinstance(kind.value, str) and kind.value in _HINTS:
             raise self._bad(kind, f"type {kind.value} is not known, write {_HINTS[kind.value]}")
         raise self._bad(kind, f"unknown distribution {quoted(kind.plain)}{did_you_mean(kind.plain, DISTRIBUTIONS)}")
 
     def _number(self, tree: Tree, kind: str) -> Number:
         """The number's bounds and step; its default is still the middle."""
-        self._check_keys(tree, _NUMBER_KEYS)
+        self._check_keys(tree, _NUMBER_KEYS if kind == "range" else (*_NUMBER_KEYS, "prior"))
         low, high = self._required(tree, "min"), self._required(tree, "max")
         step = tree.mapping.get("step")
         bounds = (low, high, step) if step else (low, high)
@@ -124,13 +129,30 @@ class Parser:
             rule = "max must be min plus a whole number of steps, as both bounds are inclusive"
             raise self._bad(step, f"{rule}, but got min {low}, max {high}, step {step.plain}")
 
-    def _number_in(self, tree: Tree, number: Number) -> Tree:
+    def _number_in(self, tree: Tree, number: Number, what: str = "default") -> Tree:
         low, high = number.bounds
         if not _is_number(tree) or not low <= tree.plain <= high:
-            raise self._bad(tree, f"default must be in [{low}, {high}], but got {quoted(tree.plain)}")
+            raise self._bad(tree, f"{what} must be in [{low}, {high}], but got {quoted(tree.plain)}")
         if (number.whole or number.step is not None) and number.on_grid(tree.plain) != tree.plain:
-            raise self._bad(tree, f"default must be a value of {number.describe()}, but got {tree.plain}")
+            raise self._bad(tree, f"{what} must be a value of {number.describe()}, but got {tree.plain}")
         return tree
+
+    def _belief(self, tree: Tree) -> tuple[Tree, Prior]:
+        """Where a prior lies, and it but for that: a value, or `at` and `confidence`."""
+        if "at" not in tree.mapping:
+            if isinstance(tree.value, dict):
+                rule = "a prior is a value, or a mapping with at and confidence"
+                raise self._bad(tree, f"{rule}, but got {quoted(tree.plain)}")
+            return tree, Prior(None)
+        self._check_keys(tree, ("at", "confidence"))
+        confidence = tree.mapping.get("confidence")
+        if confidence is None:
+            return tree.mapping["at"], Prior(None)
+        for known in CONFIDENCES:
+            if confidence.value == known:
+                return tree.mapping["at"], Prior(None, known)
+        unknown = quoted(confidence.plain)
+        raise self._bad(confidence, f"unknown confidence {unknown}{did_you_mean(confidence.plain, CONFIDENCES)}")
 
     def _range(self, tree: Tree) -> Range:
         bound = self._number(tree, "range")
@@ -160,7 +182,7 @@ class Parser:
             if value.plain in seen:
                 raise self._bad(value, f"the values of a choice differ, but got {quoted(value.plain)} twice")
             seen.append(value.plain)
-        return Choice(values.value, self._one_of(values.value, tree), tree)
+        return self._with_prior(Choice(values.value, self._one_of(values.value, tree), tree))
 
     def _branches(self, tree: Tree) -> Branches:
         branches = tree.mapping["branches"]
@@ -181,17 +203,25 @@ class Parser:
                     raise self._bad(settings.value[key], f"{rule}, but got {key!r} in it", at_key=True)
             groups[name] = self._group(settings)
         names = tuple(Tree(name, child.key, child.key) for name, child in branches.mapping.items())
-        return Branches(groups, Choice(names, self._one_of(names, tree), tree), tree)
+        return Branches(groups, self._with_prior(Choice(names, self._one_of(names, tree), tree)), tree)
+
+    def _with_prior(self, choice: Choice) -> Choice:
+        if (prior := choice.tree.mapping.get("prior")) is None:
+            return choice
+        at, believed = self._belief(prior)
+        category = choice.categories[choice.values.index(self._among(choice.values, at, "prior"))]
+        return replace(choice, prior=replace(believed, at=category))
 
     def _one_of(self, values: tuple[Tree, ...], tree: Tree) -> Tree:
         default = tree.mapping.get("default")
-        if default is None:
-            return values[0]
+        return values[0] if default is None else self._among(values, default, "default")
+
+    def _among(self, values: tuple[Tree, ...], wanted: Tree, what: str) -> Tree:
         for value in values:
-            if value.plain == default.plain and not _mixes(value, default):
+            if value.plain == wanted.plain and not _mixes(value, wanted):
                 return value
         known = [value.plain for value in values]
-        raise self._bad(default, f"default must be one of {quoted(known)}, but got {quoted(default.plain)}")
+        raise self._bad(wanted, f"{what} must be one of {quoted(known)}, but got {quoted(wanted.plain)}")
 
     def _check_keys(self, tree: Tree, known: tuple[str, ...]) -> None:
         for key, child in tree.mapping.items():

@@ -11,20 +11,31 @@ from pydantic import ValidationError
 
 from bnnsearch.config.trial import trial_of
 from bnnsearch.space.distribution import Suggest
+from bnnsearch.space.forbid import Rule
 from bnnsearch.space.node import Node, Parameter, Path, count, draw_with, parameters, read_back, resolve
 from bnnsearch.space.tree import Scalar, quoted
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """The tree of a `TrialConfig` in which any leaf may be a distribution."""
+    """The tree of a `TrialConfig` in which any leaf may be a distribution.
+
+    Attributes:
+        root: the tree.
+        forbidden: rules by which some of its configurations are never drawn.
+    """
 
     root: Node
+    forbidden: tuple[Rule, ...] = ()
 
     def sample(self, suggest: Suggest) -> dict[str, Any]:
         """A `TrialConfig` tree, each parameter drawn by its dotted name with `suggest`, such as an `optuna.Trial`."""
         tree: dict[str, Any] = resolve(self.root, draw_with(suggest)).plain
         return tree
+
+    def allows(self, config: Mapping[str, Any]) -> bool:
+        """Whether no rule forbids a resolved configuration."""
+        return not any(rule.forbids(config) for rule in self.forbidden)
 
     def defaults(self) -> dict[str, Any]:
         """The tree of defaults: as given, else the first value of a choice and the middle of a number."""
@@ -36,7 +47,7 @@ class SearchSpace:
         return tuple(parameters(self.root))
 
     def size(self) -> int | None:
-        """How many distinct configurations there are; None where a parameter is continuous."""
+        """How many distinct configurations there are, forbidden ones too; None where a parameter is continuous."""
         configurations = count(self.root)
         return None if configurations == math.inf else int(configurations)
 
@@ -72,6 +83,9 @@ class SearchSpace:
             found = found.model_copy(update={"name": wanted.name})
         if found != wanted:
             raise ValueError(_first_difference(written, found.model_dump(mode="json")))
+        for rule in self.forbidden:
+            if rule.forbids(self.config_of(params)):
+                raise ValueError(f"the space forbids it: {rule.describe()}")
         return params
 
 

@@ -104,6 +104,7 @@ class Coordinator:
         self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._released_at) if promotes else None
         self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
         self._seconds = sum(each.seconds for each in self.results.values())
+        self._judged, self._stagnates = 0, False
         self.stopped: StopReason | None = None
         self._unfinished = deque(ledger.unfinished())
         for assignment, standing in ledger.waiting():
@@ -300,7 +301,8 @@ class Coordinator:
         one another for ever.
         """
         budget = min(self._study.budget.trials, self._ledger.capacity)
-        new = max(0, int(budget) - len(self._ledger)) + self._ledger.repetitions_waiting
+        new = 0 if self._budget_spent() else max(0, int(budget) - len(self._ledger))
+        new += self._ledger.repetitions_waiting
         reached, of = self._ledger.rungs[own_epoch], self._study.scheduler.bracket
         begun = (*(each.number for each in self._unfinished), *self._running, *self._waiting)
         return new + sum(each not in reached and of(each) == bracket for each in begun)
@@ -354,7 +356,22 @@ class Coordinator:
         return (self._seconds + open_ones) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
-        return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity)
+        return len(self._ledger) >= min(self._study.budget.trials, self._ledger.capacity) or self._stagnant()
+
+    def _stagnant(self) -> bool:
+        """Whether the last trials that finished have added no more to the hypervolume than a budget wants."""
+        wanted = self._study.budget.stagnation
+        if wanted is None:
+            return False
+        if len(self.results) != self._judged:  # what else may change it?
+            self._judged = len(self.results)
+            searched = [each for each in self.results.values() if each.confirms is None]  # means would lower it
+            series = ParetoFront.of(searched, self._study.objectives).hypervolume_series()
+            before = len(series) - 1 - wanted.trials
+            self._stagnates = before >= 0 and bool(series[-1] - series[before] <= wanted.gain * series[-1])
+            if self._stagnates:
+                logger.info("the last %d finished trials have added at most %g", wanted.trials, wanted.gain)
+        return self._stagnates
 
 
 def _stopped_at(trial: _Trial) -> str:

@@ -14,7 +14,7 @@ LIMIT = 1_000_000
 
 
 def grid_points(space: SearchSpace, *, points: int, seed: int) -> list[dict[str, Any]]:
-    """Parameters of each distinct configuration once, dotted name to value, in an order that `seed` decides.
+    """Parameters of each distinct allowed configuration once, dotted name to value, in an order that `seed` decides.
 
     Args:
         space: what is searched.
@@ -26,7 +26,8 @@ def grid_points(space: SearchSpace, *, points: int, seed: int) -> list[dict[str,
     """
     found: dict[str, dict[str, Any]] = {}
     for params, config in _every_answer(space, points):
-        found.setdefault(json.dumps(config, sort_keys=True), params)
+        if space.allows(config):
+            found.setdefault(json.dumps(config, sort_keys=True), params)
         if len(found) > LIMIT:
             raise ValueError(f"a grid has at most {LIMIT} configurations, but this space has more")
     order = list(found.values())

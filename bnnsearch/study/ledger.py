@@ -45,7 +45,10 @@ from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.record import Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.space import SearchSpace, Space
+from bnnsearch.space.distribution import Range
 from bnnsearch.study.advised import AdvisedSampler, with_rungs
+from bnnsearch.study.allowed import AllowedSampler
+from bnnsearch.study.believing import BelievingSampler
 from bnnsearch.study.copies import OptunaCopy
 from bnnsearch.study.pretraining import pretraining_key
 from bnnsearch.study.samplers import make_sampler
@@ -163,6 +166,10 @@ class Ledger:
             directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
             sampler=make_sampler(study.sampler, seed=study.seed),
         )
+        beliefs = {each.name: each.distribution for each in space.parameters()}
+        self._priors = {
+            name: each.prior for name, each in beliefs.items() if not isinstance(each, Range) and each.prior is not None
+        }
         self._listed = study.sampler.listed(space, study.seed) if study.sampler.enumerates else None
         self.results: dict[int, TrialResult] = {}
         self.copy: OptunaCopy | None = None
@@ -427,6 +434,11 @@ class Ledger:
             informed = self._config.sampler.reads_reports and len(self._config.objectives) == 1
             seen = self._trials if informed else self._standing
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
+        if self._priors and not self._config.sampler.enumerates:
+            modes = [objective.mode for objective in self._config.objectives]
+            sampler = BelievingSampler(sampler, priors=self._priors, modes=modes, seen=self._standing, seed=seed)
+        if self._space.forbidden:
+            sampler = AllowedSampler(sampler, space=self._space, seed=seed)
         self._study.sampler = sampler
 
     def _standing(self) -> list[FrozenTrial]:

@@ -1,0 +1,129 @@
+"""A sampler that draws some trials by the `prior:` of the space's leaves, as long as these do well.
+
+The first trial is what is believed to be best. Of the others, one in two is drawn by the priors at first; later as many
+as their success allows: p = a^2 / (a^2 + b^2), at most a half, where a and b are the shares of the trials that were
+drawn by the priors, and of the others, that are among the best third so far. A good belief is kept up by what it finds,
+which the sampler learns from too; a bad one costs a few trials, most of them stopped at the first rung.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from bnnsearch.config.metrics import Mode
+from bnnsearch.config.scheduler import Rung
+from bnnsearch.space.prior import Prior
+from bnnsearch.study.schedulers import ranking
+
+BY_PRIOR = "bnnsearch:by_prior"
+"""Attribute of a trial that was drawn by the priors."""
+
+MOST, BEST = 0.5, 1 / 3
+
+Standing = Callable[[], Sequence[FrozenTrial]]
+
+
+class BelievingSampler(BaseSampler):
+    """Asks a sampler, and now and then the priors.
+
+    Args:
+        sampler: suggests otherwise, and what no prior is about.
+        priors: by name of the parameter.
+        modes: of the objectives.
+        seen: the trials with what is known of their objectives, asked once for each suggestion.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        sampler: BaseSampler,
+        *,
+        priors: Mapping[str, Prior],
+        modes: Sequence[Mode],
+        seen: Standing,
+        seed: int,
+    ) -> None:
+        self._sampler = sampler
+        self._priors = priors
+        self._modes = modes
+        self._seen = seen
+        self._generator = random.Random(seed)
+        self._exact = False
+        self._believes: bool | None = None
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        joint = self._sampler.sample_relative(study, trial, search_space)
+        if self._believes is None:
+            self._decide(study, trial)
+        drawn = {name: self._draw(name, each) for name, each in search_space.items() if name in self._priors}
+        return joint | drawn if self._believes else joint
+
+    def _decide(self, study: Study, trial: FrozenTrial) -> None:
+        others = [each for each in self._seen() if each.number != trial.number]
+        self._exact = not any(each.params for each in others)
+        self._believes = self._exact or self._generator.random() < chance(others, self._modes)
+        if self._believes:
+            study._storage.set_trial_system_attr(trial._trial_id, BY_PRIOR, True)
+
+    def _draw(self, name: str, distribution: BaseDistribution) -> Any:
+        prior = self._priors[name]
+        if self._exact:
+            return prior.at
+        match distribution:
+            case CategoricalDistribution():
+                return prior.choice(self._generator, distribution.choices)
+            case IntDistribution(low=low, high=high, step=step, log=log):
+                drawn = prior.number(self._generator, low, high, log=log)
+                return int(low + round((drawn - low) / step) * step)
+            case FloatDistribution(low=low, high=high, step=step, log=log):
+                drawn = prior.number(self._generator, low, high, log=log)
+                return drawn if step is None else min(low + round((drawn - low) / step) * step, high)
+        raise AssertionError(distribution)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._believes and param_name in self._priors:
+            return self._draw(param_name, param_distribution)
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+
+
+def chance(trials: Sequence[FrozenTrial], modes: Sequence[Mode]) -> float:
+    """The probability with which the next trial is drawn by the priors.
+
+    Args:
+        trials: those so far; those that have values count.
+        modes: of the objectives.
+    """
+    values: Rung = {each.number: each.values for each in trials if each.state is TrialState.COMPLETE and each.values}
+    if not values:
+        return MOST
+    believed = {each.number for each in trials if BY_PRIOR in each.system_attrs} & values.keys()
+    best = set(ranking(values, modes)[: max(1, round(BEST * len(values)))])
+
+    def success(own: set[int]) -> float:
+        return (len(own & best) + 1) / (len(own) + 2)  # by Laplace's rule of succession
+
+    own, others = success(believed) ** 2, success(set(values) - believed) ** 2
+    return min(MOST, own / (own + others))
