@@ -44,7 +44,15 @@ from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import MlpConfig
 from bnnsearch.config.optimizer import AdamConfig, SgdConfig, SignumConfig
 from bnnsearch.config.plan import ConstantConfig, CosineConfig, LinearConfig, ScheduleSettings, WarmRestartsConfig
-from bnnsearch.config.sampler import CmaesConfig, GpConfig, Nsga2Config, Nsga3Config, RandomConfig, TpeConfig
+from bnnsearch.config.sampler import (
+    AutoConfig,
+    CmaesConfig,
+    GpConfig,
+    Nsga2Config,
+    Nsga3Config,
+    RandomConfig,
+    TpeConfig,
+)
 from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig
 from bnnsearch.config.trainer import FunctionSettings, TrainerSettings
 from bnnsearch.core.augment import Draw
@@ -92,6 +100,7 @@ OURS: list[tuple[Check, Any]] = [
     (check_activation, PreluConfig()),
     (check_activation, NoActivationConfig()),
     (check_sampler, TpeConfig()),
+    (check_sampler, AutoConfig()),
     (check_sampler, Nsga2Config(population=4)),
     (check_sampler, Nsga3Config(population=4)),
     (check_sampler, GpConfig()),

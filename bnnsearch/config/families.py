@@ -269,6 +269,7 @@ SAMPLERS = Family(
     _of(
         "sampler",
         tpe="TpeConfig",
+        auto="AutoConfig",
         nsga2="Nsga2Config",
         nsga3="Nsga3Config",
         gp="GpConfig",

@@ -25,12 +25,14 @@ class SamplerSettings(Member):
             that wait or were stopped as standing at their rungs, and is asked again for what was tried before.
         reads_reports: of an advised one, whether with one objective it learns by itself from the reports of trials that
             have not ended.
+        weighs: of an advised one, whether it weighs how unsure it is what a trial at a rung will come to.
         enumerates: whether the search tries its `points`, and ends with them.
     """
 
     several_objectives: ClassVar[bool] = True
     advised: ClassVar[bool] = False
     reads_reports: ClassVar[bool] = False
+    weighs: ClassVar[bool] = False
     enumerates: ClassVar[bool] = False
 
     def build(self, seed: int) -> BaseSampler:
@@ -52,6 +54,23 @@ class TpeConfig(SamplerSettings):
 
     name: Literal["tpe"] = "tpe"
     startup_trials: Annotated[int, Field(ge=0)] = 10
+
+
+class AutoConfig(SamplerSettings):
+    """Gaussian processes and the expected gain in hypervolume; TPE where some parameters exist only in a branch.
+
+    See `bnnsearch.study.auto`. A suggestion takes some 50 ms.
+
+    Attributes:
+        startup_trials: drawn at random before.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.study.samplers:build_auto"
+    advised: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
+
+    name: Literal["auto"] = "auto"
+    startup_trials: Annotated[int, Field(ge=1)] = 10
 
 
 class Nsga2Config(SamplerSettings):

@@ -3,8 +3,8 @@ which values of a choice are close.
 
 Optuna's Gaussian process learns from complete trials only; its TPE, where there are several objectives, takes every
 pruned trial for a bad one and knows nothing of those that wait. With halving these are nearly all trials. Here each of
-them stands with the values of the highest rung it reached, raised by what the finished trials have typically gained
-from that rung on.
+them stands with what the values of the highest rung it reached are likely to become: raised by what the finished trials
+have typically gained from that rung on, or on their line of least squares.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
@@ -23,6 +24,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bnnsearch.config.scheduler import Rung
 from bnnsearch.study.ordinal import from_rank, ordinal, ordinals, with_ranks
+
+DEVIATION = "bnnsearch:deviation"
+"""Attribute of a trial that stands at a rung: how far each objective may be from its value, as a standard deviation."""
+
+FEW = 5
+"""Finished trials without which a rung does not tell by which slope values go on from it."""
+
+Array = NDArray[np.float64]
 
 TRIES = 10
 """Suggestions, then random draws, that are thrown away before a repetition is let through: none may be left to try."""
@@ -100,30 +109,58 @@ class AdvisedSampler(BaseSampler):
         self._random.reseed_rng()
 
 
-def with_rungs(trials: Sequence[FrozenTrial], rungs: Mapping[int, Rung]) -> list[FrozenTrial]:
+def with_rungs(trials: Sequence[FrozenTrial], rungs: Mapping[int, Rung], *, lines: bool = False) -> list[FrozenTrial]:
     """The trials, those that have not ended but reached a rung standing there as if complete.
 
     Args:
         trials: of a study, in any state.
         rungs: epoch to the values of all trials that have reached the rung there.
+        lines: whether they stand on the line of least squares of those that finished, once these are `FEW`; else all
+            have gained alike.
     """
     complete = {trial.number: trial.values for trial in trials if trial.state is TrialState.COMPLETE}
-    standing: dict[int, list[float]] = {}
+    standing: dict[int, tuple[list[float], list[float]]] = {}
     for epoch in sorted(rungs):  # the highest that a trial has reached stands last
-        gains = [np.subtract(complete[number], values) for number, values in rungs[epoch].items() if number in complete]
-        gain = np.median(gains, axis=0) if gains else 0.0
-        standing |= {number: (np.asarray(values) + gain).tolist() for number, values in rungs[epoch].items()}
+        rung = {number: np.asarray(values, dtype=np.float64) for number, values in rungs[epoch].items()}
+        reached = np.array(list(rung.values()))
+        both = [number for number in rung if number in complete]
+        shape = len(both), reached.shape[1]
+        before = np.array([rung[each] for each in both]).reshape(shape)
+        after = np.array([complete[each] for each in both]).reshape(shape)
+        way = _line if lines and len(both) >= FEW else _typical
+        ways = [way(*each) for each in zip(before.T, after.T, reached.T, strict=True)]
+        slopes, gains, deviations = (np.array(each) for each in zip(*ways, strict=True))
+        standing |= {number: ((slopes * own + gains).tolist(), deviations.tolist()) for number, own in rung.items()}
     return [
-        _completed(trial, standing[trial.number])
+        _completed(trial, *standing[trial.number])
         if trial.number in standing and trial.state in {TrialState.PRUNED, TrialState.RUNNING}
         else trial
         for trial in trials
     ]
 
 
-def _completed(trial: FrozenTrial, values: list[float]) -> FrozenTrial:
+def _typical(before: Array, after: Array, reached: Array) -> tuple[float, float, float]:
+    """How an objective goes on from a rung: slope, gain, and how far what becomes of it may be from that.
+
+    Args:
+        before: values at the rung of trials that finished.
+        after: their values in the end.
+        reached: values of all that reached the rung.
+    """
+    return 1.0, float(np.median(after - before)) if len(before) else 0.0, float(np.std(reached))
+
+
+def _line(before: Array, after: Array, _: Array) -> tuple[float, float, float]:
+    """The same on the line of least squares."""
+    slope = max(float(np.cov(before, after)[0, 1] / (np.var(before, ddof=1) or np.inf)), 0.0)
+    gain = float(np.mean(after) - slope * np.mean(before))
+    return slope, gain, float(np.std(after - slope * before - gain, ddof=2))
+
+
+def _completed(trial: FrozenTrial, values: list[float], deviation: list[float]) -> FrozenTrial:
     seen = copy.copy(trial)
     seen.state, seen.values = TrialState.COMPLETE, values
+    seen.user_attrs = {**trial.user_attrs, DEVIATION: deviation}
     return seen
 
 

@@ -442,7 +442,7 @@ class Ledger:
         self._study.sampler = sampler
 
     def _standing(self) -> list[FrozenTrial]:
-        return with_rungs(self._trials(), self._rungs)
+        return with_rungs(self._trials(), self._rungs, lines=self._config.sampler.weighs)
 
     def _is_known(self, params: Mapping[str, Any]) -> bool:
         """Whether these parameters, where they are all, have been asked for and would be trained alike again."""

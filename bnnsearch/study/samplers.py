@@ -15,7 +15,15 @@ from optuna.samplers import (
     TPESampler,
 )
 
-from bnnsearch.config.sampler import CmaesConfig, GpConfig, Nsga2Config, Nsga3Config, SamplerSettings, TpeConfig
+from bnnsearch.config.sampler import (
+    AutoConfig,
+    CmaesConfig,
+    GpConfig,
+    Nsga2Config,
+    Nsga3Config,
+    SamplerSettings,
+    TpeConfig,
+)
 
 
 def make_sampler(config: SamplerSettings, *, seed: int) -> BaseSampler:
@@ -33,6 +41,14 @@ def build_tpe(config: TpeConfig, seed: int) -> BaseSampler:
     """Joint suggestions, within branches too; trials that run count as bad, so that workers spread."""
     startup = config.startup_trials
     return TPESampler(n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed)
+
+
+def build_auto(config: AutoConfig, seed: int) -> BaseSampler:
+    """See `bnnsearch.study.auto`."""
+    from bnnsearch.study.auto import AutoSampler  # loads SciPy
+
+    other = build_tpe(TpeConfig(startup_trials=config.startup_trials), seed)
+    return AutoSampler(startup=config.startup_trials, other=other, seed=seed)
 
 
 def build_nsga2(config: Nsga2Config, seed: int) -> BaseSampler:
