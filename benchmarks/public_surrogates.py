@@ -446,8 +446,8 @@ def share_at(row: Mapping[str, Any], evaluations: float) -> float:
 
 
 def to_target(row: Mapping[str, Any]) -> float:
-    """Epochs to the target; all it had where it was not reached."""
-    most = allowed(row["side"], row["evaluations"]) * problems()[row["problem"]].epochs
+    """Epochs to the target; where it was not reached, as many as Tune is given, so that no side gains by giving up."""
+    most = PATIENCE * row["evaluations"] * problems()[row["problem"]].epochs
     return next((epoch for epoch, share in row["trace"] if share >= SHARE), most)
 
 
