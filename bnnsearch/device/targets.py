@@ -58,7 +58,7 @@ class Target:
         return list(dict.fromkeys([self.compiler[0], self.size, *self.emulator[:1]]))
 
 
-def _arm(name: str, machine: str, mhz: float, *options: str, flash: int = 2**22, ram: int = 2**22) -> Target:
+def _arm(name: str, machine: str, mhz: float, *options: str, flash: int = 2**22, ram: int = 2**19) -> Target:
     return Target(
         name=name,
         compiler=("arm-none-eabi-gcc", f"-mcpu={name}", "-mthumb", *options),
@@ -99,7 +99,7 @@ TARGETS = {
             board=("harness.c", "semihosting.c"),
             packages=("gcc-riscv64-unknown-elf", "qemu-system-misc"),
             link=("-nostdlib",),
-            memory=(0x80000000, 2**22, 0x80400000, 2**22),
+            memory=(0x80000000, 2**22, 0x80400000, 2**19),
             per_tick=1,
         ),
         Target(
