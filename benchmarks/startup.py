@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +68,23 @@ def timeline(executor: str, environment: dict[str, str]) -> list[tuple[float, st
     lines: list[tuple[float, str]] = []
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
+        terminal, side = os.openpty()  # a dumb one: lines as they come, and no screen
         process = subprocess.Popen(
             [sys.executable, "-m", "bnnsearch", *words],
-            cwd=folder, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=folder, env=os.environ | {"TERM": "dumb"} | environment, stdout=side, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
+        os.close(side)
+        for line in _lines(terminal):
             if not any("] trial " in text for _, text in lines):
                 lines.append((time.perf_counter() - began, line.rstrip()))
         assert process.wait() == 0, lines
     return lines
+
+
+def _lines(terminal: int) -> Iterator[str]:
+    """What comes from the other side of a terminal, until it is closed there."""
+    with os.fdopen(terminal, encoding="utf-8", errors="replace") as text, suppress(OSError):
+        yield from text
 
 
 def searches(*, quick: bool) -> list[dict[str, Any]]:

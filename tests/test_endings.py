@@ -144,13 +144,13 @@ def shell(line: str, home: Path, **more: str) -> subprocess.CompletedProcess[str
 @pytest.mark.slow
 def test_a_reader_that_leaves_stops_a_search_that_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "brief.yaml").write_text(SPACE)
-    ended = shell("bnnsearch run brief.yaml --executor local | head -4", tmp_path)
+    ended = shell("bnnsearch run brief.yaml --executor local | head -2", tmp_path)
     (study,) = tmp_path.glob("runs/brief/*")
     problem, resume = ended.stderr.splitlines()
     assert problem.startswith("bnnsearch: standard output cannot be written: Broken pipe; everything so far is saved")
     assert resume == f"  bnnsearch resume {study.relative_to(tmp_path)}"
     assert ended.returncode == 3
-    assert len(ended.stdout.splitlines()) == 4  # what it reads and loads, where it searches, and what it does first
+    assert len(ended.stdout.splitlines()) == 2  # where it searches, and what it does first
 
     again = shell(f"{resume} --executor local", tmp_path)
     assert again.returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ def run(
 
     Example: bnnsearch run spaces/digits_quickstart.yaml --set budget.trials=24
     """
-    if not (as_json or dry_run):
+    at_terminal = sys.stdout is not None and sys.stdout.isatty()
+    watched = at_terminal and not as_json and not dry_run  # elsewhere a mistake is one line
+    if watched:
         say(f"reading {space} ...")
     from bnnsearch.space import load_space
 
@@ -57,7 +60,7 @@ def run(
         from bnnsearch.cluster.following import run_followed
 
         return run_followed(loaded, load_cluster(cluster), runs=runs, as_json=as_json)
-    if not as_json:
+    if watched:
         say("loading torch, checking the data and the trial of all defaults ...")
     from bnnsearch.study.executor import executor_for
     from bnnsearch.study.study import study_below
