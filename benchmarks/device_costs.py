@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bnnsearch.config.activation import PreluConfig, RpreluConfig
@@ -38,7 +39,10 @@ from bnnsearch.device.project import header, sample_images
 from bnnsearch.device.source import model_source
 from bnnsearch.device.targets import TARGETS, measure
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.evolve.layout import Layout
+from bnnsearch.evolve.network import Binarizer, XorNetwork
 from bnnsearch.packed.model import PackedModel
+from bnnsearch.packed.xor import pack_xor_network
 
 GREY, SMALL, COLOUR = (1, 28, 28), (1, 8, 8), (3, 32, 32)
 INTEGER = CnnConfig(channels=(16, 32, 48), pool_after=(1, 2), first="int8", classifier="int8", head="mean")
@@ -79,13 +83,20 @@ def packed(config: BinarySettings, shape: tuple[int, int, int], *, trained: bool
     return PackedModel.from_module(network, shape=shape, mean=[0.3] * shape[0], std=[0.3] * shape[0])
 
 
+def evolved() -> PackedModel:
+    """A network of XOR and majority votes."""
+    binarizer, shape = Binarizer((60, 128, 200), crop=2), (3, 12, 10)
+    sizes = (binarizer.inputs(shape), 130, 120)
+    genome = np.random.default_rng(0).integers(0, 2**63, Layout(sizes).words).astype(np.uint64)
+    return pack_xor_network(XorNetwork(sizes, 10, genome, binarizer), shape=shape)
+
+
 def calibrate(target_name: str) -> dict[str, cost.Calibration]:
     """Sizes of functions by the type of numbers, from all networks."""
     target = TARGETS[target_name]
     found: dict[str, cost.Calibration] = defaultdict(lambda: {"bytes": {}, "frames": {}, "routines": {}})
     prefix = target.compiler[0].removesuffix("gcc")
-    for _, config, shape in NETWORKS:
-        model = packed(config, shape, trained=True)
+    for model in [evolved(), *(packed(config, shape, trained=True) for _, config, shape in NETWORKS)]:
         program = lower(model.graph, model.tensors)
         into = found[program.number]
         with tempfile.TemporaryDirectory() as name:
