@@ -26,29 +26,48 @@ void KERNEL(lay_filters)(const uint8_t *filters, int64_t channels, int64_t octet
 }
 
 /* The windows of pixels, their rows one after another. */
-void KERNEL(gather)(const Stage *stage, int64_t first, int64_t count, void *gathered) {
-    const int64_t rows = stage->rows, run = stage->run, stride = stage->row_stride, step = step_of(rows * run);
-    const int32_t *offsets = stage->offsets + first;
-    for (int64_t p = 0; p < count; p++) {
-        const char *row = stage->source + offsets[p];
-        Gathered *to = (Gathered *)gathered + p * step;
-        for (int64_t r = 0; r < rows; r++, row += stride, to += run) {
-            copy16(to, row);
-            for (int64_t k = 16; k < run; k += 16) copy16(to + k, row + k);
-        }
-        for (int64_t k = 0; k < LANE_OCTETS; k++) to[k] = 0;
+INLINE void gather_windows(const Stage *stage, int64_t first, int64_t count, Gathered *to, const int64_t rows, const int64_t most) {
+    const int64_t run = stage->run, step = step_of(rows * run);
+    for (int64_t p = 0; p < count; p++, to += step) {
+        const char *row = stage->source + stage->offsets[first + p];
+        Gathered *end = to;
+        for (int64_t r = 0; r < rows; r++, row += stage->row_stride, end += run)
+            for (int64_t k = 0; k < most; k += 16) copy16(end + k, row + k);
+        memset(end, 0, LANE_OCTETS * sizeof *end);
     }
 }
+
+void KERNEL(gather)(const Stage *stage, int64_t first, int64_t count, void *gathered) {
+    if (IN_PLACE(stage->run)) return;
+    if (stage->rows == 3 && stage->run <= 16) /* most layers of few channels */
+        gather_windows(stage, first, count, gathered, 3, 16);
+    else
+        gather_windows(stage, first, count, gathered, stage->rows, stage->run);
+}
+
+/* Pixels whose products are taken together. */
+int64_t KERNEL(pixels_together)(int64_t width) { return TOGETHER(width); }
 
 void KERNEL(binary_block)(const Stage *stage, const Part *part, const void *gathered, float *block) {
     int64_t octets = stage->rows * stage->run, step = step_of(octets);
     const uint8_t *filters = (const uint8_t *)stage->filters + part->channel * (step - SLACK);
+    const Gathered *window[BLOCK];
     const float *base[BLOCK];
+    for (int64_t p = 0; p + part->window < BLOCK; p++) window[p] = (const Gathered *)gathered + (part->window + p) * step;
     for (int64_t p = 0; p < part->count; p++)
         base[p] = (const float *)((const char *)stage->bases + stage->base_offsets[part->first + p]) + part->channel;
+    if (IN_PLACE(stage->run)) {
+        for (int64_t p = 0; p < part->count; p++)
+            window[p] = (const Gathered *)(stage->source + stage->offsets[part->first + p]);
+        Product product = {filters, octets, stage->rows, stage->run, stage->row_stride};
+        products(&product, window, base, block, part->count, part->width);
+        return;
+    }
     for (int64_t start = 0; start < octets; start += LONGEST) {
-        Product product = {filters + start * part->width, min64(LONGEST, octets - start), step};
-        products(&product, (const Gathered *)gathered + start, base, block, part->count, part->width);
+        int64_t rest = min64(LONGEST, octets - start);
+        Product product = {filters + start * part->width, rest, 1, rest, rest};
+        products(&product, window, base, block, part->count, part->width);
+        for (int64_t p = 0; p + part->window < BLOCK; p++) window[p] += LONGEST;
         for (int64_t p = 0; p < part->count; p++) base[p] = block + p * part->width;
     }
 }

@@ -2,7 +2,7 @@
  *
  * A lane belongs to an output channel, so nothing is summed across a register: an octet of a window (four, on AVX-512)
  * meets that octet of 16 to 64 filters. Filters lie as (block of channels, octet, channel); windows are gathered first,
- * kernel rows one after another.
+ * kernel rows one after another, unless they can be read where they are.
  *
  * AVX-512 counts words outright (VPOPCNTDQ), NEON bytes (cnt). AVX2 has no such instruction: there the 16 distances
  * that half an octet of a window can have to half an octet of a filter are a table of 16 bytes, and one shuffle looks
@@ -17,50 +17,54 @@
 
 enum { SLACK = 16 }; /* octets that copying may read and write over the end */
 
-/* One block of filters, and gathered windows `step` elements apart. */
+/* Filters of a block, and how long windows are: `rows` of `run` octets, `row_stride` apart. Gathered ones are one row, and
+ * all that is read but where windows are read IN_PLACE. */
 typedef struct {
     const uint8_t *filters;
-    int64_t octets, step;
+    int64_t octets, rows, run, row_stride;
 } Product;
 
 #if defined(__AVX512VPOPCNTDQ__)
 
 enum { LANE_OCTETS = 4 };
+#define IN_PLACE(run) ((run) % LANE_OCTETS == 0)
+#define TOGETHER(width) ((width) == 64 ? 8 : BLOCK)
 typedef uint8_t Gathered;
 
 INLINE void copy16(Gathered *to, const char *from) { memcpy(to, from, 16); }
 
-/* V vectors of 16 channels, P pixels. */
-INLINE void tile(const Product *of, const Gathered *window, const float *const *base, float *to, const int V, const int P) {
+/* V vectors of 16 channels, P pixels, whose windows are `rows` of `run` octets, whole words. */
+INLINE void tile(const Product *of, const Gathered *const *window, const float *const *base, float *to, const int V, const int P) {
     __m512i sums[8][4];
     for (int p = 0; p < P; p++)
         for (int v = 0; v < V; v++) sums[p][v] = _mm512_setzero_si512();
     const uint8_t *line = of->filters;
-    for (int64_t k = 0; k < of->octets; k += 4, line += V * 64) {
-        __m512i filter[4];
-        for (int v = 0; v < V; v++) filter[v] = _mm512_loadu_si512(line + 64 * v);
-        for (int p = 0; p < P; p++) {
-            int32_t word;
-            memcpy(&word, window + p * of->step + k, 4);
-            __m512i bits = _mm512_set1_epi32(word);
-            for (int v = 0; v < V; v++)
-                sums[p][v] = _mm512_add_epi32(sums[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(bits, filter[v])));
+    for (int64_t row = 0; row < of->rows; row++)
+        for (int64_t k = row * of->row_stride; k < row * of->row_stride + of->run; k += 4, line += V * 64) {
+            __m512i filter[4];
+            for (int v = 0; v < V; v++) filter[v] = _mm512_loadu_si512(line + 64 * v);
+            for (int p = 0; p < P; p++) {
+                int32_t word;
+                memcpy(&word, window[p] + k, 4);
+                __m512i bits = _mm512_set1_epi32(word);
+                for (int v = 0; v < V; v++)
+                    sums[p][v] = _mm512_add_epi32(sums[p][v], _mm512_popcnt_epi32(_mm512_xor_si512(bits, filter[v])));
+            }
         }
-    }
     for (int p = 0; p < P; p++)
         for (int v = 0; v < V; v++)
             store1(to + (p * V + v) * 16,
                    fused1(_mm512_cvtepi32_ps(sums[p][v]), splat1(-2), load1(base[p] + v * 16)));
 }
 
-INLINE void tiles(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count, const int V,
+INLINE void tiles(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count, const int V,
                   const int P) {
     int64_t p = 0;
-    for (; p + P <= count; p += P) tile(of, window + p * of->step, base + p, to + p * V * 16, V, P);
-    for (; p < count; p++) tile(of, window + p * of->step, base + p, to + p * V * 16, V, 1);
+    for (; p + P <= count; p += P) tile(of, window + p, base + p, to + p * V * 16, V, P);
+    for (; p < count; p++) tile(of, window + p, base + p, to + p * V * 16, V, 1);
 }
 
-INLINE void products(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count,
+INLINE void products(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count,
                      int64_t width) {
     if (width == 64)
         tiles(of, window, base, to, count, 4, 4);
@@ -73,9 +77,11 @@ INLINE void products(const Product *of, const Gathered *window, const float *con
 #else
 
 enum { LANE_OCTETS = 1, OCTETS_OF_BYTES = 31 };
+#define IN_PLACE(run) 0
 
 #if defined(__AVX2__)
 
+#define TOGETHER(width) ((width) == 16 ? BLOCK : 4)
 typedef uint16_t Gathered; /* octets as offsets into `halves` */
 
 INLINE void copy16(Gathered *to, const char *from) {
@@ -115,7 +121,7 @@ INLINE void finish(__m256i distances, const float *base, float *to) {
 }
 
 /* V vectors of 32 channels, P pixels. */
-INLINE void tile(const Product *of, const Gathered *window, const float *const *base, float *to, const int V, const int P) {
+INLINE void tile(const Product *of, const Gathered *const *window, const float *const *base, float *to, const int V, const int P) {
     const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
     __m256i sums[4][2][2];
     for (int p = 0; p < P; p++)
@@ -134,7 +140,7 @@ INLINE void tile(const Product *of, const Gathered *window, const float *const *
                 upper[v] = _mm256_and_si256(_mm256_srli_epi16(filter, 4), low);
             }
             for (int p = 0; p < P; p++) {
-                Gathered octet = window[p * of->step + k];
+                Gathered octet = window[p][k];
                 __m256i first = _mm256_broadcastsi128_si256(table(octet, 0));
                 __m256i second = _mm256_broadcastsi128_si256(table(octet, 1));
                 for (int v = 0; v < V; v++) {
@@ -154,12 +160,12 @@ INLINE void tile(const Product *of, const Gathered *window, const float *const *
         }
 }
 
-/* Sixteen octets of 32 windows: vector k has octet k of all of them. */
-INLINE void turn_windows(const Gathered *window, int64_t step, __m256i *to) {
+/* Sixteen octets of 32 windows from octet k on: vector k has octet k of all of them. */
+INLINE void turn_windows(const Gathered *const *window, int64_t k, __m256i *to) {
     __m256i rows[2][16];
     for (int p = 0; p < 16; p++) {
-        __m256i one = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(window + p * step)), 5);
-        __m256i other = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(window + (p + 16) * step)), 5);
+        __m256i one = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(window[p] + k)), 5);
+        __m256i other = _mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(window[p + 16] + k)), 5);
         rows[0][p] = _mm256_permute4x64_epi64(_mm256_packus_epi16(one, other), 0xD8);
     }
     for (int round = 0; round < 4; round++) { /* each rotates the digits of (row, column) by one */
@@ -185,14 +191,14 @@ INLINE void turn_sums(const __m256i sums[8][2], int half, __m256i *to) {
 }
 
 /* 16 channels of a block of pixels: so few would leave lanes empty, so lanes belong to pixels, and tables to filters. */
-INLINE void narrow(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count) {
+INLINE void narrow(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count) {
     const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
     __m256i sums[16][2];
     for (int c = 0; c < 16; c++) sums[c][0] = sums[c][1] = zero;
     for (int64_t start = 0; start < of->octets; start += OCTETS_OF_BYTES) {
         int64_t rest = min64(OCTETS_OF_BYTES, of->octets - start);
         __m256i turned[32];
-        for (int64_t k = 0; k < rest; k += 16) turn_windows(window + start + k, of->step, turned + k);
+        for (int64_t k = 0; k < rest; k += 16) turn_windows(window, start + k, turned + k);
         for (int first = 0; first < 16; first += 8) {
             const uint8_t *line = of->filters + start * 16 + first;
             __m256i octets[8];
@@ -222,15 +228,15 @@ INLINE void narrow(const Product *of, const Gathered *window, const float *const
     }
 }
 
-INLINE void products(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count,
+INLINE void products(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count,
                      int64_t width) {
     int64_t p = 0;
     if (width == 64) {
-        for (; p + 4 <= count; p += 4) tile(of, window + p * of->step, base + p, to + p * 64, 2, 4);
-        for (; p < count; p++) tile(of, window + p * of->step, base + p, to + p * 64, 2, 1);
+        for (; p + 4 <= count; p += 4) tile(of, window + p, base + p, to + p * 64, 2, 4);
+        for (; p < count; p++) tile(of, window + p, base + p, to + p * 64, 2, 1);
     } else if (width == 32) {
-        for (; p + 4 <= count; p += 4) tile(of, window + p * of->step, base + p, to + p * 32, 1, 4);
-        for (; p < count; p++) tile(of, window + p * of->step, base + p, to + p * 32, 1, 1);
+        for (; p + 4 <= count; p += 4) tile(of, window + p, base + p, to + p * 32, 1, 4);
+        for (; p < count; p++) tile(of, window + p, base + p, to + p * 32, 1, 1);
     } else {
         narrow(of, window, base, to, count);
     }
@@ -238,6 +244,7 @@ INLINE void products(const Product *of, const Gathered *window, const float *con
 
 #else
 
+#define TOGETHER(width) 4
 typedef uint8_t Gathered;
 
 INLINE void copy16(Gathered *to, const char *from) { memcpy(to, from, 16); }
@@ -245,7 +252,7 @@ INLINE void copy16(Gathered *to, const char *from) { memcpy(to, from, 16); }
 #if defined(__aarch64__) && !defined(BNN_PORTABLE)
 
 /* V vectors of 16 channels, P pixels. */
-INLINE void tile(const Product *of, const Gathered *window, const float *const *base, float *to, const int V, const int P) {
+INLINE void tile(const Product *of, const Gathered *const *window, const float *const *base, float *to, const int V, const int P) {
     uint16x8_t sums[4][4][2];
     for (int p = 0; p < P; p++)
         for (int v = 0; v < V; v++) sums[p][v][0] = sums[p][v][1] = vdupq_n_u16(0);
@@ -259,7 +266,7 @@ INLINE void tile(const Product *of, const Gathered *window, const float *const *
             uint8x16_t filter[4];
             for (int v = 0; v < V; v++) filter[v] = vld1q_u8(line + 16 * v);
             for (int p = 0; p < P; p++) {
-                uint8x16_t bits = vld1q_dup_u8(window + p * of->step + k);
+                uint8x16_t bits = vld1q_dup_u8(window[p] + k);
                 for (int v = 0; v < V; v++)
                     octets[p][v] = vaddq_u8(octets[p][v], vcntq_u8(veorq_u8(bits, filter[v])));
             }
@@ -281,14 +288,14 @@ INLINE void tile(const Product *of, const Gathered *window, const float *const *
             }
 }
 
-INLINE void tiles(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count,
+INLINE void tiles(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count,
                   const int V) {
     int64_t p = 0;
-    for (; p + 4 <= count; p += 4) tile(of, window + p * of->step, base + p, to + p * V * 16, V, 4);
-    for (; p < count; p++) tile(of, window + p * of->step, base + p, to + p * V * 16, V, 1);
+    for (; p + 4 <= count; p += 4) tile(of, window + p, base + p, to + p * V * 16, V, 4);
+    for (; p < count; p++) tile(of, window + p, base + p, to + p * V * 16, V, 1);
 }
 
-INLINE void products(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count,
+INLINE void products(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count,
                      int64_t width) {
     if (width == 64)
         tiles(of, window, base, to, count, 4);
@@ -300,13 +307,13 @@ INLINE void products(const Product *of, const Gathered *window, const float *con
 
 #else
 
-INLINE void products(const Product *of, const Gathered *window, const float *const *base, float *to, int64_t count,
+INLINE void products(const Product *of, const Gathered *const *window, const float *const *base, float *to, int64_t count,
                      int64_t width) {
     for (int64_t p = 0; p < count; p++)
         for (int64_t c = 0; c < width; c++) {
             int32_t distance = 0;
             for (int64_t k = 0; k < of->octets; k++)
-                distance += __builtin_popcount(window[p * of->step + k] ^ of->filters[k * width + c]);
+                distance += __builtin_popcount(window[p][k] ^ of->filters[k * width + c]);
             to[p * width + c] = base[p][c] - (float)(2 * distance);
         }
 }

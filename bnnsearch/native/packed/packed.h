@@ -86,9 +86,9 @@ typedef struct {
 } Stage;
 
 /* Pixels first <= p < first + count of a stage, channels channel <= c < channel + width; width is 16, 32 or 64. Values
- * of a block lie as (pixel, channel), `width` apart. */
+ * of a block lie as (pixel, channel), `width` apart; the first pixel's window is the one at `window` of those gathered. */
 typedef struct {
-    int64_t first, count, channel, width;
+    int64_t first, count, channel, width, window;
 } Part;
 
 void KERNEL(gather)(const Stage *stage, int64_t first, int64_t count, void *gathered);
@@ -97,7 +97,9 @@ void KERNEL(real_block)(const Stage *stage, const Part *part, float *block);
 void KERNEL(wide_block)(const Stage *stage, const Part *part, float *block);
 void KERNEL(pool_block)(const Stage *stage, const Part *part, float *block);
 void KERNEL(wide_sum_block)(const Stage *stage, const Part *part, float *block);
-void KERNEL(take_steps)(const Stage *stage, const Part *part, const float *block);
+int64_t KERNEL(pixels_together)(int64_t width);
+int64_t KERNEL(chain_of)(const Stage *stage);
+void KERNEL(take_steps)(const Stage *stage, const Part *part, const float *block, int64_t chain);
 void KERNEL(look_up)(const Stage *stage);
 void KERNEL(copy_scalars)(const Stage *stage);
 

@@ -11,16 +11,23 @@ static void fill(const Stage *stage, const Part *part, const void *gathered, flo
     }
 }
 
+/* Steps follow as soon as the pixels that a product takes together are there: what they read and write is then on its way
+ * while the next products are counted. */
 static void run_blocks(const Stage *stage, void *gathered) {
     float block[BLOCK * WIDEST];
+    const int64_t chain = KERNEL(chain_of)(stage);
     for (int64_t first = 0; first < stage->pixels; first += BLOCK) {
-        int64_t count = min64(BLOCK, stage->pixels - first);
-        if (stage->kind == STAGE_BITS) KERNEL(gather)(stage, first, count, gathered);
+        int64_t end = first + min64(BLOCK, stage->pixels - first);
+        if (stage->kind == STAGE_BITS) KERNEL(gather)(stage, first, end - first, gathered);
         for (int64_t channel = 0; channel < stage->channels;) {
-            Part part = {first, count, channel, width_of(stage->channels - channel)};
-            fill(stage, &part, gathered, block);
-            KERNEL(take_steps)(stage, &part, block);
-            channel += part.width;
+            int64_t width = width_of(stage->channels - channel);
+            int64_t together = stage->kind == STAGE_BITS ? KERNEL(pixels_together)(width) : BLOCK;
+            for (int64_t p = first; p < end; p += together) {
+                Part part = {p, min64(together, end - p), channel, width, p - first};
+                fill(stage, &part, gathered, block);
+                KERNEL(take_steps)(stage, &part, block, chain);
+            }
+            channel += width;
         }
     }
 }
