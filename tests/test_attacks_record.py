@@ -175,6 +175,15 @@ def numbered(path: Path) -> Iterator[dict[str, Any]]:
         yield {**event, "n": reader.last}
 
 
+def test_a_trial_whose_draw_is_lost_begins_anew(tmp_path: Path, quiet: dict[str, Path]) -> None:
+    lines = (quiet["promotion"] / "study/study.record").read_bytes().splitlines(keepends=True)
+    lost = next(n for n, line in enumerate(lines) if b'"event": "asked"' in line and b'"number": 1,' in line)
+    paused = next(n for n, line in enumerate(lines) if b'"event": "paused"' in line and b'"number": 1}' in line)
+    folder = copied(quiet["promotion"], tmp_path / "cut", b"".join(lines[:lost] + lines[lost + 1 : paused + 1]))
+    results = finish(folder, "promotion")
+    assert [each.number for each in results] == list(range(6))
+
+
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_mutated_record_resumes_to_every_trial_once(tmp_path: Path, quiet: dict[str, Path], search: str) -> None:
     record, chance = (quiet[search] / "study/study.record").read_bytes(), random.Random(41)

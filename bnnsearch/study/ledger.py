@@ -190,7 +190,11 @@ class Ledger:
             if (number := event.get("number")) is not None:
                 self._note(seen.setdefault(number, _Seen()), number, event)
         for number in range(max(seen, default=-1) + 1):
-            self._take_in(number, seen.get(number, _Seen()))
+            trial = seen.get(number, _Seen())
+            if trial.asked is None and trial.result is None:  # what was drawn is lost: it begins anew, at no rung
+                trial = _Seen(queued=trial.queued)
+                self._leave_rungs(number)
+            self._take_in(number, trial)
         self._next = len(self._trials())
 
     def _note(self, trial: _Seen, number: int, event: Event) -> None:
@@ -217,6 +221,12 @@ class Ledger:
                 trial.promoted = max(trial.promoted, event["epoch"])
             case "ended":
                 trial.result = result_of(event)
+
+    def _leave_rungs(self, number: int) -> None:
+        for epoch, values in list(self._rungs.items()):
+            values.pop(number, None)
+            if not values:
+                del self._rungs[epoch]
 
     def _remember(self, attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items():
