@@ -178,7 +178,9 @@ def numbered(path: Path) -> Iterator[dict[str, Any]]:
 def test_a_trial_whose_draw_is_lost_begins_anew(tmp_path: Path, quiet: dict[str, Path]) -> None:
     lines = (quiet["promotion"] / "study/study.record").read_bytes().splitlines(keepends=True)
     lines[36], lines[46] = lines[46], lines[36]  # what lies between them counts for nothing, ends among it
-    moved = b"".join(lines[11:] + lines[:11])  # so do the first trials' draws, but not the rung that one of them reached
+    moved = b"".join(
+        lines[11:] + lines[:11]
+    )  # so do the first trials' draws, but not the rung that one of them reached
     results = finish(copied(quiet["promotion"], tmp_path / "moved", moved), "promotion")
     assert [each.number for each in results] == list(range(6))
 

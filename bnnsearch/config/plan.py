@@ -97,6 +97,9 @@ def check_class_weights(setting: ClassWeights, classes: int) -> None:
         )
 
 
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
 class PlanConfig(Settings):
     """Epochs, schedule and arithmetic of one training run.
 
@@ -110,7 +113,9 @@ class PlanConfig(Settings):
         warmup_epochs: epochs over which the learning rate rises linearly at the very start.
         label_smoothing: share of the target spread over all classes.
         bn_batches: training batches from which batch-norm statistics are re-estimated before every evaluation.
-        dtype: arithmetic of the forward and backward pass; parameters stay float32.
+        dtype: arithmetic of the forward and backward pass; parameters stay float32. `auto` is bfloat16 where the device
+            that trains is faster with it, as is measured there, else float32: on unlike nodes the same configuration
+            is then trained, and its training counted, in unlike arithmetic.
         compile: compile the training step (slow start, worth it over many epochs).
         cuda_graph: on a GPU, launch the forward and backward pass of a step as one graph, several times faster where
             the launches of a small network's kernels take longer than the kernels; elsewhere it changes nothing. A
@@ -131,7 +136,7 @@ class PlanConfig(Settings):
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     bn_batches: Annotated[int, Field(ge=1)] = 20
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     compile: bool = False
     cuda_graph: Annotated[bool, Field(exclude_if=lambda captured: not captured)] = False
     deterministic: bool = True

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from bnnsearch.config.method import GradientMethod
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.arithmetic import takes_bfloat16
 from bnnsearch.core.captured import CapturedStep, hold_on
 from bnnsearch.core.checkpoint import check_format
 from bnnsearch.core.cost import model_cost
@@ -107,6 +108,7 @@ class GradientTrainer:
         self._config = config
         self._data = data
         self._device = torch.device(device)
+        self._low = takes_bfloat16(config.plan.dtype, self._device)
         self._sign_network = deepcopy(model).to(self._device)
         if config.method.two_valued:
             use_two_values(self._sign_network)
@@ -230,7 +232,7 @@ class GradientTrainer:
             self._cost,
             images=min(config.data.batch_size, len(self._data.train)),
             steps=config.plan.epochs * self._steps,
-            real=16 if config.plan.dtype == "bfloat16" else 32,
+            real=16 if self._low else 32,
             precision=self._precision,
             teacher=model_cost(teacher, self._data.shape) if teacher else None,
         )
@@ -429,8 +431,7 @@ class GradientTrainer:
             set_lr_factor(optimizer, factor)
 
     def _loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        low = self._config.plan.dtype == "bfloat16"
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=low):
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._low):
             logits = self.network(images)
             if self._distillation:
                 return self._distillation(images, logits, labels), logits
