@@ -20,12 +20,12 @@ def test_the_cache_is_listed_and_cleared(tmp_path: Path, monkeypatch: pytest.Mon
     assert listed.exit_code == 0
     lines = listed.stdout.splitlines()
     assert {tuple(line.split()[2:]) for line in lines[:-1]} == {
-        ("1.5kB", "pretrain", "abc"),
-        ("500B", "teachers", "def"),
+        ("1.5", "kB", "pretrain", "abc"),
+        ("500", "B", "teachers", "def"),
     }
-    assert lines[-1] == f"{tmp_path}: 2 states, 2kB"
+    assert lines[-1] == f"{tmp_path}: 2 states, 2 kB"
 
     cleared = CliRunner().invoke(main, ["cache", "--clear"])
-    assert cleared.stdout.strip() == f"{tmp_path}: deleted 2 states, 2kB"
+    assert cleared.stdout.strip() == f"{tmp_path}: deleted 2 states, 2 kB"
     assert not list(tmp_path.rglob("*.pt"))
-    assert CliRunner().invoke(main, ["cache"]).stdout.strip() == f"{tmp_path}: 0 states, 0B"
+    assert CliRunner().invoke(main, ["cache"]).stdout.strip() == f"{tmp_path}: 0 states, 0 B"

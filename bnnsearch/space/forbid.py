@@ -44,9 +44,9 @@ class Rule:
         return ", ".join(f"{path} {_described(forbidden)}" for path, forbidden in self.settings.items())
 
 
-def rules_of(listed: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
-    """The rules of `forbid:`."""
-    return tuple(map(Rule, listed))
+def rules_of(listed: object) -> tuple[Rule, ...]:
+    """The rules of `forbid:`; what is none is left to the check of the study's settings."""
+    return tuple(Rule(each) for each in listed if isinstance(each, dict)) if isinstance(listed, list) else ()
 
 
 def forbid_problems(tree: Tree, root: Node, defaults: Mapping[str, Any]) -> Iterator[Problem]:

@@ -128,10 +128,9 @@ def space_of(
     written = set_values(tree, overrides)
     tree = fill_variables(written, os.environ, problems)
     used_guests = used(tree, path.parent, guests)
-    of_study = [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
-    forbidden = rules_of(tree.mapping["forbid"].plain) if "forbid" in tree.mapping and not of_study else ()
-    node = _trial_node(tree, problems, forbidden)
-    problems += of_study
+    forbidden = rules_of(tree.mapping["forbid"].plain) if "forbid" in tree.mapping else ()
+    node = _trial_node(tree, problems, forbidden)  # before the study, whose metrics may be a guest's that it names
+    problems += [problem for _, problem in model_problems(StudyConfig, tree, beside=("trial",))]
     if begins:
         problems += source_problems(tree)
     if problems or node is None:
