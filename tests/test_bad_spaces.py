@@ -251,6 +251,10 @@ DISTRIBUTIONS = {
         *("epochs: 6", f"epochs: {{type: randint, min: 1, max: {HERE}2.5}}"),
         "randint takes whole numbers, but got 2.5",
     ),
+    "whole numbers that no float64 tells from their neighbours": (
+        *("epochs: 6", f"epochs: {{type: randint, min: 1, max: {HERE}9007199254740993}}"),
+        "randint takes whole numbers up to 9007199254740992, but got 9007199254740993",
+    ),
     "real numbers for whole ones": (
         *("epochs: 6", f"epochs: {HERE}{{type: uniform, min: 1, max: 3}}"),
         "trial.plan.epochs: must be a valid integer, but got 1.76",

@@ -18,6 +18,7 @@ MAX_VALUES = 1000
 """Of one choice."""
 
 MAX_STEPS = 10**15
+MAX_WHOLE = 2**53
 """Of one number: so many that all of them, and the bounds, are still different as floating point numbers."""
 
 _HINTS = {
@@ -105,6 +106,8 @@ class Parser:
         for bound in bounds:
             if whole and not _is_whole(bound):
                 raise self._bad(bound, f"{kind} takes whole numbers, but got {quoted(bound.plain)}")
+            if whole and abs(bound.plain) > MAX_WHOLE:  # beyond, neighbours are one float64, and samplers draw floats
+                raise self._bad(bound, f"{kind} takes whole numbers up to {MAX_WHOLE}, but got {quoted(bound.plain)}")
             if not _is_number(bound):
                 raise self._bad(bound, f"{kind} takes numbers, but got {quoted(bound.plain)}")
         log = kind.startswith("log")
