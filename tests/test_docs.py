@@ -74,3 +74,21 @@ def test_the_reference_has_every_page_and_the_settings_of_every_member() -> None
     documented = set(re.findall(r"^::: ([\w.]+)$", texts, re.MULTILINE))
     ours = {place.partition(":")[0] for family in FAMILIES for place in (family.base, *family.members.values())}
     assert ours | {"bnnsearch.api", "bnnsearch.packed.model"} <= documented
+
+
+def test_the_pictures_are_small_and_show_what_a_search_says() -> None:
+    """docs/screens.py makes them of a real run."""
+    for page, folder in ((DOCS.parent / "README.md", DOCS.parent), (DOCS / "index.md", DOCS)):
+        shown = re.findall(r"!\[.+\]\(([\w/.]+)\)", page.read_text(encoding="utf-8"))
+        assert [Path(path).name for path in shown] == ["live.svg", "front.svg", "report.png"]
+        assert all((folder / path).stat().st_size < 150_000 for path in shown)
+    said = {
+        name: (DOCS / "pictures" / f"{name}.svg").read_text(encoding="utf-8").replace("\xa0", " ")
+        for name in ("live", "front")
+    }
+    assert re.search(r"\d+ of about \d+ epochs", said["live"])
+    assert re.search(r"elapsed .* left", said["live"])
+    assert re.search(r"Pareto front: \d+ of 24 finished trials", said["front"])
+    for text in said.values():
+        assert all(word in text for word in ("val_acc", "memory_", "knee", "hidden="))
+        assert set(re.findall(r"https?://[\w./]+", text)) <= {"http://www.w3.org/2000/svg", "https://www.textualize.io"}
