@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from bnnsearch.config.families import TRAINERS
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import OwnTrialConfig, TrialConfig
+from bnnsearch.space.parser import MAX_WHOLE
 from bnnsearch.space.prior import CONFIDENCES
 
 Schema = dict[str, Any]
@@ -130,7 +131,9 @@ def _choice(*, values: Schema | None = None, branches: Schema | None = None) -> 
 
 
 def _number(*types: str) -> Schema:
-    value: Schema = {"type": "integer" if types[0] == "randint" else "number"}
+    value: Schema = {"type": "number"}
+    if types[0] == "randint":
+        value = {"type": "integer", "minimum": -MAX_WHOLE, "maximum": MAX_WHOLE}
     properties = {"min": value, "max": value, "step": _STEP, "default": value, "prior": _prior(value)}
     return _distribution(types, properties, ["min", "max"])
 
