@@ -130,7 +130,7 @@ def layers(config: AnyTrial) -> list[Line]:
         shape, classes = config.data.known
     with torch.random.fork_rng(devices=[]):
         cost = model_cost(build_model(config.model, shape=shape, classes=classes), shape)
-    return [_line(layer) for layer in cost.layers]
+    return [_line(layer) for layer in cost.layers if layer.kind != "Identity"]
 
 
 def _line(layer: LayerCost) -> Line:

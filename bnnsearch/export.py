@@ -256,6 +256,9 @@ def load_trial(path: Path) -> tuple[AnyTrial, Provenance | None]:
     tree = read_tree(data, str(path))
     if not isinstance(tree.value, dict):
         raise SpaceError([Problem(tree.mark, f"a training run is a mapping of settings, but got {quoted(tree.plain)}")])
+    if {"objectives", "trial"} & tree.mapping.keys():
+        rule = "this is a space to search, by `run`; what is trained is one configuration of it, which `export` writes"
+        raise SpaceError([Problem(tree.mark, rule)])
     problems: list[Problem] = []
     tree = fill_variables(tree, os.environ, problems)
     used(tree, path.parent)

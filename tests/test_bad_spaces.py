@@ -93,6 +93,10 @@ NOT_YAML = {
     "empty": (HERE, "a space is a mapping of settings, but the file is empty"),
     "only a comment": (f"{HERE}# nothing\n", "a space is a mapping of settings, but the file is empty"),
     "list at root": (f"{HERE}- version: 1\n", "a space is a mapping of settings, but got [{'version': 1}]"),
+    "a configuration to train": (
+        f"{HERE}data: {{name: digits}}\nmodel: {{name: mlp}}\nmethod: {{name: ste}}\nplan: {{epochs: 1}}\n",
+        "this is the configuration of one training run, for `train`; a space has it below `trial`",
+    ),
     "text at root": (f"{HERE}hello\n", "a space is a mapping of settings, but got 'hello'"),
     "two documents": (f"{GOOD}{HERE}---\n{GOOD}", "a space is one YAML document, but got a second"),
     "33 levels": (f"a: {nested(31)}", "at most 32 levels may nest, but got more"),

@@ -132,6 +132,10 @@ GOOD = "data: {name: digits}\nmodel: {name: mlp}\nmethod: {name: ste}\n"
     ("text", "message"),
     [
         ("- 1\n", ":1:1: a training run is a mapping of settings, but got"),
+        (
+            "version: 1\nobjectives: []\ntrial: {}\n",
+            ":1:1: this is a space to search, by `run`; what is trained is one",
+        ),
         ("data: {name: digits}\nmodel: {name: mlp}\n", ":1:1: method: required, but missing"),
         (GOOD + "seed: many\n", ":4:7: seed: must be a valid integer.*, but got 'many'"),
         (GOOD + "sead: 3\n", ":4:1: sead: unknown key, did you mean 'seed'"),

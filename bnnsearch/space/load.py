@@ -124,6 +124,9 @@ def space_of(
     if not isinstance(tree.value, dict):
         rule = "a space is a mapping of settings"
         raise SpaceError([Problem(tree.mark, f"{rule}, but got {quoted(tree.plain)}")])
+    if "trial" not in tree.mapping and {"model", "method", "plan"} <= tree.mapping.keys():
+        rule = "this is the configuration of one training run, for `train`; a space has it below `trial`"
+        raise SpaceError([Problem(tree.mark, rule)])
     problems: list[Problem] = []
     written = set_values(tree, overrides)
     tree = fill_variables(written, os.environ, problems)

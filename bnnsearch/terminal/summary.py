@@ -28,9 +28,11 @@ def show_summary(lines: Sequence[Line], *, what: str, as_json: bool) -> None:
             write_event("layer", **asdict(line))
         write_event("summary", of=what, weights=weights, binary_weights=binary, bytes=size, macs=macs)
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("layer", "kind"):
-        table.add_column(title, overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0, show_edge=False)
+    table.add_column(
+        "layer", overflow="fold"
+    )  # all others keep their widths: a name is read in pieces, a number is not
+    table.add_column("kind", no_wrap=True)
     for title in ("output", "weights", "bits", "bytes", "MACs"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("by", no_wrap=True)
