@@ -101,14 +101,15 @@ def test_a_binary_convolution_and_its_bits(
 
 
 @pytest.mark.usefixtures("instruction_set")
-def test_sums_beyond_16_bits() -> None:
+@pytest.mark.parametrize("out", [16, 18])
+def test_sums_beyond_16_bits(out: int) -> None:
     """70,000 inputs, all of which differ from the first filter."""
-    filters = np.random.default_rng(0).integers(0, 2, (18, 1, 1, 70_000)).astype(np.bool_)
+    filters = np.random.default_rng(0).integers(0, 2, (out, 1, 1, 70_000)).astype(np.bool_)
     images = np.where(filters[0].reshape(-1), 0, 255).astype(np.uint8).reshape(1, -1, 1, 1)
-    packed = network(filters, np.zeros(18, np.int32), np.zeros(18, np.bool_), image=(70_000, 1, 1))
+    packed = network(filters, np.zeros(out, np.int32), np.zeros(out, np.bool_), image=(70_000, 1, 1))
     found = packed.values(images, [SUMS])[SUMS].reshape(-1)
     assert found[0] == -70_000
-    np.testing.assert_array_equal(found, (signs_of(filters).reshape(18, -1) @ signs_of(images.reshape(-1) > 0)).numpy())
+    np.testing.assert_array_equal(found, (signs_of(filters).reshape(out, -1) @ signs_of(images.reshape(-1) > 0)).numpy())
 
 
 @contextmanager

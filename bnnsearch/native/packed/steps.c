@@ -48,6 +48,10 @@ INLINE void take(const Step *step, int64_t kind, int64_t first, int64_t channel,
 /* All steps; where `kinds` are given, they are those of the steps. */
 INLINE void take_all(const Stage *stage, const Part *part, const float *block, const int64_t *kinds, const int64_t count) {
     const Step *steps = stage->steps;
+    Step own[8]; /* nobody can write these */
+    if (kinds) {
+        UNROLLED for (int64_t s = 0; s < count; s++) own[s] = steps[s];
+    }
     for (int64_t lane = 0; lane < part->width; lane += LANES) {
         const float *from = block + lane;
         int64_t p = 0, first = part->first, channel = part->channel + lane, width = part->width;
@@ -55,7 +59,7 @@ INLINE void take_all(const Stage *stage, const Part *part, const float *block, c
         for (; p + AT_ONCE <= part->count; p += AT_ONCE) {
             for (int k = 0; k < AT_ONCE; k++) x[k] = load(from + (p + k) * width);
             if (kinds)
-                UNROLLED for (int64_t s = 0; s < count; s++) take(steps + s, kinds[s], first + p, channel, x, AT_ONCE);
+                UNROLLED for (int64_t s = 0; s < count; s++) take(own + s, kinds[s], first + p, channel, x, AT_ONCE);
             else
                 for (int64_t s = 0; s < count; s++) take(steps + s, steps[s].kind, first + p, channel, x, AT_ONCE);
         }
