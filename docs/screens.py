@@ -1,7 +1,8 @@
 """The pictures of README and docs/, made of one real run of the quickstart's space.
 
 A terminal of 80 columns (a pty, emulated by pyte) holds the live view halfway and the front at the end; headless
-Chromium holds the report. Nothing is drawn by hand: what a picture shows, a command has printed.
+Chromium holds the report, and the page of a network that was trained as docs/device.md says, with a digit drawn on it.
+Nothing else is drawn by hand: what a picture shows, a command has printed.
 
     uv run --with pyte python docs/screens.py [--folder docs/pictures]
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import pty
 import re
@@ -33,6 +35,7 @@ SPACE = HERE.parent / "spaces" / "digits_quickstart.yaml"
 COMMAND = (sys.executable, "-m", "bnnsearch")
 COLUMNS, ROWS = 80, 40
 NAMES = {"brown": "yellow"}  # pyte's name of what rich calls yellow
+THREE = ((22, 12), (45, 7), (70, 15), (68, 36), (42, 47), (70, 60), (72, 82), (45, 94), (20, 88))  # of a side of 100
 DONE = re.compile(r"\b(\d+) ?/ ?24\b")  # trials that are done, of the space's 24
 
 
@@ -91,8 +94,35 @@ def record(folder: Path, words: tuple[str, ...], on_screen: Callable[[pyte.Histo
     return screen
 
 
+def browser_picture(page: Path, size: str, path: Path) -> None:
+    """What a browser without a window shows of a page."""
+    with tempfile.TemporaryDirectory() as profile:
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}")
+        shown = (f"--window-size={size}", "--virtual-time-budget=20000", f"--screenshot={path}", page.as_uri())
+        subprocess.run(("chromium", *flags, *shown), check=True, capture_output=True)
+
+
+def network_page(folder: Path) -> Path:
+    """The page of a network, trained and packed as docs/device.md says, with a digit drawn on it."""
+    small = re.search(r"```yaml small.yaml\n(.*?)```", (HERE / "device.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert small
+    (folder / "small.yaml").write_text(small[1], encoding="utf-8")
+    for words in (("train", "small.yaml", "-o", "small"), ("pack", "small", "--wasm", "digits.html")):
+        subprocess.run((*COMMAND, *words), cwd=folder, check=True, capture_output=True)
+    page = folder / "digits.html"
+    script = f"""<script>{{
+      const strokes = {json.dumps(THREE)}, side = drawing.width / 100;
+      document.getElementById("width").value = 13;
+      strokes.forEach(([x, y]) => {{ penTo(x * side, y * side); pen.down = true; }});
+      pen.down = false;
+      drawn();
+    }}</script></body>"""
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    return page
+
+
 def main() -> None:
-    """Search once, and write the three pictures."""
+    """Search once, train once, and write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "pictures")
     pictures = parser.parse_args().folder.resolve()
@@ -113,15 +143,8 @@ def main() -> None:
         save_svg(live[0], f"bnnsearch run {SPACE.name}", pictures / "live.svg")
         save_svg(text_of(last, list(range(first, ROWS))), "the front", pictures / "front.svg")
         report = next(folder.rglob("report.html"))
-        flags = (
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={folder / 'profile'}",
-        )
-        size = ("--window-size=1200,900", "--virtual-time-budget=20000", f"--screenshot={pictures / 'report.png'}")
-        subprocess.run(("chromium", *flags, *size, report.as_uri()), check=True, capture_output=True)
+        browser_picture(report, "1200,900", pictures / "report.png")
+        browser_picture(network_page(folder), "880,760", pictures / "page.png")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(map(shutil.which, TARGETS["cortex-m4"].tools)), reason="gcc-arm-none-eabi, qemu-system-arm")
+@pytest.mark.skipif(
+    not all(map(shutil.which, [*TARGETS["cortex-m4"].tools, "clang", "wasm-ld"])),
+    reason="gcc-arm-none-eabi, qemu-system-arm, clang, lld",
+)
 def test_the_way_to_a_device_works_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test_a_document_works_as_it_is_written("device", tmp_path, monkeypatch)
 

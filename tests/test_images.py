@@ -33,7 +33,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import load_checkpoint
 from bnnsearch.core.data import Split, eval_batches, load_data
 from bnnsearch.core.data.folder import list_images, read_image_folder
-from bnnsearch.core.images import FORMATS, open_image, read_images
+from bnnsearch.core.images import FORMATS, open_image, read_images, scaled_pixels
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.deploy import pack_run
 from bnnsearch.errors import DataError, InputError
@@ -628,3 +628,13 @@ def test_predict_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert reason in told and told.count("\n") == 1
     assert run("predict", tmp_path / "pipe.png", good) == 3
     assert "a FIFO, not a file" in capsys.readouterr().err
+
+
+def test_images_are_scaled_across_then_down() -> None:
+    """Pillow 13 has its own order for tall ones; the two differ by a step here and there."""
+    tall = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 13)).astype(np.uint8))
+    across = np.asarray(tall.resize((28, 90), Image.Resampling.BILINEAR))
+    down = np.asarray(Image.fromarray(across).resize((28, 28), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(scaled_pixels(tall, (28, 28))[0], down)
+    first_down = Image.fromarray(np.asarray(tall.resize((13, 28), Image.Resampling.BILINEAR)))
+    assert (np.asarray(first_down.resize((28, 28), Image.Resampling.BILINEAR)) != down).any()

@@ -19,6 +19,10 @@ from bnnsearch.terminal.output import say, write_event
     help="How the real layers, the first and the last, are stored.",
 )  # fmt: skip
 @click.option("--c", "folder", type=options.FOLDER, metavar="DIR", help="Also write it as C99 for a device.")
+@click.option(
+    "--wasm", "page", type=click.Path(path_type=Path), metavar="PAGE",
+    help="Also write it as an .html page that classifies drawings and images in a browser, offline.",
+)  # fmt: skip
 @click.option("--prefix", default="model", show_default=True, help="What the C's names begin with.")
 @click.option("--integer", is_flag=True, help="Refuse C that would need floating point.")
 @options.threads
@@ -29,23 +33,27 @@ def pack(
     out: Path,
     edges: Literal["float32", "int8"],
     folder: Path | None,
+    page: Path | None,
     prefix: str,
     integer: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Pack the network of a finished `train` folder to one bit per weight, and check it image by image. With --c, RUN
-    may be a packed model.
+    """Pack the network of a finished `train` folder to one bit per weight, and check it image by image. With --c
+    or --wasm, RUN may be a packed model.
 
     Example: bnnsearch pack trained -o model.bnn --c model_c
     """
     if run.is_file():
-        if folder is None:
-            raise click.UsageError(f"{run} is a file: a packed model can only be written as C, by --c DIR")
+        if folder is None and page is None:
+            raise click.UsageError(f"{run} is a file: a packed model can only be written as C, by --c or --wasm")
     else:
         _pack_run(run, out, edges=edges, threads=threads, as_json=as_json)
+    model = run if run.is_file() else out
     if folder is not None:
-        _write_c(run if run.is_file() else out, folder, prefix=prefix, integer=integer, as_json=as_json)
+        _write_c(model, folder, prefix=prefix, integer=integer, as_json=as_json)
+    if page is not None:
+        _write_page(model, page, as_json=as_json)
 
 
 def _pack_run(run: Path, out: Path, *, edges: Literal["float32", "int8"], threads: int | None, as_json: bool) -> None:
@@ -71,3 +79,14 @@ def _write_c(model: Path, folder: Path, *, prefix: str, integer: bool, as_json: 
         return
     kind = f"in floating point ({program.real})" if program.real else "in integers"
     say(f"wrote {folder}: {arena} bytes of arena, {tables} of tables, {kind}; `make -C {folder} test` runs it here")
+
+
+def _write_page(model: Path, path: Path, *, as_json: bool) -> None:
+    from bnnsearch.device.page import write_page
+    from bnnsearch.packed.model import PackedModel
+
+    file, size = write_page(PackedModel.load(model), path)
+    if as_json:
+        write_event("page", file=str(file), wasm_bytes=size)
+        return
+    say(f"wrote {file}: {size} bytes of WebAssembly; open it in a browser, or send it to somebody")

@@ -28,8 +28,9 @@ SUFFIXES = frozenset(
 )
 """What files of images are called."""
 
-DECODER = 2
-"""Version of these rules: rises when a file would become other pixels. 1 clipped 16 bits and dropped transparency."""
+DECODER = 3
+"""Version of these rules: rises when a file would become other pixels. 1 clipped 16 bits and dropped transparency; 2
+left it to Pillow which side is scaled first, and from Pillow 13 on tall images had other pixels."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded, whatever a file is called; never PostScript, for which Pillow would start an interpreter."""
@@ -79,9 +80,13 @@ def read_images(
 
 
 def scaled_pixels(picture: Image.Image, size: tuple[int, int], box: Box | None = None) -> NDArray[np.uint8]:
-    """The `box` of a grey or RGB image scaled to (width, height), bilinear: uint8 (C, H, W)."""
-    if box is not None or picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR, box=box)
+    """The `box` of a grey or RGB image scaled to (width, height), bilinear, across, then down: uint8 (C, H, W)."""
+    left, top, right, bottom = box or (0, 0, *picture.size)
+    for wanted, part in (
+        ((size[0], picture.height), (left, 0, right, picture.height)),
+        (size, (0, top, size[0], bottom)),
+    ):
+        picture = picture.resize(wanted, Image.Resampling.BILINEAR, box=part)
     pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

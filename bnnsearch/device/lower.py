@@ -64,32 +64,33 @@ def lower(graph: Graph, tensors: Tensors, *, integer: bool = False) -> Program:
     """
     if max(max(shape) for shape in graph.shapes().values()) > MAX_SIDE:
         raise InputError(f"this network cannot run on a device: a side or a number of channels is above {MAX_SIDE}")
-    brief = _without_common_factor(graph, tensors)
+    brief, factor = _without_common_factor(graph, tensors)
     try:
         fixed, real = fixed_values(brief, tensors), ""
     except NotFixedError as error:
-        fixed, real, brief = None, str(error), graph
+        fixed, real, brief, factor = None, str(error), graph, 1.0
         if integer:
             raise InputError(f"this network needs floating point: {error}") from error
-    return _Lowering(brief, tensors, fixed).program(real)
+    return _Lowering(brief, tensors, fixed).program(real, factor)
 
 
-def _without_common_factor(graph: Graph, tensors: Tensors) -> Graph:
-    """Without a positive factor that all scores have in common at the end: it changes no label."""
+def _without_common_factor(graph: Graph, tensors: Tensors) -> tuple[Graph, float]:
+    """Without a positive factor that all scores have in common at the end: it changes no label; and that factor."""
     operations = list(graph.operations)
-    output = graph.output
+    output, factor = graph.output, 1.0
     while True:
         last = next((operation for operation in operations if operation.name == output), None)
         if isinstance(last, Scale) and np.unique(tensors[last.name]).size == 1 and tensors[last.name][0] > 0:
             operations.remove(last)
-            output = last.input
+            output, factor = last.input, factor * float(tensors[last.name][0])
         elif isinstance(last, Pool) and last.kind == "mean" and last.padding == (0, 0) and not last.ceil:
             operations[operations.index(last)] = last.model_copy(update={"kind": "sum"})
+            factor /= np.prod(last.kernel)
         elif isinstance(last, Flatten) and graph.shapes()[last.input] == graph.shapes()[output]:
             operations.remove(last)
             output = last.input
         else:
-            return graph.model_copy(update={"operations": tuple(operations), "output": output})
+            return graph.model_copy(update={"operations": tuple(operations), "output": output}), factor
 
 
 class _Lowering:
@@ -105,13 +106,14 @@ class _Lowering:
         self.stored: dict[str, Stored] = {}
         self.views: dict[str, Stage] = {}
 
-    def program(self, real: str) -> Program:
-        """All stages, lowered, and their places."""
+    def program(self, real: str, factor: float) -> Program:
+        """All stages, lowered, and their places; `factor` is that of the scores."""
         stages = []
         for number, stage in enumerate(self.plan.stages):
             if (lowered := self._stage(number, stage)) is not None:
                 stages.append(lowered)
         output = self.plan.source_of(self.graph.output)
+        exponent = 0 if self.fixed is None else self.fixed[output].exponent
         program = Program(
             number="float" if self.fixed is None else "int32_t",
             real=real,
@@ -119,7 +121,8 @@ class _Lowering:
             stages=tuple(stages),
             stored=self.stored,
             output=output,
-            exponent=0 if self.fixed is None else self.fixed[output].exponent,
+            exponent=exponent,
+            factor=factor * 2.0**exponent,
         )
         return replace(program, starts=place(program.stages, program.stored, output))
 

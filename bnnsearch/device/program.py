@@ -123,6 +123,7 @@ class Program:
         starts: their places, in bytes.
         output: the value with the scores, which have the type `number`.
         exponent: integer scores are in units of 2^exponent.
+        factor: scores times this are the logits.
     """
 
     number: str
@@ -132,6 +133,7 @@ class Program:
     stored: dict[str, Stored]
     output: str
     exponent: int = 0
+    factor: float = 1.0
     starts: dict[str, int] = field(default_factory=dict)
 
     def written(self) -> list[Stage]:

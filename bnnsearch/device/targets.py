@@ -130,7 +130,7 @@ TARGETS = {
             packages=("clang", "lld", "nodejs"),
             link=(
                 "-nostdlib",
-                "-Wl,--no-entry",
+                "-Wl,--no-entry,--strip-all",
                 "-Wl,--export=model_predict,--export=model_scores,--export=model_image",
             ),
         ),
@@ -177,6 +177,21 @@ def check_tools(target: Target) -> None:
         )
 
 
+def wasm_module(model: PackedModel, program: Program) -> bytes:
+    """A network as a module of WebAssembly that imports nothing; `model_image` tells where in its memory an image goes.
+
+    Raises:
+        EnvironmentProblem: there is no compiler for it.
+    """
+    if missing := [tool for tool in ("clang", "wasm-ld") if shutil.which(tool) is None]:
+        raise EnvironmentProblem(f"--wasm needs {', '.join(missing)}; on Debian: apt-get install clang lld")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_source(model, program, folder)
+        _compile(TARGETS["wasm32"], folder)
+        return (folder / "program").read_bytes()
+
+
 def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, count: bool = True) -> Measured:
     """Compile a network for a target and run it there.
 
@@ -194,8 +209,7 @@ def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, co
     program = lower(model.graph, model.tensors)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "model.h").write_text(header(model, program, "model"), encoding="utf-8")
-        (folder / "model.c").write_text(model_source(program, "model"), encoding="utf-8")
+        _write_source(model, program, folder)
         (folder / "images").write_bytes(interleaved(images).tobytes())
         _compile(target, folder)
         arena, flash = _sizes(target, folder)
@@ -206,6 +220,11 @@ def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, co
         scores = np.ascontiguousarray(scores).view(np.float32)
     instructions = round(int(ticks.max()) * target.per_tick) if count else 0
     return Measured(flash, arena, int(stack.max()), instructions, labels, scores)
+
+
+def _write_source(model: PackedModel, program: Program, folder: Path) -> None:
+    (folder / "model.h").write_text(header(model, program, "model"), encoding="utf-8")
+    (folder / "model.c").write_text(model_source(program, "model"), encoding="utf-8")
 
 
 def _compile(target: Target, folder: Path) -> None:
