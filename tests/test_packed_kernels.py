@@ -109,7 +109,9 @@ def test_sums_beyond_16_bits(out: int) -> None:
     packed = network(filters, np.zeros(out, np.int32), np.zeros(out, np.bool_), image=(70_000, 1, 1))
     found = packed.values(images, [SUMS])[SUMS].reshape(-1)
     assert found[0] == -70_000
-    np.testing.assert_array_equal(found, (signs_of(filters).reshape(out, -1) @ signs_of(images.reshape(-1) > 0)).numpy())
+    np.testing.assert_array_equal(
+        found, (signs_of(filters).reshape(out, -1) @ signs_of(images.reshape(-1) > 0)).numpy()
+    )
 
 
 @contextmanager
