@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from bnnsearch.device.program import Program, Stage
-from bnnsearch.device.source import function_names
+from bnnsearch.device.source import function_names, mentioned
 
 STAGE_BYTES, STEP_BYTES, PART_BYTES, POINTER_BYTES = 48, 20, 8, 4
 """Of the structures of `native/device/base.h` with pointers of 4 bytes."""
@@ -66,28 +66,34 @@ def stack_bytes(program: Program, known: Calibration) -> int:
     """The frames of the deepest chain of calls from `predict` on."""
     frames = known["frames"]
 
+    def chain(name: str, below: int) -> int:
+        """Of a function, which may ask others for numbers, with frames of `below` bytes."""
+        helpers, asks = _calls(name, frozenset(frames))
+        return frames.get(name, 0) + max([below * asks, *(chain(helper, below) for helper in helpers)])
+
     def asked(stage: Stage) -> int:
         """A number of the stage, without its steps."""
-        below = [asked(other) for other in stage.others() if not _is_beside(stage, other)]
-        own = frames.get(stage.source, 0)
-        return own + max([*below, _called(stage.source, frames)])
+        parts = stage.weights if isinstance(stage.weights, tuple) else ()
+        below = [stage.inner, *(part.of for part in parts)]
+        return chain(stage.source, max(asked(other) if other is not None else 0 for other in below))
 
-    def taken(stage: Stage) -> int:
-        beside = [asked(step.a) + frames.get("beside", 0) for step in stage.steps if isinstance(step.a, Stage)]
-        steps = [frames.get(step.take, 0) + _called(step.take, frames) for step in stage.steps]
-        return max([*beside, *steps], default=0)
+    def taken(stage: Stage) -> list[int]:
+        return [chain(step.take, asked(step.a) if isinstance(step.a, Stage) else 0) for step in stage.steps]
 
-    deepest = max(max(asked(stage), taken(stage)) for stage in program.stages)
+    deepest = max(max(asked(stage), *taken(stage), 0) for stage in program.stages)
     return frames["predict"] + frames["run"] + deepest
 
 
-def _is_beside(stage: Stage, other: Stage) -> bool:
-    return other is not stage.inner and any(step.a is other for step in stage.steps)
-
-
-_CALLS = {"dot": ("span", "ones"), "mean": ("total",), "mean_wide": ("total_wide",), "sigmoid": ("power_of_e",)}
-
-
-def _called(name: str, frames: dict[str, int]) -> int:
-    """The deepest of the helpers that a function calls."""
-    return max(frames.get(helper, 0) for helper in _CALLS.get(name, ("span",)))
+@cache
+def _calls(name: str, apart: frozenset[str]) -> tuple[frozenset[str], bool]:
+    """Those of the functions `apart`, which have frames of their own, that a function calls; and whether it asks another
+    stage for a number.
+    """
+    helpers, seen, asks, waiting = set[str](), {name}, False, [name]
+    while waiting:
+        words, code = mentioned(waiting.pop())
+        asks |= "->source(" in code
+        helpers |= words & apart - {name}
+        waiting += words - apart - seen
+        seen |= words
+    return frozenset(helpers), asks

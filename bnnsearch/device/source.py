@@ -37,16 +37,22 @@ def _blocks() -> dict[str, str]:
 
 def function_names(program: Program) -> set[str]:
     """What a program uses of the files: functions, those that they call, and types."""
-    blocks, needed, waiting = _blocks(), set[str](), ["run"]
+    needed, waiting = set[str](), ["run"]
     for stage in program.written():
         waiting += [stage.source, *(step.take for step in stage.steps)]
     while waiting:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
-            code = re.sub(r"/\*.*?\*/", "", blocks[name], flags=re.DOTALL)
-            waiting += [word for word in re.findall(r"\w+", code) if word in blocks]
+            waiting += mentioned(name)[0]
     return needed
+
+
+def mentioned(name: str) -> tuple[set[str], str]:
+    """What the files define of what a function, type or macro mentions, and its text without comments."""
+    blocks = _blocks()
+    code = re.sub(r"/\*.*?\*/", "", blocks[name], flags=re.DOTALL)
+    return {word for word in re.findall(r"\w+", code) if word in blocks}, code
 
 
 def functions(program: Program) -> list[str]:
