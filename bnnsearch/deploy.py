@@ -170,15 +170,19 @@ def float32_ms(model: PackedModel, *, batch: int = 1, threads: int = 1, seconds:
         torch.set_num_threads(before)
 
 
-def unpackable(config: AnyTrial) -> str | None:
-    """Why the network of a gradient run could not be packed, known without data and training; None where it can be."""
+def unpackable(config: AnyTrial, *, device: bool = False) -> str | None:
+    """Why the network of a gradient run could not be packed, or run on a `device`, known without data and training; None
+    where it can be.
+    """
     if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
         return None
     shape, classes = config.data.known
     with torch.random.fork_rng(devices=[]):
         model = build_model(config.model, shape=shape, classes=classes)
     try:
-        PackedModel.from_module(model, shape=shape, mean=[0.0] * shape[0], std=[1.0] * shape[0])
+        packed = PackedModel.from_module(model, shape=shape, mean=[0.0] * shape[0], std=[1.0] * shape[0])
+        if device:
+            lower(packed.graph, packed.tensors)
     except InputError as error:
         return str(error)
     return None

@@ -169,3 +169,18 @@ def test_commands(model: PackedModel, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match=r"needs arm-none-eabi-gcc, .*apt-get install gcc-arm-none-eabi qemu"):
         measure(model, TARGETS["cortex-m4"], sample_images(DIGITS))
+
+
+def test_validate_names_a_network_that_no_device_runs(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    for width, code in ((40, 0), (2**15, 2)):
+        space.write_text(
+            "version: 1\nname: wide\nobjectives: [{metric: val_acc, mode: max}]\n"
+            "constraints: [{metric: ram_bytes, max: 2048}]\nbudget: {trials: 1}\ntrial:\n  data: {name: digits}\n"
+            f"  model: {{name: mlp, hidden: [{width}]}}\n  method: {{name: ste}}\n"
+            "  optimizer: {name: adam, lr: {type: loguniform, min: 1.0e-3, max: 1.0e-2}}\n  plan: {epochs: 1}\n"
+        )
+        done = CliRunner().invoke(main, ["validate", str(space)])
+        assert done.exit_code == code, done.output
+    said = "ram_bytes of the trial of all defaults: this network cannot run on a device: a side or a number of channels"
+    assert said in done.output + done.stderr

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bnnsearch.cli import options
 from bnnsearch.terminal.output import say, write_event
+
+if TYPE_CHECKING:
+    from bnnsearch.space import Space
 
 
 @click.command()
@@ -22,6 +27,7 @@ def validate(space: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from bnnsearch.space import load_space
 
     loaded = load_space(space, overrides=overrides, begins=True)
+    _check_network(loaded)
     if not as_json:
         say(*loaded.describe())
         return
@@ -33,3 +39,25 @@ def validate(space: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         "valid", space=str(space), study=loaded.study.name, configurations=loaded.trial.size(), parameters=parameters,
         uses=[each.entry for each in loaded.guests], warnings=loaded.warnings,
     )  # fmt: skip
+
+
+def _check_network(space: Space) -> None:
+    """See that the network of the trial of all defaults has what the study measures of packed ones.
+
+    Raises:
+        InputError: it cannot be packed, or cannot run on a device; it is named.
+    """
+    from bnnsearch.config.metrics import MEASURED
+
+    study = space.study
+    names = sorted(MEASURED & {each.metric for each in (*study.objectives, *study.constraints)})
+    if not names:
+        return
+    from bnnsearch.config.trial import trial_of
+    from bnnsearch.deploy import unpackable
+    from bnnsearch.errors import InputError
+
+    config = trial_of({**space.trial.defaults(), "seed": study.seed})
+    device = not {"flash_bytes", "ram_bytes"}.isdisjoint(names)
+    if (problem := unpackable(config, device=device)) is not None:
+        raise InputError(f"{space.path}: {', '.join(names)} of the trial of all defaults: {problem}")
