@@ -171,8 +171,8 @@ def float32_ms(model: PackedModel, *, batch: int = 1, threads: int = 1, seconds:
 
 
 def unpackable(config: AnyTrial, *, device: bool = False) -> str | None:
-    """Why the network of a gradient run could not be packed, or run on a `device`, known without data and training; None
-    where it can be.
+    """Why the network of a gradient run could not be packed, or run on a `device`; None where it can be. It is known
+    without data and training.
     """
     if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
         return None

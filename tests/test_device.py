@@ -79,7 +79,7 @@ def test_every_target_rounds_floats_so(target: str) -> None:
 
 @pytest.mark.parametrize("config", [INTEGER, CnnConfig(channels=(8, 16), pool_after=(1, 2))], ids=["int8", "real"])
 def test_flash_and_ram_are_known_before_training(config: ModelConfig) -> None:
-    """Of a fresh network; of one that might be trained, compiler and emulator say the same but for 1 % of flash and 0.3 % of RAM."""
+    """Of a fresh network, as compiler and emulator say of one that might be trained: flash within 1 %, RAM 0.3 %."""
     if missing := [tool for tool in TARGETS[REFERENCE].tools if shutil.which(tool) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
     fresh = pack(build_model(config, shape=DIGITS, classes=10).eval(), DIGITS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 import click
@@ -50,7 +49,8 @@ def _check_network(space: Space) -> None:
     from bnnsearch.config.metrics import MEASURED
 
     study = space.study
-    names = sorted(MEASURED & {each.metric for each in (*study.objectives, *study.constraints)})
+    watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
+    names = sorted(MEASURED & watched)
     if not names:
         return
     from bnnsearch.config.trial import trial_of

@@ -86,8 +86,8 @@ def stack_bytes(program: Program, known: Calibration) -> int:
 
 @cache
 def _calls(name: str, apart: frozenset[str]) -> tuple[frozenset[str], bool]:
-    """Those of the functions `apart`, which have frames of their own, that a function calls; and whether it asks another
-    stage for a number.
+    """Those of the functions `apart`, which have frames of their own, that a function calls; and whether it asks
+    another stage for a number.
     """
     helpers, seen, asks, waiting = set[str](), {name}, False, [name]
     while waiting:
