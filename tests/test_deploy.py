@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
-from torch import nn
+from torch import Tensor, nn
 
 from bnnsearch.cli import main
 from bnnsearch.config.activation import ActivationSettings
@@ -17,8 +18,9 @@ from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import ActivatedSettings, MlpConfig
 from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.binarize import sign
 from bnnsearch.core.data import load_data
-from bnnsearch.deploy import deployed_costs, pack_run, unpackable
+from bnnsearch.deploy import compare, deployed_costs, pack_run, rounding_decides, unpackable
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
@@ -50,6 +52,28 @@ def test_a_packed_run_predicts_what_was_trained(trained: tuple[TrialConfig, Path
     labels = PackedModel.load(tmp_path / "model.bnn").predict(data.test.images.numpy())
     accuracy = float((labels == data.test.labels.numpy()).mean())
     assert accuracy == pytest.approx(json.loads((run / "result.json").read_text())["test"]["test_acc"], abs=1e-6)
+
+
+def test_a_network_that_predicts_otherwise_is_not_what_was_trained(
+    trained: tuple[TrialConfig, Path], tmp_path: Path
+) -> None:
+    config, run = trained
+    data, other = load_data(config.data), build_trainer(config.model_copy(update={"seed": 1}), trains=False)
+    pack_run(run, tmp_path / "model.bnn")
+    with pytest.raises(EnvironmentProblem, match=r"differs from the trained one on \d+ of 143 images"):
+        compare(PackedModel.load(tmp_path / "model.bnn"), other, data.val)
+
+
+def test_rounding_decides_only_where_a_sum_all_but_meets_a_threshold() -> None:
+    """Of the sign that takes a = b for 1, and so class 0."""
+
+    class Larger(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            above = sign(x.flatten(1)[:, :1] - x.flatten(1)[:, 1:])
+            return torch.cat((above, -above), dim=1)
+
+    tie, near = torch.tensor([0.7, 0.7]), torch.tensor([0.7, 0.7 * (1 - 1e-3)])
+    assert [rounding_decides(Larger(), image.view(1, 1, 2), 1) for image in (tie, near)] == [True, False]
 
 
 def test_image_files_are_labelled(trained: tuple[TrialConfig, Path], tmp_path: Path) -> None:

