@@ -103,8 +103,8 @@ def deployed_costs(config: TrialConfig, trainer: Trainer, names: Collection[str]
     Args:
         config: the run.
         trainer: its trainer.
-        names: which of `latency_ms` (one image, one thread, here), `packed_bytes`, `flash_bytes` and `ram_bytes` (as C
-            on a Cortex-M4, image not counted, see `device.cost`).
+        names: which of `latency_ms` (one image, one thread, here), `packed_bytes`, `flash_bytes`, `ram_bytes` and
+            `device_cycles` (as C on a Cortex-M4, image not counted, see `device.cost`).
     """
     model = packed_network(trainer, load_data(config.data), "float32")
     costs = {"packed_bytes": float(model.packed_bytes)} | device_costs(lower(model.graph, model.tensors))

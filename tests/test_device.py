@@ -78,8 +78,8 @@ def test_every_target_rounds_floats_so(target: str) -> None:
 
 
 @pytest.mark.parametrize("config", [INTEGER, CnnConfig(channels=(8, 16), pool_after=(1, 2))], ids=["int8", "real"])
-def test_flash_and_ram_are_known_before_training(config: ModelConfig) -> None:
-    """Of a fresh network, as compiler and emulator say of one that might be trained: flash within 1 %, RAM 0.3 %."""
+def test_flash_ram_and_instructions_are_known_before_training(config: ModelConfig) -> None:
+    """Of a fresh network, as compiler and emulator say of a trained one: flash within 1 %, RAM 0.3 %, time 5 %."""
     if missing := [tool for tool in TARGETS[REFERENCE].tools if shutil.which(tool) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
     fresh = pack(build_model(config, shape=DIGITS, classes=10).eval(), DIGITS)
@@ -88,6 +88,7 @@ def test_flash_and_ram_are_known_before_training(config: ModelConfig) -> None:
     assert known == {
         "flash_bytes": pytest.approx(found.flash_bytes, rel=0.01),
         "ram_bytes": pytest.approx(found.ram_bytes, rel=0.003),
+        "device_cycles": pytest.approx(found.instructions, rel=0.05),
     }
 
 

@@ -58,6 +58,6 @@ def _check_network(space: Space) -> None:
     from bnnsearch.errors import InputError
 
     config = trial_of({**space.trial.defaults(), "seed": study.seed})
-    device = not {"flash_bytes", "ram_bytes"}.isdisjoint(names)
+    device = not {"flash_bytes", "ram_bytes", "device_cycles"}.isdisjoint(names)
     if (problem := unpackable(config, device=device)) is not None:
         raise InputError(f"{space.path}: {', '.join(names)} of the trial of all defaults: {problem}")

@@ -101,6 +101,7 @@ METRICS = {
         Metric("packed_bytes", "min", "bytes", "packed file", "measured"),
         Metric("flash_bytes", "min", "bytes", "flash of a Cortex-M4", "measured"),
         Metric("ram_bytes", "min", "bytes", "RAM of a Cortex-M4", "measured"),
+        Metric("device_cycles", "min", "instructions", "instructions of a Cortex-M4", "measured"),
         _network("params", "", "parameters"),
     )
 }

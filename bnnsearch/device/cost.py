@@ -2,6 +2,7 @@
 
 flash = functions it uses + their share of the compiler's routines + descriptions of its stages + tables
 ram   = arena + the stack of the deepest chain of calls
+cycles = calls of functions and turns of their loops, each times what it takes: instructions, as an emulator counts them
 
 Sizes and frames of functions are those that the compiler of a target gave them: `costs.json`, which
 `benchmarks/device_costs.py` writes. What it predicts does not depend on the values of weights and thresholds.
@@ -14,11 +15,15 @@ from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
+from bnnsearch.device.count import counts
 from bnnsearch.device.program import Program, Stage
 from bnnsearch.device.source import function_names, mentioned
 
 STAGE_BYTES, STEP_BYTES, PART_BYTES, POINTER_BYTES = 48, 20, 8, 4
 """Of the structures of `native/device/base.h` with pointers of 4 bytes."""
+
+CALL, TURN = 15.0, 6.0
+"""Instructions of a call, and of a turn of a loop, where no network that was measured has any."""
 
 REFERENCE = "cortex-m4"
 """The target that a search counts for."""
@@ -26,12 +31,13 @@ REFERENCE = "cortex-m4"
 
 class Calibration(TypedDict):
     """Of one target and type of numbers: bytes and frames of functions; bytes of routines by the functions that call
-    any, joined by a blank.
+    any, joined by a blank; instructions of what `count.counts` counts.
     """
 
     bytes: dict[str, int]
     frames: dict[str, int]
     routines: dict[str, int]
+    instructions: dict[str, float]
 
 
 @cache
@@ -43,12 +49,20 @@ def calibration(target: str, number: str) -> Calibration:
 
 
 def device_costs(program: Program, target: str = REFERENCE) -> dict[str, float]:
-    """`flash_bytes` and `ram_bytes` of a program, by their names in a search."""
+    """`flash_bytes`, `ram_bytes` and `device_cycles` of a program, by their names in a search."""
     known = calibration(target, program.number)
     return {
         "flash_bytes": float(flash_bytes(program, known)),
         "ram_bytes": float(program.arena_bytes + POINTER_BYTES + stack_bytes(program, known)),
+        "device_cycles": instructions(program, known),
     }
+
+
+def instructions(program: Program, known: Calibration) -> float:
+    """Instructions of a prediction, the mean over images."""
+    each = known["instructions"]
+    found = counts(program.stages).items()
+    return float(round(sum(times * each.get(name, TURN if " " in name else CALL) for name, times in found)))
 
 
 def flash_bytes(program: Program, known: Calibration) -> int:
