@@ -166,7 +166,8 @@ def _failures(view: StudyView) -> str:
 
 _CAPTIONS = {
     "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "
-    "of them as a file that <code>bnnsearch train</code> takes. Where <code>confirm</code> trained them again, values "
+    "of them as a file that <code>bnnsearch train</code> takes, and <code>bnnsearch pack --wasm PAGE</code> makes a "
+    "page to try the network on. Where <code>confirm</code> trained them again, values "
     "are means over the seeds, ± their standard deviation.",
     "pareto": "Each point is a trial that ran to its end. Nothing found is better than a point of the front in every "
     "objective at once. The star is the knee, the best compromise.",
