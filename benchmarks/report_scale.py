@@ -117,7 +117,7 @@ def main() -> None:
         for command, bound in TARGETS.items()
     ]
     show_targets(targets)
-    write_figures(options.json, rows, targets, packages=("bnnsearch", "mlflow", "plotly", "matplotlib"))
+    write_figures(options.json, rows, targets, packages=("bnnsearch", "mlflow", "matplotlib"))
 
 
 if __name__ == "__main__":

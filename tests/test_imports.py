@@ -6,7 +6,7 @@ import sys
 import pytest
 
 BLOCKED_FOR_CORE = (
-    "ray", "mlflow", "optuna", "deap", "numba", "safetensors", "sklearn", "scipy", "pandas", "matplotlib", "plotly",
+    "ray", "mlflow", "optuna", "deap", "numba", "safetensors", "sklearn", "scipy", "pandas", "matplotlib",
     "click", "rich", "ruamel", "lightning",
 )  # fmt: skip
 

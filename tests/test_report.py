@@ -1,11 +1,17 @@
 """The report: what it says about a study, that it needs no network and trusts no text, and its numbers."""
 
+import base64
+import hashlib
+import html
+import json
 import math
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas
@@ -21,9 +27,10 @@ from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking import figures
 from bnnsearch.tracking.comparison import compare, write_comparison
+from bnnsearch.tracking.fit import Fit
 from bnnsearch.tracking.front import write_trials
 from bnnsearch.tracking.report import report_html, write_report
-from bnnsearch.tracking.view import Axis, StudyView, explained_share, number_text, round_ticks
+from bnnsearch.tracking.view import Axis, StudyView, number_text, round_ticks
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -98,7 +105,17 @@ def test_the_page_loads_nothing_and_runs_only_its_own_scripts(view):
     assert page.links == []
     assert "img" not in page.tags
     assert "iframe" not in page.tags
-    assert page.tags.count("script") == 1 + 8 + 1  # plotly once, one for each picture, and the table's
+    assert page.tags.count("script") == 1
+    assert len(report_html(view, "1")) < 1e6
+    assert page.tags.count("svg") == 7 + 2 * 3  # menus show three trials' flips and weights
+
+
+def test_the_pages_own_script_is_the_only_one_that_its_policy_allows(view):
+    text = report_html(view, "1")
+    (script,) = re.findall("<script>(.*)</script>", text, flags=re.DOTALL)
+    (allowed,) = re.findall("script-src 'sha256-(.*?)'", text)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == allowed
+    assert "default-src 'none'" in text
 
 
 def test_the_page_says_what_happened(view):
@@ -111,13 +128,33 @@ def test_the_page_says_what_happened(view):
     assert "train_loss is nan &lt;/script&gt;" in text
 
 
+def trials_of(figure):
+    """What stands in a picture, as its page has it: trial numbers, drawn by drawn."""
+    root = ElementTree.fromstring(figures.svg(figure, "a", "a picture"))
+    groups = [[mark.get("data-trial") for mark in group.iter() if mark.get("data-trial")] for group in root.iter()]
+    deepest = [group for group in groups if group]
+    return deepest[0] if deepest else []
+
+
 def test_points_stand_in_their_groups(view):
-    traces = {trace.name: trace for trace in figures.pareto_figure(view).data if trace.mode == "markers"}
-    assert list(traces["Pareto front"].x) == [9000, 2000, 100]
-    assert list(traces["dominated"].y) == [0.85]
-    assert list(traces["outside a constraint"].x) == [99000]
-    assert traces["outside a constraint"].marker.symbol == "circle-open"
-    assert list(traces["knee"].x) == [2000]
+    (figure,) = figures.pareto(view).values()
+    (axes,) = figure.axes
+    places = {each.get_label(): each for each in axes.collections if not each.get_label().startswith("_")}
+    assert places["Pareto front"].get_offsets()[:, 0].tolist() == [9000, 2000, 100]
+    assert places["dominated"].get_offsets()[:, 1].tolist() == [0.85]
+    assert places["outside a constraint"].get_offsets()[:, 0].tolist() == [99000]
+    assert places["knee"].get_offsets()[:, 0].tolist() == [2000]
+    assert trials_of(figure) == ["4", "2", "3", "1", "0", "1"]
+    attained = next(line for line in axes.lines if line.get_label() == "attained")
+    assert attained.get_xdata()[-1] == axes.get_xlim()[1]  # to the edge: worse memory attains nothing more
+
+
+def test_three_objectives_are_shown_as_what_two_of_them_say():
+    (figure,) = figures.pareto(
+        StudyView(make_study("val_acc", "train_bitops", "memory_bytes"), RESULTS, HISTORY)
+    ).values()
+    names = {line.get_label() for axes in figure.axes for line in axes.lines}
+    assert names == {"attained in these two"}
 
 
 def test_the_front_line_bounds_what_is_dominated(view):
@@ -137,20 +174,28 @@ def test_learning_curves_know_how_trials_ended(view):
         6: "failed",
         7: "running",
     }
-    traces = {trace.name: trace for trace in figures.curves_figure(view).data if trace.name}
-    assert list(traces["stopped early"].x) == [1, None]
+    (figure,) = figures.curves(view).values()
+    lines = {each.get_label(): each for each in figure.axes[0].collections}
+    assert lines["stopped early"].get_segments()[0].tolist() == [[1, 0.1]]
+    assert set(trials_of(figure)) <= {str(number) for number in range(8)}
     assert view.rungs() == [1]
 
 
 def test_layers_and_schedules_show_the_knee_first(view):
-    heat = figures.layers_figure(view)
-    assert list(heat.data[0].y) == ["stem", "&lt;b&gt;1&lt;/b&gt;"]
-    assert heat.data[0].z[1] == pytest.approx([0.2, 0.1, 0.2 / 3, 0.05])
-    assert [button.label for button in heat.layout.updatemenus[0].buttons] == ["trial 1 (knee)", "trial 3", "trial 0"]
-    assert list(figures.schedules_figure(view).data[0].y) == [4, 3, 4, 3]
-    drift = figures.weights_figure(view).data[0]
-    assert drift.z[drift.y.index(-1.0)] == pytest.approx([0.125, 0.25, 0.375, 0.5])
-    assert drift.z[drift.y.index(0.0)] == pytest.approx([0.75, 0.5, 0.25, 0])
+    drawn = figures.layers(view)
+    assert list(drawn) == ["trial 1 (knee)", "trial 3", "trial 0"]
+    heat = drawn["trial 1 (knee)"].axes[0]
+    assert [text.get_text() for text in heat.get_yticklabels()] == ["stem", "<b>1</b>"]
+    assert heat.images[0].get_array()[1].tolist() == pytest.approx([0.2, 0.1, 0.2 / 3, 0.05])
+    shown = figures.svg(drawn["trial 1 (knee)"], "a", "flips")
+    cells = json.loads(ElementTree.fromstring(shown).find(".//*[@data-cells]").get("data-cells"))
+    assert (cells["names"], cells["values"][1][0]) == (["stem", "<b>1</b>"], 0.2)
+    assert "<b>" not in shown
+    lines = figures.schedules(view)[""].axes
+    assert lines[0].lines[0].get_ydata().tolist() == [4, 3, 4, 3]
+    drift = figures.weights(view)["trial 1 (knee)"].axes[0].images[0].get_array()[::-1]
+    assert drift[WEIGHT_BINS.index(-1.0)].tolist() == pytest.approx([0.125, 0.25, 0.375, 0.5])
+    assert drift[WEIGHT_BINS.index(0.0)].tolist() == pytest.approx([0.75, 0.5, 0.25, 0])
     assert view.phases(1) == [("pretrain", 1, 2), ("quantise", 3, 4)]
 
 
@@ -166,6 +211,7 @@ def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
         "pareto",
         "hypervolume",
         "importance",
+        "slices",
         "parallel",
         "learning_curves",
         "schedules",
@@ -176,8 +222,9 @@ def test_every_number_of_objectives_is_drawn(tmp_path, metrics):
         pixels = imread(report / f"{name}.png")
         assert pixels[..., :3].std() > 0.02, f"{name} is blank"
     pairs = len(metrics) * (len(metrics) - 1) // 2 or 1
-    figure = figures.pareto_figure(StudyView(make_study(*metrics), RESULTS, HISTORY))
-    assert len([trace for trace in figure.data if trace.name == "dominated"]) == pairs
+    (figure,) = figures.pareto(StudyView(make_study(*metrics), RESULTS, HISTORY)).values()
+    drawn = [each.get_label() for axes in figure.axes for each in axes.collections]
+    assert drawn.count("dominated") == pairs
 
 
 def test_axes_have_round_ticks_and_choices_the_order_of_their_numbers():
@@ -189,13 +236,17 @@ def test_axes_have_round_ticks_and_choices_the_order_of_their_numbers():
         "[64, 32]",
         "[128]",
     ]
-    costs = StudyView(make_study("val_acc", "train_bitops"), RESULTS, HISTORY)
+    costs = StudyView(make_study("val_acc", "train_bitops", "flash_bytes"), RESULTS, HISTORY)
     assert costs.learned == ("val_acc",)
+    listed = StudyView(make_study("val_acc"), RESULTS, {}, {"method": ("ste", "bnew"), "width": (192, 128, 64)})
+    axes = {axis.name: axis.categories for axis in listed.varied}
+    assert axes["method"] == ["ste", "bnew"]  # as the file has them
+    assert axes["width"] == [64, 128, 192]  # as numbers are
 
 
 def test_all_trials_are_in_the_table_and_in_files(tmp_path, view):
-    rows = re.findall(r"<tr data-trial='(\d+)' tabindex='0'><td data-value='[\d.]+'>\d+</td><td>(\w+)</td>",
-                      report_html(view, "1"))  # fmt: skip
+    row = r"<tr data-trial='(\d+)' tabindex='0' aria-selected='false'><td data-value='[\d.]+'>\d+</td><td>(\w+)</td>"
+    rows = re.findall(row, report_html(view, "1"))
     assert [int(number) for number, _ in rows] == [result.number for result in RESULTS]
     assert dict(rows)["5"] == "pruned" and dict(rows)["3"] == "front"
     write_trials(RESULTS, tmp_path)
@@ -221,21 +272,57 @@ def test_a_study_whose_trials_are_all_infeasible_has_a_report():
     assert "No finished trial is within the constraints" in report_html(view, "1")
 
 
-def test_explained_share_by_hand():
-    # two groups with means 1 and 3, each +-1: within 4, total 8; corrected 1 - (4 / 2) / (8 / 3)
-    assert explained_share(Axis("a", ("x", "x", "y", "y")), [0, 2, 2, 4]) == pytest.approx(0.25)
-    assert explained_share(Axis("a", ("x", "x", "y", "y")), [1, 1, 3, 3]) == 1
-    assert explained_share(Axis("a", ("x", "x", "y", "y")), [1, 3, 1, 3]) == 0
-    assert explained_share(Axis("a", (1, None, 1, None)), [1, 3, 1, 3]) == 1  # absence is a group
-    assert explained_share(Axis("a", ("x", "y")), [1, 3]) == 0  # too few to tell
+def fitted(inputs, values, names=("a", "b"), epochs=None, complete=None):
+    count = len(values)
+    return Fit(
+        names,
+        np.column_stack(inputs),
+        np.asarray(values, dtype=float),
+        np.full(count, 4.0) if epochs is None else epochs,
+        np.ones(count, dtype=bool) if complete is None else complete,
+    )
 
 
-def test_explained_share_finds_the_parameter_that_matters():
+def test_importance_finds_the_parameters_that_matter():
     generator = np.random.default_rng(0)
-    useful, useless = generator.random(200), generator.random(200)
-    values = (10 * useful + generator.normal(size=200)).tolist()
-    assert explained_share(Axis("useful", tuple(useful)), values) > 0.7
-    assert explained_share(Axis("useless", tuple(useless)), values) < 0.05
+    strong, weak, none = generator.random((3, 300))
+    fit = fitted(
+        (strong, weak, none), 2 * strong + weak + 0.05 * generator.normal(size=300), ("strong", "weak", "none")
+    )
+    assert fit.shares["strong"] == pytest.approx(0.8, abs=0.12)  # variances 4 : 1
+    assert fit.shares["weak"] == pytest.approx(0.2, abs=0.08)
+    assert fit.shares["none"] < 0.02
+    assert fit.explained > 0.9
+
+
+def test_importance_is_joint_and_keeps_to_branches():
+    generator = np.random.default_rng(1)
+    left, right = generator.integers(0, 2, size=(2, 300)).astype(float)
+    parity = fitted((left, right), (left != right).astype(float))
+    assert parity.shares["a"] == pytest.approx(1, abs=0.2)  # by itself each explains nothing
+    method, inner = generator.integers(0, 2, 300).astype(float), generator.random(300)
+    branch = np.where(method == 1, inner, np.nan)
+    fit = fitted((method, branch), np.where(method == 1, inner, 5.0), ("method", "method.bnew.rate"))
+    assert fit.shares["method"] > 0.8
+    assert 0 < fit.shares["method.bnew.rate"] < 0.05  # as much as it moves within its branch
+
+
+def test_importance_learns_from_stopped_trials_and_judges_complete_ones():
+    generator = np.random.default_rng(2)
+    useful = generator.random(120)
+    complete = np.arange(120) % 10 == 0
+    epochs = np.where(complete, 9.0, 1.0)
+    fit = fitted((useful, generator.random(120)), useful + epochs, epochs=epochs, complete=complete)
+    alone = fitted((fit.inputs[complete, 0], fit.inputs[complete, 1]), fit.values[complete])
+    assert fit.explained > alone.explained
+    assert fitted((useful[:5], useful[:5]), useful[:5]).shares == {"a": 0, "b": 0}  # too few to tell
+
+
+def test_the_surface_is_what_the_forest_expects():
+    generator = np.random.default_rng(3)
+    a, b = generator.random((2, 300))
+    surface = fitted((a, b), a + 3 * b).surface(("a", "b"), [0.2, 0.8], [0.2, 0.8])
+    assert surface == pytest.approx(np.array([[0.8, 1.4], [2.6, 3.2]]), abs=0.25)
 
 
 def test_axes_place_numbers_categories_and_absence():
@@ -293,7 +380,8 @@ def test_studies_are_compared_in_the_objectives_they_share(tmp_path):
     )
     page = Page(path.read_text())
     assert page.links == []
-    assert page.tags.count("script") == 3
+    assert page.tags.count("script") == 1
+    assert page.tags.count("title") == 1 + 4 + 4  # its own, and one for each trial and each point of a front
     assert page.tags.count("tr") == 3
 
 
@@ -319,35 +407,90 @@ def test_many_trials_are_all_read_and_drawn(tmp_path):
     assert "300 / " in (folder.report / "report.html").read_text()
 
 
+chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+
+
+def browse(tmp_path, text, script, *more):
+    """What a browser without network makes of a page, with a script in it as a person would use it."""
+    policy = re.compile("<meta http-equiv[^>]*>")
+    used = policy.sub("", text).replace("</body>", f"<script>{script}</script></body>")
+    page = tmp_path / "page.html"
+    page.write_text(used)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}", *more]
+    command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]
+    drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
-def test_a_browser_without_network_draws_every_picture(tmp_path, view):
-    page = tmp_path / "report.html"
-    use = """<script>
+@chromium
+def test_a_browser_without_network_draws_every_picture_and_links_them(tmp_path, view):
+    script = """
       document.querySelector("th[data-name=val_acc] button").click();
       const filter = document.getElementById("filter");
       filter.value = "memory_bytes<6000 complete";
       filter.dispatchEvent(new Event("input"));
-    </script></body>"""  # as a person would: sort by a head, filter by a limit and a word
-    page.write_text(report_html(view, "1").replace("</body>", use))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = ["chromium", *flags, "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]
-    drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    text = re.sub(r"<script.*?</script>", "", drawn, flags=re.DOTALL)
-    assert text.count('class="plotly-graph-div js-plotly-plot"') == 8
+    """
+    text = browse(tmp_path, report_html(view, "1"), script)
     for words in (
-        "validation accuracy",
-        "weight memory (bytes)",
-        "hypervolume",
-        "share of variance explained",
-        "quantise",
-    ):
+        "validation accuracy", "weight memory (bytes)", "hypervolume", "share of variance lost without it", "quantise",
+    ):  # fmt: skip
         assert f">{words}</text>" in text, words
     assert "<img" not in text
-    table = drawn.partition('<table id="trials">')[2].partition("</table>")[0]
+    table = text.partition('<table id="trials">')[2].partition("</table>")[0]
     rows = re.findall(r"<tr data-trial=\"(\d)\"[^>]*?( hidden=\"\")?>", table)
     assert [number for number, _ in rows] == ["6", "5", "0", "2", "1", "3", "4"]
     assert {number for number, hidden in rows if not hidden} == {"2"}  # 0 and 1 are of the front, which is their state
-    assert ">1 of 7 trials</output>" in drawn
+    assert ">1 of 7 trials</output>" in text
     assert 'data-name="val_acc" aria-sort="ascending"' in table
+    lit = re.findall(r'<(?:use|path)[^>]*data-trial="(\d)"[^>]*class="lit"', text)
+    assert set(lit) == {"2"} and len(lit) >= 5  # in each chart that has it
+
+
+@pytest.mark.slow
+@chromium
+def test_a_box_in_a_chart_and_keys_choose_trials(tmp_path, view):
+    script = """
+      const chart = document.querySelector(".picture svg"), box = chart.getBoundingClientRect();
+      chart.setPointerCapture = () => {};
+      const mark = chart.querySelector("[data-trial='2']").getBoundingClientRect();
+      const at = (kind, x, y) => chart.dispatchEvent(new PointerEvent(kind, {clientX: x, clientY: y, bubbles: true}));
+      at("pointerdown", mark.left - 4, mark.top - 4);
+      at("pointerup", mark.right + 4, mark.bottom + 4);
+      document.title = [...document.querySelectorAll("#trials tbody tr:not([hidden])")].map(row => row.dataset.trial);
+      chart.focus();
+      for (const key of ["Escape", "ArrowRight", "ArrowRight", "Enter"])
+        chart.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+    """
+    text = browse(tmp_path, report_html(view, "1"), script)
+    assert "<title>2</title>" in text
+    assert re.findall(r'data-trial="(\d)"[^>]*aria-selected="true"', text) == ["2"]  # the second point: 4 is the first
+    assert "trial: 2\nstate: complete" in text  # what is told of it
+
+
+@pytest.mark.slow
+@chromium
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_axe_finds_nothing_to_complain_of(tmp_path, view, look):
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text()
+    first = make_folder(tmp_path, "a", RESULTS[:2]), make_study("val_acc", "memory_bytes", name=OTHER_NAME)
+    second = make_folder(tmp_path, "b", RESULTS[2:]), make_study("val_acc", "memory_bytes")
+    write_comparison([first, second], tmp_path / "both.html")
+    ask = """
+      axe.run().then(found => {
+        document.title = "judged " + found.passes.length;
+        document.body.dataset.found = JSON.stringify(
+          found.violations.map(each => [each.id, each.nodes.map(node => node.html.slice(0, 200))]));
+      });
+    """
+    for text in (report_html(view, "1"), (tmp_path / "both.html").read_text()):
+        drawn = browse(
+            tmp_path,
+            text,
+            f"{axe}</script><script>{ask}",
+            f"--blink-settings=preferredColorScheme={int(look == 'light')}",
+        )
+        judged = re.search(r"<title>judged (\d+)</title>", drawn)
+        assert judged and int(judged[1]) > 15
+        assert html.unescape(re.search('data-found="([^"]*)"', drawn)[1]) == "[]"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
+from matplotlib.figure import Figure
 
 from bnnsearch.config.study import Objective, StudyConfig
 from bnnsearch.errors import InputError
@@ -15,11 +15,15 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront, hypervolume, losses, reference_point
 from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult
-from bnnsearch.tracking.figures import styled
-from bnnsearch.tracking.page import escape, page, picture, section, table
-from bnnsearch.tracking.view import is_wide, label, value_text
+from bnnsearch.tracking.figures import PAPER, legend, new_axes, points
+from bnnsearch.tracking.page import page, picture, section, table
+from bnnsearch.tracking.view import is_wide, label, number_text, round_ticks, value_text
 
-COLOURS = ("#2563eb", "#f97316", "#10b981", "#8b5cf6", "#dc2626", "#0891b2", "#ca8a04", "#6b7280")
+LOOKS = (
+    ("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#e69f00", "v"), ("#56b4e9", "P"),
+    ("#8f96a3", "X"), ("#b3a100", "<"),
+)  # fmt: skip
+"""Colours that all kinds of sight tell apart (Okabe and Ito, 2008), and marks."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,11 @@ def write_comparison(studies: Sequence[tuple[StudyFolder, StudyConfig]], path: P
         for each in sorted(compared, key=lambda each: -each.hypervolume)
     ]
     head = ["study", "finished", "on the front", "hypervolume", *(f"best {label(goal.metric)}" for goal in objectives)]
-    summary = section("Studies", "Hypervolume is measured in one box for all, so it compares them.", table(head, rows))
+    summary = section(
+        "Studies", "Hypervolume is measured in one box for all, so it compares them.", table("studies", head, rows)
+    )
     caption = "Every finished trial, faint, and each study's front, in the objectives that the studies share."
-    drawn = picture("Fronts", caption, fronts_figure(compared))
+    drawn = picture("fronts", "Fronts", caption, {"": fronts_figure(compared)})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page("Comparison", f"{len(compared)} studies", [summary, drawn]), encoding="utf-8")
     return compared
@@ -113,32 +119,34 @@ def _best(front: ParetoFront, column: int) -> float:
     return float(values.max() if front.modes[column] == "max" else values.min())
 
 
-def fronts_figure(compared: Sequence[Compared]) -> go.Figure:
+def fronts_figure(compared: Sequence[Compared]) -> Figure:
     """The fronts over the first two common objectives; over the trials' numbers where there is one."""
     objectives = compared[0].front.objectives
     y, x = objectives[0].metric, objectives[1].metric if len(objectives) > 1 else None
-    figure = go.Figure()
+    figure, (axes,) = new_axes(size=(7.5, 4.8))
+
+    def place(result: TrialResult) -> float:
+        return result.metrics[x] if x else result.number
+
     for index, each in enumerate(compared):
-        colour = COLOURS[index % len(COLOURS)]
-        front = sorted(each.front.results, key=lambda result: result.metrics[x] if x else result.number)
+        colour, mark = LOOKS[index % len(LOOKS)]
+        front = sorted(each.front.results, key=place)
+        axes.plot(list(map(place, front)), [result.metrics[y] for result in front], color=colour, linewidth=1.4)
         for results, look in (
-            (each.front.candidates, {"mode": "markers", "marker": {"color": colour, "size": 5, "opacity": 0.25}}),
-            (front, {"mode": "lines+markers", "line": {"color": colour, "width": 1.5}, "marker": {"size": 9}}),
+            (each.front.candidates, {"s": 14, "alpha": 0.3}),
+            (front, {"s": 44, "edgecolors": PAPER, "label": each.name.replace("$", r"\$")}),
         ):
-            figure.add_trace(
-                go.Scatter(
-                    x=[result.metrics[x] if x else result.number for result in results],
-                    y=[result.metrics[y] for result in results],
-                    text=[f"{escape(each.name)}<br>trial {result.number}" for result in results],
-                    hovertemplate="%{text}<br>%{x:,.5g}, %{y:.5g}<extra></extra>",
-                    name=escape(each.name),
-                    legendgroup=each.name,
-                    showlegend=look["mode"] != "markers",
-                    **look,
-                )
-            )
-    everything = [result.metrics[x] for each in compared for result in each.front.candidates] if x else []
-    scale = "log" if is_wide(everything) else "linear"
-    figure.update_xaxes(title=label(x) if x else "trial", type=scale, exponentformat="SI")
-    figure.update_yaxes(title=label(y), exponentformat="SI")
-    return styled(figure, height=520)
+            told = [f"{each.name}, trial {result.number}" for result in results]
+            heights = [result.metrics[y] for result in results]
+            points(axes, list(map(place, results)), heights, told, color=colour, marker=mark, **look)
+    everything = [place(result) for each in compared for result in each.front.candidates]
+    axes.set_xlabel(label(x) if x else "trial")
+    axes.set_ylabel(label(y))
+    axes.xaxis.set_major_formatter(lambda value, _: number_text(value))
+    if x and is_wide(everything):
+        ticks = round_ticks(min(everything), max(everything))
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [number_text(tick) for tick in ticks])
+        axes.set_xticks([], minor=True)
+    legend(figure, axes, columns=2)
+    return figure

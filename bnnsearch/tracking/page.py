@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from html import escape as html_escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from bnnsearch import __version__
 from bnnsearch.errors import printable
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from matplotlib.figure import Figure
 
 
 def escape(text: str) -> str:
@@ -22,21 +24,22 @@ def escape(text: str) -> str:
 
 
 def page(title: str, about: str, parts: Sequence[str]) -> str:
-    """A whole page, plotly included once; `parts` are HTML."""
-    from plotly.offline import get_plotlyjs
-
+    """A whole page, whose policy lets a browser run its own script alone and fetch nothing; `parts` are HTML."""
+    script = _file("page.js")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
 <style>{_file("page.css")}</style>
-<script>{get_plotlyjs()}</script>
 </head><body><main>
 <h1>{escape(title)}</h1>
 <p class="sub">{escape(about)} · written {written} by bnnsearch {__version__}</p>
 {"".join(parts)}
-</main><script>{_file("page.js")}</script></body></html>
+</main><script>{script}</script></body></html>
 """
 
 
@@ -45,21 +48,33 @@ def section(title: str, caption: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2><p class='caption'>{caption}</p>{body}</section>"
 
 
-def picture(title: str, caption: str, figure: Figure | None) -> str:
-    """A section with a picture; nothing where there is none."""
-    if figure is None:
-        return ""
-    drawn = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}, default_width="100%"
-    )
-    return section(title, caption, drawn)
+def picture(name: str, title: str, caption: str, figures: Mapping[str, Figure]) -> str:
+    """A section with a picture, or with a menu of several by what they show; nothing where there is none.
+
+    Args:
+        name: differs from that of every other picture in the page.
+        title: plain text.
+        caption: HTML.
+        figures: by what each shows.
+    """
+    from bnnsearch.tracking.figures import svg
+
+    drawn = [
+        f"<div class='picture scroll' role='region' aria-label='{escape(f'{title} {shown}'.strip())}'"
+        f"{' hidden' if index else ''}>{svg(figure, f'{name}{index}', f'{title} {shown}'.strip())}</div>"
+        for index, (shown, figure) in enumerate(figures.items())
+    ]
+    options = "".join(f"<option>{escape(shown)}</option>" for shown in figures)
+    menu = f"<p><label>Show <select class='menu'>{options}</select></label></p>" if len(drawn) > 1 else ""
+    return section(title, caption, menu + "".join(drawn)) if drawn else ""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts."""
+def table(what: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts; `what` it shows differs from that of every other table in the page."""
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<div class='scroll'><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+    titles = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
+    opened = f"<div class='scroll' tabindex='0' role='region' aria-label='{escape(what)}'><table>"
+    return f"{opened}<thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +94,18 @@ def trials_table(head: Sequence[str], names: Sequence[str], rows: Sequence[tuple
         rows: trial number and cells.
     """
     titles = "".join(
-        f"<th data-name='{escape(name)}'><button type='button'>{escape(title)}</button></th>"
+        f"<th scope='col' data-name='{escape(name)}'><button type='button'>{escape(title)}</button></th>"
         for title, name in zip(head, names, strict=True)
     )
     body = "".join(
-        f"<tr data-trial='{number}' tabindex='0'>{''.join(map(_cell, cells))}</tr>" for number, cells in rows
+        f"<tr data-trial='{number}' tabindex='0' aria-selected='false'>{''.join(map(_cell, cells))}</tr>"
+        for number, cells in rows
     )
     return (
         "<p><label>Show <input type='search' id='filter' size='40' "
         "placeholder='words, or limits such as val_acc&gt;0.9'></label> "
-        "<output id='shown'></output></p><div class='scroll high'>"
+        "<button type='button' id='all'>all</button> <output id='shown'></output></p>"
+        "<div class='scroll high' tabindex='0' role='region' aria-label='all trials'>"
         f"<table id='trials'><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bnnsearch.config.metrics import tabled
 from bnnsearch.config.study import StudyConfig
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.folder import StudyFolder, make_way, replace_file
 from bnnsearch.pareto import ParetoFront
-from bnnsearch.past import read_past
+from bnnsearch.past import Past, read_past
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
+from bnnsearch.space.distribution import Choice
 from bnnsearch.tracking.front import write_front, write_trials
 from bnnsearch.tracking.page import Cell, facts, page, paragraph, picture, section, table, trials_table
 from bnnsearch.tracking.view import StudyView, label, number_text, value_text
+
+if TYPE_CHECKING:
+    from bnnsearch.tracking.figures import Drawn
 
 PAGE = "report.html"
 
@@ -30,7 +35,7 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
         The folder with `report.html`, the PNGs, `front.json`, `front.csv`, `trials.csv` and `trials.parquet`.
     """
     past = read_past(folder, epochs=True)
-    view = StudyView(study, past.results, past.history)
+    view = StudyView(study, past.results, past.history, _orders(past))
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import ever tells that it looks for fonts
     make_way(folder.report, unless=lambda report: report.is_dir() and all(map(Path.is_file, report.iterdir())))
     try:
@@ -40,21 +45,44 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     return folder.report
 
 
-def _write(view: StudyView, folder: StudyFolder) -> None:
-    from bnnsearch.tracking.pictures import write_pictures
+def _orders(past: Past) -> dict[str, tuple[Any, ...]]:
+    """The choices of the study's space, where it can still be read."""
+    try:
+        parameters = past.space.trial.parameters()
+    except InputError:
+        return {}
+    return {each.name: each.distribution.categories for each in parameters if isinstance(each.distribution, Choice)}
 
+
+def _write(view: StudyView, folder: StudyFolder) -> None:
+    from bnnsearch.tracking.figures import save
+
+    drawn = draw(view)
     folder.report.mkdir(parents=True, exist_ok=True)
     write_front(view.front, folder.report)
     write_trials(view.results, folder.report)
-    write_pictures(view, folder.report)
-    replace_file(folder.report / PAGE, report_html(view, folder.search_id))
+    for name, figures in drawn.items():
+        if figures:
+            save(next(iter(figures.values())), folder.report / f"{name}.png")
+    replace_file(folder.report / PAGE, report_html(view, folder.search_id, drawn))
 
 
-def report_html(view: StudyView, search_id: str) -> str:
-    """The page."""
+def draw(view: StudyView) -> dict[str, Drawn]:
+    """Every picture by its name."""
+    from bnnsearch.tracking.figures import PICTURES
+
+    return {each.name: each.draw(view) for each in PICTURES}
+
+
+def report_html(view: StudyView, search_id: str, drawn: Mapping[str, Drawn] | None = None) -> str:
+    """The page, of what `draw` has drawn."""
     study = view.study
     about = f"search {search_id} · {study.sampler.name} sampler · seed {study.seed}"
-    return page(study.name, about, [paragraph(study.description, "lead"), _facts(view), *_sections(view)])
+    return page(
+        study.name,
+        about,
+        [paragraph(study.description, "lead"), _facts(view), *_sections(view, draw(view) if drawn is None else drawn)],
+    )
 
 
 def _facts(view: StudyView) -> str:
@@ -70,22 +98,17 @@ def _facts(view: StudyView) -> str:
     )
 
 
-def _sections(view: StudyView) -> Iterator[str]:
-    from bnnsearch.tracking import figures
+def _sections(view: StudyView, drawn: Mapping[str, Drawn]) -> Iterator[str]:
+    from bnnsearch.tracking.figures import PICTURES
 
     if not view.complete:
         yield paragraph("No trial has run to its end yet: there is no front to show.", "empty")
-    else:
-        yield picture("Pareto front", _CAPTIONS["pareto"], figures.pareto_figure(view))
-        yield _front_table(view)
-        yield picture("Hypervolume", _CAPTIONS["hypervolume"], figures.hypervolume_figure(view))
-        yield picture("Importance", _CAPTIONS["importance"], figures.importance_figure(view))
-        yield picture("Parameters", _CAPTIONS["parallel"], figures.parallel_figure(view))
-    yield _all_trials(view)
-    yield picture("Learning curves", _CAPTIONS["curves"], figures.curves_figure(view))
-    yield picture("Schedules", _CAPTIONS["schedules"], figures.schedules_figure(view))
-    yield picture("Weight flips", _CAPTIONS["layers"], figures.layers_figure(view))
-    yield picture("Weights", _CAPTIONS["weights"], figures.weights_figure(view))
+    for each in PICTURES:
+        if each.name == "learning_curves":
+            yield _all_trials(view)
+        yield picture(each.name, each.title, each.caption, drawn[each.name])
+        if each.name == "pareto" and view.complete:
+            yield _front_table(view)
     yield _failures(view)
 
 
@@ -104,7 +127,7 @@ def _front_table(view: StudyView) -> str:
         for result in front.results
     ]
     said = "".join(paragraph(f"{note}.", "note") for note in quantisation_notes(front.results))
-    shown = table(["trial", *map(label, metrics), *names], rows) + said
+    shown = table("trials on the front", ["trial", *map(label, metrics), *names], rows) + said
     return section("Trials on the front", _CAPTIONS["front"], shown)
 
 
@@ -161,7 +184,7 @@ def _failures(view: StudyView) -> str:
         [str(len(numbers)), reason, ", ".join(map(str, numbers[:20]))]
         for reason, numbers in sorted(causes.items(), key=lambda cause: -len(cause[1]))
     ]
-    return section("Failed trials", "Grouped by cause.", table(["count", "reason", "trials"], rows))
+    return section("Failed trials", "Grouped by cause.", table("failed trials", ["count", "reason", "trials"], rows))
 
 
 _CAPTIONS = {
@@ -169,21 +192,7 @@ _CAPTIONS = {
     "of them as a file that <code>bnnsearch train</code> takes, and <code>bnnsearch pack --wasm PAGE</code> makes a "
     "page to try the network on. Where <code>confirm</code> trained them again, values "
     "are means over the seeds, ± their standard deviation.",
-    "pareto": "Each point is a trial that ran to its end. Nothing found is better than a point of the front in every "
-    "objective at once. The star is the knee, the best compromise.",
     "trials": "Heads sort; words and limits such as <code>memory_bytes&lt;20000</code> filter; a row marks its points "
-    "in the charts, and what is selected there, by box or lasso, is what the table shows. The same is in "
-    "<code>trials.csv</code> and <code>trials.parquet</code>.",
-    "hypervolume": "How much of the objective space the front dominates, after each finished trial. A curve that has "
-    "gone flat says that more trials of this kind would bring little.",
-    "importance": "How much of an objective's variance over the trials each parameter explains by itself. The search "
-    "samples unevenly, so read it as a hint, not a law. "
-    "Costs that the configuration alone decides are left out: nothing is learned of them.",
-    "parallel": "A line is a trial. Drag along an axis to keep only the trials within a range.",
-    "curves": "Validation accuracy of the sign network, the one that would be exported. A cross ends a trial that was "
-    "stopped or failed; a grey line is an epoch at which trials were compared and some stopped.",
-    "schedules": "What changed while the knee was trained; the shading shows the method's phases.",
-    "layers": "Share of a layer's weights that changed sign in an epoch. Training has settled where it fades.",
-    "weights": "Where the latent weights of the binary layers are. Methods that binarise by degrees move them to -1 "
-    "and +1 as the epochs go by.",
+    "in the charts, and a box drawn in a chart is what the table shows. In a chart, arrow keys go from trial to "
+    "trial, and Enter marks one. The same is in <code>trials.csv</code> and <code>trials.parquet</code>.",
 }

@@ -1,4 +1,4 @@
-"""What the pictures show, as plain arrays and words: one place for what both the HTML and the PNGs draw."""
+"""What the pictures show, as plain arrays and words: what `figures` draws."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from bnnsearch.errors import printable
 from bnnsearch.pareto import ParetoFront, mode_of
 from bnnsearch.past import History
 from bnnsearch.results import TrialResult, TrialState, by_number
+from bnnsearch.tracking.fit import MOST, Fit
 
 Array = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -47,8 +48,8 @@ LABELS = {
 WIDE = 20.0
 """Largest over smallest value from which an axis is logarithmic."""
 
-MAX_AXES, MAX_POINTS = 9, 60
-"""Most parameters in the parallel coordinates; most points of one learning curve."""
+MAX_AXES, MAX_POINTS, ALL_POINTS = 9, 60, 20_000
+"""Most parameters in the parallel coordinates; most points of one learning curve, and of all together."""
 
 SHARE_SHOWN = 0.2
 """Share of the weights in one bin from which a histogram has its darkest colour."""
@@ -88,10 +89,12 @@ class Axis:
     Attributes:
         name: dotted name.
         values: one per trial; None where the trial has none.
+        order: a choice's values as the space has them.
     """
 
     name: str
     values: tuple[Any, ...]
+    order: tuple[Any, ...] = ()
 
     @cached_property
     def numeric(self) -> bool:
@@ -106,6 +109,9 @@ class Axis:
         if self.numeric:
             return sorted({value for value in self.values if value is not None})
         known = {_text(value) for value in self.values if value is not None}
+        listed = [text for text in map(_text, self.order) if text in known]
+        if len(listed) == len(known):
+            return listed
         with suppress(ValueError, TypeError):  # widths such as [64] and [128], in the order of their numbers
             return sorted(known, key=lambda text: list(json.loads(text)))
         return sorted(known)
@@ -177,11 +183,13 @@ class StudyView:
         study: its settings.
         results: ended trials by number.
         history: epochs of trials, ended or not.
+        orders: values of the space's choices, by parameter, as the file lists them.
     """
 
     study: StudyConfig
     results: tuple[TrialResult, ...]
     history: History
+    orders: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @cached_property
     def front(self) -> ParetoFront:
@@ -228,7 +236,7 @@ class StudyView:
     @property
     def learned(self) -> tuple[str, ...]:
         """The objectives that training decides; of a cost that the configuration alone decides nothing is learned."""
-        return tuple(name for name in self.metrics if METRICS[name].known != "before")
+        return tuple(name for name in self.metrics if METRICS[name].known not in ("before", "measured"))
 
     def front_line(self, x: str, y: str) -> tuple[list[float], list[float]]:
         """Corners of the staircase that the front bounds what is dominated with; x rises. For two objectives."""
@@ -245,35 +253,64 @@ class StudyView:
         return xs, ys
 
     @cached_property
-    def parameters(self) -> tuple[Axis, ...]:
-        """Parameters that vary over the complete trials, the most important for the first objective first."""
+    def varied(self) -> tuple[Axis, ...]:
+        """Parameters that vary over the complete trials, in the order in which trials have them."""
         complete = self.complete
         names = dict.fromkeys(name for result in complete for name in result.params)
-        axes = [Axis(printable(name), tuple(result.params.get(name) for result in complete)) for name in names]
-        varied = [axis for axis in axes if len(axis.categories) > 1]
-        shares = {axis.name: explained_share(axis, self.column(complete, self.metrics[0])) for axis in varied}
-        return tuple(sorted(varied, key=lambda axis: -shares[axis.name]))
+        axes = (
+            Axis(printable(name), tuple(each.params.get(name) for each in complete), self.orders.get(name, ()))
+            for name in names
+        )
+        return tuple(axis for axis in axes if len(axis.categories) > 1)
+
+    @cached_property
+    def parameters(self) -> tuple[Axis, ...]:
+        """`varied`, the most important for the first objective that training decides first."""
+        shares = self.importance(self.learned[0]) if self.learned else {}
+        return tuple(sorted(self.varied, key=lambda axis: -shares.get(axis.name, 0.0)))
 
     @cached_property
     def complete(self) -> tuple[TrialResult, ...]:
         """The trials that ran to their end."""
         return tuple(result for result in self.results if result.state is TrialState.COMPLETE)
 
+    @cached_property
+    def fits(self) -> dict[str, Fit]:
+        """A forest of all parameters for each objective that training decides; stopped trials teach it too."""
+        ended = [each for each in self.results if each.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        places = {axis.name: _places(axis) for axis in self.varied}
+        return {metric: self._fit(metric, ended, places) for metric in self.learned}
+
+    def _fit(self, metric: str, ended: Sequence[TrialResult], places: Mapping[str, Callable[[Any], float]]) -> Fit:
+        known = [each for each in ended if math.isfinite(each.metrics.get(metric, math.nan))]
+        if len(known) > MOST:
+            known = [known[place] for place in np.linspace(0, len(known) - 1, MOST).astype(int)]
+        given = [{printable(name): value for name, value in each.params.items()} for each in known]
+        return Fit(
+            tuple(places),
+            np.array([[place(row.get(name)) for name, place in places.items()] for row in given]).reshape(
+                len(known), len(places)
+            ),
+            np.array([each.metrics[metric] for each in known], dtype=np.float64),
+            np.array([each.epochs for each in known], dtype=np.float64),
+            np.array([each.state is TrialState.COMPLETE for each in known], dtype=np.bool_),
+        )
+
     def importance(self, metric: str) -> dict[str, float]:
-        """Share of the metric's variance that each parameter explains, in [0, 1], in the order of `parameters`."""
-        values = self.column(self.complete, metric)
-        return {axis.name: explained_share(axis, values) for axis in self.parameters}
+        """Share of the metric's variance that is lost without each parameter, in [0, 1]: `Fit.shares`."""
+        return self.fits[metric].shares
 
     def curves(self) -> list[tuple[str, int, list[int], list[float]]]:
         """Learning curves: (`front`, the trial's state, or `running`; number; epochs; val_acc), thinned out."""
         ended = by_number(self.results)
+        most = max(8, min(MAX_POINTS, ALL_POINTS // max(1, len(self.history))))
         curves = []
         for number, epochs in sorted(self.history.items()):
             points = [(each.epoch, each.values["val_acc"]) for each in epochs if "val_acc" in each.values]
             if not points:
                 continue
             kind = ended[number].state.value if number in ended else "running"
-            kept = _thinned(points)
+            kept = _thinned(points, most)
             curves.append(
                 (
                     "front" if number in self.front.numbers else kind,
@@ -339,38 +376,18 @@ class StudyView:
         return {**states, "running": len(self.history.keys() - by_number(self.results).keys())}
 
 
-def explained_share(axis: Axis, values: Sequence[float]) -> float:
-    """How much of the variance of `values` the parameter explains by itself: one-way analysis of variance.
-
-    Numbers with more than six values are grouped into quartiles, absence is a group of its own. The share (eta squared)
-    is corrected for the number of groups, so that chance alone comes out near 0.
-    """
-    target = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(target)
-    target, positions = target[known], axis.positions[known]
-    groups = _groups(positions, numeric=axis.numeric)
-    count, kinds = len(target), len(np.unique(groups))
-    total = float(((target - target.mean()) ** 2).sum()) if count else 0.0
-    if kinds < 2 or count <= kinds or total == 0:
-        return 0.0
-    within = sum(
-        float(((part - part.mean()) ** 2).sum()) for kind in np.unique(groups) for part in [target[groups == kind]]
-    )
-    return max(0.0, 1 - (within / (count - kinds)) / (total / (count - 1)))
+def _places(axis: Axis) -> Callable[[Any], float]:
+    """Where a value stands on the axis, also one of another trial; nan where it stands nowhere."""
+    if axis.numeric:
+        return lambda value: float(value) if isinstance(value, int | float) else math.nan
+    places = {category: float(index) for index, category in enumerate(axis.categories)}
+    return lambda value: math.nan if value is None else places.get(_text(value), math.nan)
 
 
-def _groups(positions: Array, *, numeric: bool) -> NDArray[np.int64]:
-    present = positions[~np.isnan(positions)]
-    if numeric and len(np.unique(present)) > 6:
-        edges = np.quantile(present, [0.25, 0.5, 0.75])
-        return np.where(np.isnan(positions), -1, np.searchsorted(edges, np.nan_to_num(positions)))
-    return np.unique(np.nan_to_num(positions, nan=-np.inf), return_inverse=True)[1].astype(np.int64)
-
-
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    if len(points) <= MAX_POINTS:
+def _thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
+    if len(points) <= most:
         return points
-    return [points[place] for place in np.linspace(0, len(points) - 1, MAX_POINTS).astype(int)]
+    return [points[place] for place in np.linspace(0, len(points) - 1, most).astype(int)]
 
 
 def _phases(epochs: Sequence[EpochMetrics]) -> list[tuple[str, int, int]]:
