@@ -31,7 +31,7 @@ from bnnsearch.past import read_past
 from bnnsearch.tracking.readback import read_trials
 from bnnsearch.tracking.store import store_of
 from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_complete
-from bnnsearch.tracking.ui import serve
+from bnnsearch.tracking.ui import runs_of, serve
 
 
 @pytest.fixture
@@ -282,6 +282,11 @@ def test_a_browser_shows_trials_charts_and_report(folder, server):
     link = lines[0].rpartition(" ")[2]
     table = browse(link, folder.path)
     assert all(f">trial {number}<" in table for number in range(7))
+    serve(store_of(study), announce=lines.append, shown=runs_of(folder.search_id, study.objectives[0]))
+    table = browse(lines[-1].rpartition(" ")[2], folder.path)
+    assert all(f">trial {number}<" in table for number in range(7))
+    serve(store_of(study), announce=lines.append, shown=runs_of("another", study.objectives[0]))
+    assert ">trial 0<" not in browse(lines[-1].rpartition(" ")[2], folder.path)
     assert ">val_acc<" in browse(f"{link}&compareRunsMode=CHART", folder.path)
     runs = runs_by_trial(MlflowClient(server.uri))
     report = runs["report"].info

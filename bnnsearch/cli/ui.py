@@ -15,7 +15,7 @@ from bnnsearch.cli import options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
 def ui(study: Path | None, runs: Path, host: str, port: int) -> None:
-    """Open MLflow's UI on the store that holds the search.
+    """Open MLflow's UI on the trials of the search, the best of the first objective on top.
 
     Example: bnnsearch ui --port 5001
     """
@@ -24,6 +24,8 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> None:
 
     folder = find_study_folder(study, runs)
     from bnnsearch.tracking.ids import study_store
-    from bnnsearch.tracking.ui import serve
+    from bnnsearch.tracking.ui import runs_of, serve
 
-    serve(study_store(read_past(folder).space.study, folder), host=host, port=port)
+    settings = read_past(folder).space.study
+    shown = runs_of(folder.search_id, settings.objectives[0])
+    serve(study_store(settings, folder), host=host, port=port, shown=shown)
