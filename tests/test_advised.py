@@ -54,6 +54,14 @@ def test_trials_that_have_not_ended_stand_where_they_would_have_come_to() -> Non
     assert [each.values for each in with_rungs(trials[2:4], rungs)] == [[0.4, 20.0], [0.6, 20.0]]  # no gain known
 
 
+def test_what_grows_by_a_factor_is_raised_by_it() -> None:
+    trials = [trial(number, TrialState.COMPLETE, [0.9, cost]) for number, cost in enumerate((10.0, 20.0, 400.0))]
+    trials.append(trial(3, TrialState.PRUNED))
+    rung: dict[int, Any] = {1: {0: (0.5, 1.0), 1: (0.6, 2.0), 2: (0.7, 41.0), 3: (0.5, 5.0)}}
+    seen = with_rungs(trials, rung)
+    assert seen[3].values == pytest.approx([0.5 + 0.3, 50.0])  # by the median difference it would be 23
+
+
 @pytest.mark.parametrize("sampler", [partial(TPESampler, multivariate=True), GPSampler])
 def test_a_sampler_looks_where_stopped_trials_were_good(sampler: Callable[..., TPESampler | GPSampler]) -> None:
     """Forty trials, the fewest of which ended: those near x = 0.9 were best when they were stopped."""

@@ -4,7 +4,7 @@ which values of a choice are close.
 Optuna's Gaussian process learns from complete trials only; its TPE, where there are several objectives, takes every
 pruned trial for a bad one and knows nothing of those that wait. With halving these are nearly all trials. Here each of
 them stands with what the values of the highest rung it reached are likely to become: raised by what the finished trials
-have typically gained from that rung on, or on their line of least squares.
+have typically gained from that rung on, as a difference or as a factor, or on their line of least squares.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FEW = 5
 """Finished trials without which a rung does not tell by which slope values go on from it."""
 
 Array = NDArray[np.float64]
+
+_Way = Callable[[Array, Array, Array], tuple[float, float, float]]
 
 TRIES = 10
 """Suggestions, then random draws, that are thrown away before a repetition is let through: none may be left to try."""
@@ -128,15 +130,29 @@ def with_rungs(trials: Sequence[FrozenTrial], rungs: Mapping[int, Rung], *, line
         before = np.array([rung[each] for each in both]).reshape(shape)
         after = np.array([complete[each] for each in both]).reshape(shape)
         way = _line if lines and len(both) >= FEW else _typical
-        ways = [way(*each) for each in zip(before.T, after.T, reached.T, strict=True)]
-        slopes, gains, deviations = (np.array(each) for each in zip(*ways, strict=True))
-        standing |= {number: ((slopes * own + gains).tolist(), deviations.tolist()) for number, own in rung.items()}
+        columns = [_goes_on(way, *each) for each in zip(before.T, after.T, reached.T, strict=True)]
+        ends, deviations = (np.stack(each, axis=1).tolist() for each in zip(*columns, strict=True))
+        standing |= dict(zip(rung, zip(ends, deviations, strict=True), strict=True))
     return [
         _completed(trial, *standing[trial.number])
         if trial.number in standing and trial.state in {TrialState.PRUNED, TrialState.RUNNING}
         else trial
         for trial in trials
     ]
+
+
+def _goes_on(way: _Way, before: Array, after: Array, reached: Array) -> tuple[Array, Array]:
+    """What an objective comes to from a rung, for each trial that reached it, and its deviations, (n,) each.
+
+    What clearly grows by a factor rather than by a difference, as the time of training does, is seen in logarithms.
+    """
+    positive = len(before) > 1 and min(before.min(), after.min(), reached.min()) > 0
+    if positive and 2 * np.std(np.log(after / before)) < np.std(after - before) / np.mean(after):
+        slope, gain, deviation = way(np.log(before), np.log(after), np.log(reached))
+        ends = np.exp(slope * np.log(reached) + gain)
+        return ends, ends * deviation
+    slope, gain, deviation = way(before, after, reached)
+    return slope * reached + gain, np.full(len(reached), deviation)
 
 
 def _typical(before: Array, after: Array, reached: Array) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ half the latest of the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bnnsearch.pareto import nondominated_ranks
 from bnnsearch.study.advised import DEVIATION
@@ -84,7 +85,9 @@ class AutoSampler(BaseSampler):
         running = [each for each in trials if each.state is TrialState.RUNNING and search_space.keys() == _drawn(each)]
         cube = _Cube(search_space)
         told = _told(_chosen(complete, study.directions), cube, study.directions)
-        with threadpool_limits(1):  # for matrices this small more of them wait for one another, and for the trials
+        with _threads().limit(
+            limits=1
+        ):  # for matrices this small more of them wait for one another, and for the trials
             place = self._best(told, cube, cube.points([each.params for each in running]))
         return cube.params(place)
 
@@ -142,6 +145,12 @@ class AutoSampler(BaseSampler):
         self._other.reseed_rng()
         self._random.reseed_rng()
         self._rng = np.random.default_rng()
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """To find the libraries anew for each suggestion would take as long as half of it."""
+    return ThreadpoolController()
 
 
 def _drawn(trial: FrozenTrial) -> set[str]:

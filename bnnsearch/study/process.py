@@ -11,19 +11,19 @@ Rasmussen & Williams, "Gaussian Processes for Machine Learning", 2006, chapters 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import LinAlgError
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
+Pairs = NDArray[np.int64]
 
 _LENGTH, _SPREAD = 0.5, 0.8  # of the priors: the median length, and the deviation of its logarithm
 _NOISE = 1e-4  # median of the common noise, a variance
 _ROUNDS = 15  # of the optimiser, which begins at the medians
-_SQRT5 = np.sqrt(5.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Process:
     Attributes:
         points: (n, d), what it was fitted to.
         lengths: (d,).
-        factor: of K + N, as `scipy.linalg.cho_factor` gives it.
+        factor: (n, n), upper U with K + N = U^T U; what is below the diagonal is not to be read.
         weights: (n,), (K + N)^-1 y.
         centre: mean of the values.
         scale: their standard deviation.
@@ -41,7 +41,7 @@ class Process:
 
     points: Array
     lengths: Array
-    factor: tuple[Array, bool]
+    factor: Array
     weights: Array
     centre: float
     scale: float
@@ -57,41 +57,71 @@ class Process:
         """
         centre, scale = float(values.mean()), float(values.std()) or 1.0
         told, known = (values - centre) / scale, (noise / scale) ** 2
-        squares = (points[:, None, :] - points[None, :, :]) ** 2
+        rows, columns = np.tril_indices(len(points), -1)
+        squares = np.ascontiguousarray(np.square(points[rows] - points[columns]).T)
+        pairs = rows * len(points) + columns
         start = np.log(np.append(np.full(points.shape[1], _LENGTH), _NOISE))
         found = minimize(
-            _loss, start, args=(squares, told, known, start), jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS}
+            _loss,
+            start,
+            args=(pairs, squares, told, known, start),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": _ROUNDS},
         ).x
         lengths = np.exp(found[:-1])
-        factor = cho_factor(_kernel(squares, lengths) + np.diag(known + np.exp(found[-1]) + 1e-8), lower=True)
-        return cls(points, lengths, factor, cho_solve(factor, told), centre, scale)
+        factor = _factor(pairs, _kernel(lengths**-2.0 @ squares)[0], known + np.exp(found[-1]))
+        return cls(points, lengths, factor, dpotrs(factor, told)[0], centre, scale)
 
     def predict(self, places: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, (m,) each, at places (m, d)."""
-        cross = _kernel((places[:, None, :] - self.points[None, :, :]) ** 2, self.lengths)
-        reduced = solve_triangular(self.factor[0], cross.T, lower=True)
-        variance = np.maximum(1.0 - (reduced**2).sum(axis=0), 1e-12)
-        return self.centre + self.scale * (cross @ self.weights), self.scale * np.sqrt(variance)
+        told, asked = self.points / self.lengths, places / self.lengths
+        squares = np.square(told).sum(axis=1)[:, None] + np.square(asked).sum(axis=1) - 2.0 * told @ asked.T
+        cross, _ = _kernel(np.maximum(squares, 0.0))
+        reduced = dtrtrs(self.factor, cross, trans=1)[0]
+        variance = np.maximum(1.0 - np.square(reduced).sum(axis=0), 1e-12)
+        return self.centre + self.scale * (self.weights @ cross), self.scale * np.sqrt(variance)
 
 
-def _kernel(squares: Array, lengths: Array) -> Array:
-    distance = np.sqrt(np.maximum(squares @ lengths**-2.0, 0.0))
-    return np.asarray((1 + _SQRT5 * distance + 5 / 3 * distance**2) * np.exp(-_SQRT5 * distance))
+def _kernel(squares: Array) -> tuple[Array, Array]:
+    """The kernel of squared distances, and -2 times its derivative by them."""
+    distance = np.sqrt(5.0 * squares)
+    decay = np.exp(-distance)
+    slope = (5 / 3) * (1.0 + distance) * decay
+    return (1.0 + distance + (5 / 3) * squares) * decay, slope
 
 
-def _loss(logs: Array, squares: Array, values: Array, known: Array, medians: Array) -> tuple[float, Array]:
-    """Negative log posterior of the logarithms of lengths and common noise, and its gradient."""
-    lengths, noise = np.exp(logs[:-1]), np.exp(logs[-1])
-    distance = np.sqrt(np.maximum(squares @ lengths**-2.0, 0.0))
-    decay = np.exp(-_SQRT5 * distance)
-    covariance = (1 + _SQRT5 * distance + 5 / 3 * distance**2) * decay
-    factor: Any = cho_factor(covariance + np.diag(known + noise + 1e-8), lower=True)
-    weights = cho_solve(factor, values)
-    spread = np.array([*np.full(len(lengths), _SPREAD), 2.0])
+def _factor(pairs: Pairs, kernel: Array, noise: Array) -> Array:
+    """U, from the kernel of pairs of points and the noise of each point."""
+    matrix = np.diag(1.0 + noise + 1e-8)
+    matrix.reshape(-1)[pairs] = kernel
+    factor, failed = dpotrf(matrix.T, clean=0, overwrite_a=1)  # to LAPACK the lower half is the upper one
+    if failed:
+        raise LinAlgError("the kernel has no Cholesky factor")
+    return np.asarray(factor)
+
+
+def _loss(  # noqa: PLR0917  # the optimiser passes them so
+    logs: Array, pairs: Pairs, squares: Array, values: Array, known: Array, medians: Array
+) -> tuple[float, Array]:
+    """Negative log posterior of the logarithms of lengths and common noise, and its gradient.
+
+    Args:
+        logs: (d + 1,).
+        pairs: of points, each once: row times n, and column.
+        squares: (d, pairs), their squared distances in each dimension.
+        values: (n,), standardised.
+        known: (n,), variance of each.
+        medians: (d + 1,), of the priors.
+    """
+    scales, noise = np.exp(-2.0 * logs[:-1]), np.exp(logs[-1])
+    kernel, slope = _kernel(scales @ squares)
+    factor = _factor(pairs, kernel, known + noise)
+    weights = dpotrs(factor, values)[0]
+    spread = np.array([*np.full(len(scales), _SPREAD), 2.0])
     surprise = (logs - medians) / spread
-    loss = 0.5 * values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * (surprise**2).sum()
-    inner = np.outer(weights, weights) - cho_solve(factor, np.eye(len(values)))
-    slope = inner * (5 / 3) * (1 + _SQRT5 * distance) * decay  # dk/d log l_d is this times the square over l_d^2
-    along = np.tensordot(slope, squares, axes=([0, 1], [0, 1])) * lengths**-2.0
-    gradient = -0.5 * np.append(along, np.trace(inner) * noise) + surprise / spread
+    loss = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * np.square(surprise).sum()
+    inner = np.outer(weights, weights) - dpotri(factor, overwrite_c=1)[0].T
+    slope *= inner.take(pairs)
+    gradient = surprise / spread - np.append(squares @ slope * scales, 0.5 * np.trace(inner) * noise)
     return float(loss), gradient
