@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.optimize import check_grad
 
 from bnnsearch.config.sampler import AutoConfig, TpeConfig
@@ -80,13 +82,14 @@ def found(sampler: optuna.samplers.BaseSampler, trials: int) -> optuna.Study:
     return study
 
 
-def volume(study: optuna.Study) -> float:
-    points = [(each.values[0], np.log2(each.values[1])) for each in study.trials]
+def volume(trials: Sequence[FrozenTrial]) -> float:
+    points = [(each.values[0], np.log2(each.values[1])) for each in trials]
     return hypervolume(points, ("max", "min"), (0.0, 8.0))
 
 
 def test_it_finds_in_forty_trials_more_than_random_draws_in_a_hundred() -> None:
-    assert volume(found(make_sampler(AutoConfig(), seed=0), 40)) > volume(found(RandomSampler(seed=0), 100))
+    ours, random = found(make_sampler(AutoConfig(), seed=0), 40), found(RandomSampler(seed=0), 100)
+    assert volume(ours.trials) > volume(random.trials)
 
 
 def test_at_most_so_many_trials_are_looked_at_the_best_among_them() -> None:
@@ -105,6 +108,26 @@ def test_points_of_the_cube_are_parameters_and_back() -> None:
         assert cube.params(row) == {name: pytest.approx(value) for name, value in params.items()}
     snapped = cube.snapped(np.random.default_rng(0).random((50, cube.width)))
     assert cube.points([cube.params(row) for row in snapped]) == pytest.approx(snapped)
+
+
+def test_what_a_constraint_forbids_is_soon_left_alone() -> None:
+    """Beyond a width of 64, where the best accuracy lies; such trials are pruned, as those that are not trained are."""
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    broken = []
+    for number in range(40):
+        study.sampler = make_sampler(AutoConfig(), seed=number)
+        trial = study.ask(SPACE)
+        violation = trial.params["width"] - 64.0
+        noted = create_trial(state=TrialState.FAIL, constraints={"width": violation}).system_attrs
+        for key, value in noted.items():
+            study._storage.set_trial_system_attr(trial._trial_id, key, value)
+        broken.append(violation > 0)
+        if violation > 0:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, outcome(trial.params))
+    assert sum(broken[-20:]) <= 4
+    assert volume([each for each in study.trials if each.values]) > 3
 
 
 def test_where_parameters_depend_on_a_branch_it_suggests_as_tpe_does() -> None:

@@ -247,7 +247,7 @@ def test_on_ray_a_search_is_the_same_search(tmp_path: Path, small_ray: None) -> 
     assert {result.state for result in on_ray} == set(TrialState)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "auto"])
 def test_same_seed_one_worker_twice_is_the_same_search(tmp_path: Path, executor: Executor, sampler: str) -> None:
     overrides = (f"sampler={{name: {sampler}}}", "budget.trials=14", "resources.max_concurrent=1")
     first, second = (search(tmp_path / run, executor, *overrides).results for run in ("first", "second"))
@@ -284,9 +284,10 @@ def test_same_seed_one_worker_twice_trains_the_same_networks(tmp_path: Path) -> 
     assert {each.config["method"]["name"] for each in first} == {"ste", "bnew"}
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "auto"])
 @ON_BOTH
-def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executor) -> None:
-    overrides = ("sampler={name: tpe, startup_trials: 3}", "resources.max_concurrent=1")
+def test_resume_goes_on_where_the_budget_ended(tmp_path: Path, executor: Executor, sampler: str) -> None:
+    overrides = (f"sampler={{name: {sampler}, startup_trials: 3}}", "resources.max_concurrent=1")
     whole = search(tmp_path / "whole", executor, *overrides, "budget.trials=8")
     search(tmp_path / "parts", executor, *overrides, "budget.trials=3")
     parts = resume_study(tmp_path / "parts/study", executor=executor, trials=8, build_trainer=TinyTrainer)

@@ -453,7 +453,7 @@ def test_credentials_may_come_from_the_environment(load: Callable[..., Space], m
 def test_describe_says_the_size_and_every_parameter(load: Callable[..., Space]) -> None:
     lines = load(ROOTED).describe()
     assert lines[1:] == [
-        "study small: val_acc max; tpe sampler, scheduler none, 4 trials",
+        "study small: val_acc max; auto sampler, scheduler none, 4 trials",
         "space: 2 parameters, 5 configurations",
         "  trial              choice of plain, phased, 2 values",
         "  plain.plan.epochs  randint [1, 4], 4 values, where trial is plain",

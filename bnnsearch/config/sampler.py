@@ -57,9 +57,10 @@ class TpeConfig(SamplerSettings):
 
 
 class AutoConfig(SamplerSettings):
-    """Gaussian processes and the expected gain in hypervolume; TPE where some parameters exist only in a branch.
+    """The default: Gaussian processes and the expected gain in hypervolume; TPE where some parameters exist only in a
+    branch.
 
-    See `bnnsearch.study.auto`. A suggestion takes some 50 ms.
+    See `bnnsearch.study.auto`. A suggestion takes some 30 ms.
 
     Attributes:
         startup_trials: drawn at random before.

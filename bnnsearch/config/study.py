@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from bnnsearch.config.base import Count, PositiveFloat, Settings
 from bnnsearch.config.families import SAMPLERS, SCHEDULERS, Family
 from bnnsearch.config.metrics import METRICS, Mode, ObjectiveName
-from bnnsearch.config.sampler import SamplerConfig, TpeConfig
+from bnnsearch.config.sampler import AutoConfig, SamplerConfig
 from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerConfig
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -234,7 +234,7 @@ class StudyConfig(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1, max_length=4)]
     constraints: tuple[Constraint, ...] = ()
-    sampler: SamplerConfig = TpeConfig()
+    sampler: SamplerConfig = AutoConfig()
     scheduler: SchedulerConfig = NoSchedulerConfig()
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()

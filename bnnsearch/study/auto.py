@@ -3,7 +3,8 @@
 Each objective is a Gaussian process over the unit cube: numbers on their scale, a choice by one coordinate for each of
 its values. Trials that stand at a rung take part with what they will probably come to, and with how unsure that is.
 What is suggested is the candidate, of random ones and of neighbours of the front, with the largest expected gain in
-hypervolume over the front that the processes believe in, which is not that of the luckiest trials. Hypervolume is the
+hypervolume over the front that the processes believe in, which is not that of the luckiest trials, times the
+probability that it keeps the constraints: each of them is a process too, of the trials' violations. Hypervolume is the
 mean over random directions u of the positive orthant (Zhang & Golovin, "Random hypervolume scalarizations for provable
 multi-objective black box optimization", 2020, lemma 5):
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,8 +31,10 @@ from threadpoolctl import ThreadpoolController
 
 from bnnsearch.pareto import nondominated_ranks
 from bnnsearch.study.advised import DEVIATION
-from bnnsearch.study.process import Process
 from bnnsearch.study.schedulers import ranking
+
+if TYPE_CHECKING:
+    from bnnsearch.study.process import Process
 
 Array = NDArray[np.float64]
 
@@ -41,6 +44,7 @@ MOST = 128
 _RANDOM, _NEAR = 400, 400  # candidates
 _SAMPLES, _DIRECTIONS = 16, 48
 _DECADE = 10.0
+_LIKELY = 0.5  # probability from which on a trial is taken to be within its bounds
 _STEPS = (0.2, 0.05)  # of neighbours
 
 
@@ -57,7 +61,7 @@ class AutoSampler(BaseSampler):
 
     Args:
         startup: trials before that.
-        other: where parameters depend on one another, or constraints are broken.
+        other: where parameters depend on one another.
         seed: of all draws.
     """
 
@@ -75,27 +79,32 @@ class AutoSampler(BaseSampler):
     ) -> dict[str, Any]:
         trials = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         complete = [each for each in trials if each.state is TrialState.COMPLETE]
-        if not search_space or any(search_space.keys() != _drawn(each) for each in complete) or _broken(complete):
+        if not search_space or any(search_space.keys() != _drawn(each) for each in complete):
             return self._other.sample_relative(study, trial, search_space)
         if len(complete) < self._startup:
             return {
                 name: self._random.sample_independent(study, trial, name, search_space[name])
                 for name in sorted(search_space)
             }
-        running = [each for each in trials if each.state is TrialState.RUNNING and search_space.keys() == _drawn(each)]
+        whole = [each for each in trials if search_space.keys() == _drawn(each)]
         cube = _Cube(search_space)
         told = _told(_chosen(complete, study.directions), cube, study.directions)
+        running = cube.points([each.params for each in whole if each.state is TrialState.RUNNING])
         with _threads().limit(
             limits=1
         ):  # for matrices this small more of them wait for one another, and for the trials
-            place = self._best(told, cube, cube.points([each.params for each in running]))
+            place = self._best(told, cube, running, _bounds(whole, cube))
         return cube.params(place)
 
-    def _best(self, told: _Told, cube: _Cube, running: Array) -> Array:
-        """The candidate of the largest expected gain."""
+    def _best(self, told: _Told, cube: _Cube, running: Array, bounds: Sequence[Process]) -> Array:
+        """The candidate of the largest expected gain, times the probability that it is within all bounds."""
+        from bnnsearch.study.process import Process  # loads SciPy, which a search that begins need not wait for
+
         columns = zip(told.losses.T, told.noise.T, strict=True)
         processes = [Process.fit(told.points, losses, noise) for losses, noise in columns]
         known = np.vstack([told.points, running])  # a trial that runs will come to what is expected of it
+        within = _probability(known, bounds)
+        known = known[within >= min(_LIKELY, within.max())]
         believed = np.column_stack([process.predict(known)[0] for process in processes])
         best = nondominated_ranks(believed, ["min"] * believed.shape[1]) == 0
         front = believed[best]
@@ -103,7 +112,8 @@ class AutoSampler(BaseSampler):
         predicted = [process.predict(candidates) for process in processes]
         means, deviations = (np.stack(each, axis=1) for each in zip(*predicted, strict=True))
         draws = self._rng.standard_normal((_SAMPLES, 1, means.shape[1]))
-        return np.asarray(candidates[self._gain(means + deviations * draws, front).argmax()])
+        gain = self._gain(means + deviations * draws, front) * _probability(candidates, bounds)
+        return np.asarray(candidates[gain.argmax()])
 
     def _near(self, front: Array, cube: _Cube) -> Array:
         """Neighbours of the front: some coordinates moved, far or little."""
@@ -158,9 +168,26 @@ def _drawn(trial: FrozenTrial) -> set[str]:
     return {name for name, distribution in trial.distributions.items() if not distribution.single()}
 
 
-def _broken(trials: Sequence[FrozenTrial]) -> bool:
-    """Whether any of the trials is beyond a constraint."""
-    return any(violation > 0 for trial in trials for violation in (trial.constraints or {}).values())
+def _bounds(trials: Sequence[FrozenTrial], cube: _Cube) -> list[Process]:
+    """A process for each constraint that a trial has broken: of its violation, as a share of what is usual."""
+    from bnnsearch.study.process import Process
+
+    names = {name for each in trials for name, violation in (each.constraints or {}).items() if violation > 0}
+    processes = []
+    for name in sorted(names):
+        known = [each for each in trials if name in (each.constraints or {})][-MOST:]
+        violations = np.array([(each.constraints or {})[name] for each in known])
+        shares = np.arcsinh(violations / (np.median(np.abs(violations)) or 1.0))
+        processes.append(Process.fit(cube.points([each.params for each in known]), shares, np.zeros(len(known))))
+    return processes
+
+
+def _probability(places: Array, bounds: Sequence[Process]) -> Array:
+    """The probability (n,) that places (n, d) are within all bounds."""
+    within = np.ones(len(places))
+    for bound in bounds:
+        within *= bound.below(places, 0.0)
+    return within
 
 
 def _chosen(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:

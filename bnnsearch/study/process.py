@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 from scipy.optimize import minimize
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 Pairs = NDArray[np.int64]
@@ -81,6 +82,11 @@ class Process:
         reduced = dtrtrs(self.factor, cross, trans=1)[0]
         variance = np.maximum(1.0 - np.square(reduced).sum(axis=0), 1e-12)
         return self.centre + self.scale * (self.weights @ cross), self.scale * np.sqrt(variance)
+
+    def below(self, places: Array, bound: float) -> Array:
+        """The probability (m,) that the value at a place (m, d) is at most `bound`."""
+        mean, deviation = self.predict(places)
+        return np.asarray(ndtr((bound - mean) / deviation))
 
 
 def _kernel(squares: Array) -> tuple[Array, Array]:

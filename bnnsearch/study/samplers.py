@@ -45,7 +45,7 @@ def build_tpe(config: TpeConfig, seed: int) -> BaseSampler:
 
 def build_auto(config: AutoConfig, seed: int) -> BaseSampler:
     """See `bnnsearch.study.auto`."""
-    from bnnsearch.study.auto import AutoSampler  # loads SciPy
+    from bnnsearch.study.auto import AutoSampler
 
     other = build_tpe(TpeConfig(startup_trials=config.startup_trials), seed)
     return AutoSampler(startup=config.startup_trials, other=other, seed=seed)
