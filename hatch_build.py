@@ -61,7 +61,7 @@ class NativeBuild(BuildHookInterface):  # type: ignore[type-arg]
             raise SystemExit(f"BNNSEARCH_TARGET: {target!r} is none of {', '.join(TARGETS)}")
         target = target or here()
         if target not in TARGETS:
-            self.app.display_warning(f"no native library for {target}: evolution and packed models will not run")
+            self.app.display_warning(f"no native library for {target}: evolution will not run, packed models slowly")
             return
         tag, suffix, variants = TARGETS[target]
         if os.environ.get("CC"):  # bound to this system's C library

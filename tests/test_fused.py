@@ -34,7 +34,7 @@ def output_and_gradient(function: Callable[[Tensor], Tensor], x: Tensor, upstrea
 
 @pytest.fixture(autouse=True)
 def _there_is_something_to_compare() -> None:
-    assert fused.available()
+    assert native.available()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -55,7 +55,7 @@ def test_sign_and_its_derivatives(
         return binarise(x, gradient, standardised=standardised)
 
     one_pass = output_and_gradient(function, x, upstream)
-    monkeypatch.setattr(fused, "available", lambda: False)
+    monkeypatch.setattr(native, "available", lambda: False)
     composed = output_and_gradient(function, x, upstream)
     assert torch.equal(one_pass[0], composed[0])
     torch.testing.assert_close(one_pass[1], composed[1], rtol=1e-4, atol=1e-5)
@@ -70,7 +70,7 @@ def test_rectified_clamp(shape: tuple[int, ...], layout: torch.memory_format, mo
         return rectified_clamp(weight, torch.tensor(0.85))
 
     one_pass = output_and_gradient(function, weight, upstream)
-    monkeypatch.setattr(fused, "available", lambda: False)
+    monkeypatch.setattr(native, "available", lambda: False)
     torch.testing.assert_close(one_pass, output_and_gradient(function, weight, upstream), rtol=1e-4, atol=1e-5)
 
 

@@ -20,23 +20,12 @@ from torch import Tensor, nn
 
 from bnnsearch import native
 from bnnsearch.core import kernels, layout
-from bnnsearch.errors import EnvironmentProblem
 
 Slope = Literal["identity", "ste", "polynomial"]
 _SLOPES: dict[str, int] = {"identity": 0, "ste": 1, "polynomial": 2}
 _LANES = 64
 _ALONE = 1 << 15
 """Fewer elements than these are not worth a second thread."""
-
-
-@cache
-def available() -> bool:
-    """Whether the native library loads here."""
-    try:
-        native.library()
-    except EnvironmentProblem:
-        return False
-    return True
 
 
 def fuses(*tensors: Tensor) -> bool:
@@ -46,7 +35,7 @@ def fuses(*tensors: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and first.dtype in {torch.float32, torch.bfloat16}
         and all(_is_plain(x) and x.dtype is first.dtype for x in tensors)
-        and available()
+        and native.available()
     )
 
 

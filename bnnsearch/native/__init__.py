@@ -6,6 +6,7 @@ A kernel's name is `bnn_VARIANT_NAME`. Which variants run here is asked once, wh
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from functools import lru_cache
@@ -32,6 +33,18 @@ def library() -> ctypes.CDLL:
     except OSError as error:
         problem = f"this needs the native library, which does not load: {error}; {BUILD}"
         raise EnvironmentProblem(problem) from error
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether the library loads here; where it does not, one line of the log says so and what happens instead."""
+    try:
+        library()
+    except EnvironmentProblem as problem:
+        instead = "training runs in torch alone, packed networks in numpy, slowly"
+        logging.getLogger(__name__).warning("%s; until then %s", problem.lines[0], instead)
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

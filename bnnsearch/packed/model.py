@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch import native
 from bnnsearch.errors import InputError
 from bnnsearch.packed import format as file_format
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.graph import Graph, Normalisation
 from bnnsearch.packed.operations import Array
 from bnnsearch.packed.plan import Plan
-from bnnsearch.packed.prepare import prepare
+from bnnsearch.packed.prepare import Prepared, prepare
+from bnnsearch.packed.reference import Reference
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,14 +51,15 @@ class PackedModel:
         self.graph = graph
         self.tensors = dict(tensors)
         self.provenance = dict(provenance or {})
-        self._prepared = prepare(graph, self.tensors)
-        numbers = tuple(map(str, range(self._prepared.shapes[graph.output].channels)))
+        self._prepared: Prepared | None = prepare(graph, self.tensors) if native.available() else None
+        self._outputs = graph.shapes()[graph.output].channels
+        numbers = tuple(map(str, range(self._outputs)))
         self.classes = tuple(classes) or numbers
         if len(self.classes) != len(numbers):
             raise InputError(f"one name per class must be given, but got {len(self.classes)} for {len(numbers)}")
         self.preprocessing = preprocessing or Preprocessing()
-        self._together = max(1, CACHE_BYTES // self._prepared.image_bytes)
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._together = max(1, CACHE_BYTES // self._prepared.image_bytes) if self._prepared else 1
+        self._plans: dict[tuple[int, int], Plan | Reference] = {}
         self._running = Lock()
 
     @classmethod
@@ -161,13 +164,19 @@ class PackedModel:
         Returns:
             Each value, (N, channels, height, width).
         """
-        plan = self.plan(len(images), keep=names)
+        plan: Plan | Reference
+        plan = self.plan(len(images), keep=names) if self._prepared else Reference(self.graph, self.tensors)
         plan.run(self._checked(images))
         return {name: plan.values(name) for name in names}
 
     def plan(self, images: int, *, keep: Sequence[str] = ()) -> Plan:
-        """The network ready for batches of `images` images, with memory of its own; the real values `keep` stay."""
-        return Plan(prepare(self.graph, self.tensors, keep=keep) if keep else self._prepared, images)
+        """The network ready for batches of `images` images, with memory of its own; the real values `keep` stay.
+
+        Raises:
+            EnvironmentProblem: the native library does not load here.
+        """
+        kept = self._prepared if self._prepared and not keep else prepare(self.graph, self.tensors, keep=keep)
+        return Plan(kept, images)
 
     def _encoded(self) -> bytes:
         named = self.classes != tuple(map(str, range(len(self.classes))))
@@ -186,14 +195,13 @@ class PackedModel:
 
     def _run(self, images: NDArray[np.uint8], worker: int) -> NDArray[np.float32]:
         """Run on as many images at a time as keep a layer's values in the cache."""
-        classes = self._prepared.shapes[self.graph.output].channels
-        logits = np.empty((len(images), classes), np.float32)
+        logits = np.empty((len(images), self._outputs), np.float32)
         for first in range(0, len(images), self._together):
             batch = images[first : first + self._together]
             logits[first : first + len(batch)] = self._plan(len(batch), worker).run(batch)
         return logits
 
-    def _plan(self, images: int, worker: int) -> Plan:
+    def _plan(self, images: int, worker: int) -> Plan | Reference:
         if (images, worker) not in self._plans:
-            self._plans[images, worker] = Plan(self._prepared, images)
+            self._plans[images, worker] = self.plan(images) if self._prepared else Reference(self.graph, self.tensors)
         return self._plans[images, worker]
