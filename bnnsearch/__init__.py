@@ -8,7 +8,8 @@
     model = bn.pack(run, "model.bnn")
     model.predict(images)
 
-Nothing is loaded before it is asked for.
+What members of one's own derive from, `bn.GradientMethod` and the like, is here too: see docs/guests.md. Nothing is
+loaded before it is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,24 @@ if TYPE_CHECKING:
     from bnnsearch.api import search as search
     from bnnsearch.api import train as train
     from bnnsearch.api import uniform as uniform
+    from bnnsearch.config.activation import ActivationSettings as ActivationSettings
+    from bnnsearch.config.cost import CostSettings as CostSettings
+    from bnnsearch.config.data import AugmentationSettings as AugmentationSettings
+    from bnnsearch.config.data import DataSettings as DataSettings
+    from bnnsearch.config.evolution import EvolutionMethod as EvolutionMethod
+    from bnnsearch.config.measure import MeasureSettings as MeasureSettings
+    from bnnsearch.config.method import GradientMethod as GradientMethod
+    from bnnsearch.config.method import GradualMethod as GradualMethod
+    from bnnsearch.config.metrics import Metric as Metric
+    from bnnsearch.config.model import ActivatedSettings as ActivatedSettings
+    from bnnsearch.config.model import BinarySettings as BinarySettings
+    from bnnsearch.config.optimizer import OptimizerSettings as OptimizerSettings
+    from bnnsearch.config.plan import ScheduleSettings as ScheduleSettings
+    from bnnsearch.config.sampler import SamplerSettings as SamplerSettings
+    from bnnsearch.config.scheduler import SchedulerSettings as SchedulerSettings
+    from bnnsearch.config.trainer import FunctionSettings as FunctionSettings
+    from bnnsearch.config.trainer import LightningSettings as LightningSettings
+    from bnnsearch.config.trainer import TrainerSettings as TrainerSettings
     from bnnsearch.errors import EnvironmentProblem as EnvironmentProblem
     from bnnsearch.errors import InputError as InputError
     from bnnsearch.packed.model import PackedModel as PackedModel
@@ -42,6 +61,19 @@ _HOMES = {
         "Configuration", "Run", "Study", "choice", "load_space", "lograndint", "loguniform", "pack", "randint",
         "search", "train", "uniform",
     ),
+    "bnnsearch.config.activation": ("ActivationSettings",),
+    "bnnsearch.config.cost": ("CostSettings",),
+    "bnnsearch.config.data": ("AugmentationSettings", "DataSettings"),
+    "bnnsearch.config.evolution": ("EvolutionMethod",),
+    "bnnsearch.config.measure": ("MeasureSettings",),
+    "bnnsearch.config.method": ("GradientMethod", "GradualMethod"),
+    "bnnsearch.config.metrics": ("Metric",),
+    "bnnsearch.config.model": ("ActivatedSettings", "BinarySettings"),
+    "bnnsearch.config.optimizer": ("OptimizerSettings",),
+    "bnnsearch.config.plan": ("ScheduleSettings",),
+    "bnnsearch.config.sampler": ("SamplerSettings",),
+    "bnnsearch.config.scheduler": ("SchedulerSettings",),
+    "bnnsearch.config.trainer": ("FunctionSettings", "LightningSettings", "TrainerSettings"),
     "bnnsearch.errors": ("EnvironmentProblem", "InputError"),
     "bnnsearch.packed.model": ("PackedModel",),
     "bnnsearch.space": ("Space", "SpaceError"),

@@ -176,11 +176,11 @@ def unpackable(config: AnyTrial, *, device: bool = False) -> str | None:
     """Why the network of a gradient run could not be packed, or run on a `device`; None where it can be. It is known
     without data and training.
     """
-    if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
+    if config.known_network is None:
         return None
-    shape, classes = config.data.known
+    settings, shape, classes = config.known_network
     with torch.random.fork_rng(devices=[]):
-        model = build_model(config.model, shape=shape, classes=classes)
+        model = build_model(settings, shape=shape, classes=classes)
     try:
         packed = PackedModel.from_module(model, shape=shape, mean=[0.0] * shape[0], std=[1.0] * shape[0])
         if device:

@@ -46,8 +46,8 @@ class Provenance(Settings):
         trial: number of the trial.
         selected: how it was chosen, in words.
         expected: metric to value; `val_acc` is on the validation split. What the trial measured; or, where the search
-            confirmed it, the mean over its seeds; or, where it was repeated for the export, the mean over the repeats
-            alone: the best of many trials owes part of its value to luck.
+            confirmed it or it was repeated for the export, the mean over the repeats alone: the best of many trials
+            owes part of its value to luck.
         deviation: standard deviation over the same, where there are two or more.
         repeats: how often the trial was repeated with other seeds.
         run_id: the trial's run in MLflow, where it was tracked.
@@ -158,7 +158,7 @@ def export_best(
     """
     result = select_trial(results, objectives, selection)
     if not provenance.repeats and (confirmed := ParetoFront.of(results, objectives).confirmed.get(result.number)):
-        provenance = provenance.model_copy(update={"repeats": confirmed.seeds - 1, "deviation": confirmed.deviation})
+        provenance = provenance.model_copy(update={"repeats": confirmed.seeds, "deviation": confirmed.deviation})
     whole = provenance.model_copy(
         update={
             "trial": result.number,

@@ -261,8 +261,8 @@ class Confirmed:
     """A trial that was trained again with other seeds.
 
     Attributes:
-        seeds: how many runs came to their end, its own included.
-        deviation: standard deviation of each metric over them.
+        seeds: how many runs with other seeds came to their end.
+        deviation: standard deviation of each metric over them; none of a single one.
     """
 
     seeds: int
@@ -273,7 +273,8 @@ class Confirmed:
 class ParetoFront:
     """The trials that no other finished, feasible trial dominates.
 
-    A trial that others confirm stands with the means over all its seeds; those others are no points of their own.
+    A trial that others confirm stands with the means over those, its own seed left out: the best of many trials owes
+    part of its value to luck. Those others are no points of their own.
 
     Attributes:
         objectives: what is traded off; their order breaks ties.
@@ -302,7 +303,7 @@ class ParetoFront:
         found = []
         for result in sorted(results, key=lambda each: each.number):
             if result.number in repeats and result.confirms is None and result.state is TrialState.COMPLETE:
-                runs = [result, *repeats[result.number]]
+                runs = repeats[result.number]
                 spread = Spread.over([run.metrics for run in runs])
                 deviation = {name: each.deviation for name, each in spread.items() if each.deviation is not None}
                 confirmed[result.number] = Confirmed(len(runs), deviation)
@@ -316,7 +317,7 @@ class ParetoFront:
         return cls(tuple(objectives), candidates, tuple(candidates[row] for row in order if front[row]), confirmed)
 
     def deviation(self, number: int, metric: str) -> float | None:
-        """A candidate's standard deviation over its seeds; None where it has one, or they all came to the same."""
+        """A candidate's standard deviation over the other seeds; None where they are fewer than 2, or all the same."""
         confirmed = self.confirmed.get(number)
         return confirmed.deviation.get(metric) or None if confirmed else None
 
@@ -414,7 +415,7 @@ class ParetoFront:
 
 
 def _mean(result: TrialResult, runs: Sequence[TrialResult], spread: Mapping[str, Spread]) -> TrialResult:
-    """The trial with the means over its runs; the mean violation is that of the mean, for it is linear."""
+    """The trial with the means over `runs`; the mean violation is that of the mean, for it is linear."""
     violations = {
         name: fmean(run.violations[name] for run in runs if name in run.violations) for name in result.violations
     }

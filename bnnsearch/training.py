@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from bnnsearch.config.evolution import EvolutionMethod
 from bnnsearch.config.guests import GuestError, keep_guests, use_of
-from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, trial_of
+from bnnsearch.config.trial import AnyTrial, trial_of
 from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint, misfit, save_checkpoint, take_up
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
@@ -178,13 +177,11 @@ def best_device() -> str:
 def _check_shares(config: AnyTrial, processes: int) -> None:
     if processes == 1:
         return
-    if isinstance(config, OwnTrialConfig):
-        raise InputError(f"trainer {config.trainer.name} trains in one process, but was started in {processes}")
-    if isinstance(config.method, EvolutionMethod):
-        raise InputError(f"method {config.method.name} trains in one process, but was started in {processes}")
-    if config.data.batch_size % processes:
+    if config.trains_alone is not None:
+        raise InputError(f"{config.trains_alone} trains in one process, but was started in {processes}")
+    if config.batch_size is not None and config.batch_size % processes:
         raise InputError(
-            f"data.batch_size must be a multiple of the number of processes, but is {config.data.batch_size} "
+            f"data.batch_size must be a multiple of the number of processes, but is {config.batch_size} "
             f"with {processes} processes"
         )
 

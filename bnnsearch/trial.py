@@ -7,13 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-from bnnsearch.config.distill import TwinConfig, needed
-from bnnsearch.config.evolution import EvolutionMethod
-from bnnsearch.config.model import BinarySettings
-from bnnsearch.config.torch_model import TorchConfig
+from bnnsearch.config.distill import needed
+from bnnsearch.config.model import ModelSettings
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig
 from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import check_data, load_data
+from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.teacher import RunBuilder, check_sources
@@ -25,10 +24,10 @@ from bnnsearch.packed.graph import Normalisation
 
 def network_costs(config: AnyTrial) -> dict[str, float]:
     """What the network of a gradient run costs, known without the data set; empty where only its files tell."""
-    if isinstance(config, OwnTrialConfig) or config.data.known is None or not isinstance(config.model, BinarySettings):
+    if isinstance(config, OwnTrialConfig) or config.known_network is None:
         return {}
-    shape, classes = config.data.known
-    return model_cost(build_model(config.model, shape=shape, classes=classes), shape).metrics()
+    model, shape, classes = config.known_network
+    return model_cost(build_model(model, shape=shape, classes=classes), shape).metrics(config.plan.costs)
 
 
 def check_trial(config: AnyTrial) -> None:
@@ -42,23 +41,23 @@ def check_trial(config: AnyTrial) -> None:
     if not isinstance(config, OwnTrialConfig):
         check_data(config.data)
         check_sources(config)
-        if isinstance(config.model, TorchConfig) and config.data.known is not None:
-            shape, classes = config.data.known
-            check_packable(config.model, build_model(config.model, shape=shape, classes=classes), shape)
+        if config.model.must_pack is not None and config.known_network is not None:
+            model, shape, classes = config.known_network
+            check_packable(model, build_model(model, shape=shape, classes=classes), shape)
 
 
-def check_packable(config: TorchConfig, network: nn.Module, shape: tuple[int, int, int]) -> None:
+def check_packable(config: ModelSettings, network: nn.Module, shape: tuple[int, int, int]) -> None:
     """Whether a network of one's own has a packed form, where it must.
 
     Raises:
         InputError: it has none; with what in it has none.
     """
-    if config.pack:
+    if config.must_pack is not None:
         try:
             convert(network, Normalisation(shape=shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0]))
         except InputError as error:
             hint = "with `pack: false` it is trained nonetheless"
-            raise InputError(f"{config.place}: {error}; {hint}") from error
+            raise InputError(f"{config.must_pack}: {error}; {hint}") from error
 
 
 def class_names(config: AnyTrial, *, device: str = "cpu") -> Sequence[str]:
@@ -86,7 +85,7 @@ def preparing(config: AnyTrial, *, device: str = "cpu", kept: Path) -> Iterator[
     """
     if isinstance(config, OwnTrialConfig):
         return
-    if any(isinstance(source, TwinConfig) for source in needed(config.distill, config.start)):
+    if any(source.trains for source in needed(config.distill, config.start)):
         yield from RunBuilder(load_data(config.data, device=device), device, kept=kept).preparing(config)
 
 
@@ -118,11 +117,7 @@ def build_trainer(
     if isinstance(config, OwnTrialConfig):
         return DeclaredTrainer(config.trainer, seed=config.seed, device=device)
     data = load_data(config.data, device=device)
-    if isinstance(config.method, EvolutionMethod):
-        from bnnsearch.evolve.build import build_evolution_trainer  # DEAP need not be where gradients alone train
-
-        return build_evolution_trainer(config, data=data)
-    trainer = RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains).trainer(config)
-    if isinstance(config.model, TorchConfig):
+    trainer = config.method.build_trainer(config, RunBuilder(data, device, kept=kept, on_epoch=on_epoch, trains=trains))
+    if isinstance(trainer, GradientTrainer):
         check_packable(config.model, trainer.network, data.shape)
     return trainer

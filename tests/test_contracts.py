@@ -5,6 +5,7 @@ The methods by gradients and the networks are held to theirs where they are test
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from bnnsearch.config.activation import (
     PreluConfig,
     RpreluConfig,
 )
+from bnnsearch.config.cost import AceConfig, CostSettings, EnergyConfig
 from bnnsearch.config.data import (
     ArraysConfig,
     AugmentationSettings,
@@ -34,6 +36,7 @@ from bnnsearch.config.data import (
     FlipConfig,
     HuggingfaceConfig,
     ImageFolderConfig,
+    ImagenetConfig,
     LightingConfig,
     RotationConfig,
     ShiftConfig,
@@ -56,6 +59,7 @@ from bnnsearch.config.sampler import (
 from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig
 from bnnsearch.config.trainer import FunctionSettings, TrainerSettings
 from bnnsearch.core.augment import Draw
+from bnnsearch.core.cost import ModelCost
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.data.load import load_digits
 from bnnsearch.core.methods.ste import Ste
@@ -64,6 +68,7 @@ from bnnsearch.evolve.inertia import build_inertia
 from bnnsearch.testing import (
     check_activation,
     check_augmentation,
+    check_cost,
     check_data,
     check_evolution,
     check_method,
@@ -88,6 +93,8 @@ OURS: list[tuple[Check, Any]] = [
     (check_schedule, WarmRestartsConfig()),
     (check_schedule, ConstantConfig()),
     (check_metric, MacroF1Config()),
+    (check_cost, AceConfig()),
+    (check_cost, EnergyConfig(real_mac=1.3)),
     (check_augmentation, CropConfig()),
     (check_augmentation, FlipConfig()),
     (check_augmentation, FlipConfig(kind="alternating")),
@@ -144,6 +151,10 @@ class TestData:
         root = pictures(tmp_path, classes=3, splits={"train": 6, "test": 2})
         check_data(ImageFolderConfig(root=root, image_size=8))
 
+    def test_imagenet(self, tmp_path: Path) -> None:
+        root = pictures(tmp_path, classes=3, splits={"train": 6, "val": 2})
+        check_data(ImagenetConfig(root=root, image_size=32, classes=3, workers=0, val_fraction=0.34))
+
     def test_arrays(self, tmp_path: Path) -> None:
         generator = np.random.default_rng(0)
         signals = generator.normal(size=(60, 2, 30)).astype(np.float32)
@@ -162,6 +173,7 @@ def test_guests_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE))
     from guest_bnn.brightness import BrightnessConfig
     from guest_bnn.climber import ClimberConfig
+    from guest_bnn.cycles import CyclesConfig
     from guest_bnn.halfway import HalfwayConfig
     from guest_bnn.leaky import LeakyConfig
     from guest_bnn.lion import LionConfig
@@ -185,6 +197,7 @@ def test_guests_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
         check_sampler(ClimberConfig())
         check_scheduler(HalfwayConfig())
         check_metric(WorstConfig())
+        check_cost(CyclesConfig())
         check_trainer(PerceptronConfig(epochs=3))
     finally:
         for name in [each for each in sys.modules if each.startswith("guest_bnn")]:
@@ -437,3 +450,24 @@ def test_a_broken_metric_is_found_out() -> None:
 
     with pytest.raises(AssertionError, match="metric first: the order of the images must not matter"):
         check_metric(FirstConfig())
+
+
+@pytest.mark.parametrize(
+    ("finite", "said"),
+    [
+        (False, "cost model first_layers: it must be a finite number that is not negative, but got inf"),
+        (True, "cost model first_layers: twice the channels must not cost less, but got"),
+    ],
+)
+def test_a_broken_cost_model_is_found_out(finite: bool, said: str) -> None:
+    """As above."""
+
+    class FirstLayersConfig(CostSettings):
+        name: Literal["first_layers"] = "first_layers"
+
+        def cost(self, network: ModelCost) -> float:
+            return 1 / network.macs if finite else math.inf
+
+    with pytest.raises(AssertionError) as found:
+        check_cost(FirstLayersConfig())
+    assert str(found.value).startswith(said)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnnsearch.config.cost import AceConfig, EnergyConfig
 from bnnsearch.config.model import (
     Bireal18Config,
     BrnConfig,
@@ -23,7 +24,7 @@ from bnnsearch.config.model import (
     XnornetConfig,
 )
 from bnnsearch.config.precision import PrecisionConfig
-from bnnsearch.core.cost import HOROWITZ_45NM, model_cost
+from bnnsearch.core.cost import model_cost
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Scale, Sign, binary_layers
 from bnnsearch.core.methods.base import Seen
 from bnnsearch.core.models.blocks import InputScaled, named
@@ -74,8 +75,12 @@ def test_costs_are_the_reference_counts(name: str) -> None:
 
 def test_effort_of_reactnet_is_the_published_one() -> None:
     cost = model_cost(build_model(ReactnetAConfig(), shape=IMAGENET, classes=1000), IMAGENET)
-    assert cost.ace == 4_816_896_000 + 11_862_016 * 256
-    assert like(cost.ace / 1e9, "7.854") == "7.854"
+    effort = AceConfig().cost(cost)
+    assert effort == 4_816_896_000 + 11_862_016 * 256
+    assert like(effort / 1e9, "7.854") == "7.854"
+
+
+HOROWITZ = EnergyConfig()
 
 
 def tiny() -> nn.Sequential:
@@ -138,12 +143,12 @@ def test_a_shortcut_keeps_its_activations_alive() -> None:
 
 def test_energy_adds_arithmetic_and_movement() -> None:
     cost = model_cost(tiny(), (1, 4, 4))
-    macs = 54 * 16 * HOROWITZ_45NM.binary_mac + (18 * 16 + 240) * HOROWITZ_45NM.real_mac
-    weights = (54 + 32 * (18 + 2 + 6 + 245)) * HOROWITZ_45NM.weight_bit
+    macs = 54 * 16 * HOROWITZ.binary_mac + (18 * 16 + 240) * HOROWITZ.real_mac
+    weights = (54 + 32 * (18 + 2 + 6 + 245)) * HOROWITZ.weight_bit
     # the image read; signs of the stem's norm written and read; the last norm's output written and read; logits written
     moved = 32 * 16 + 2 * 32 + 2 * 32 * 48 + 32 * 5
     assert cost.moved_activation_bits == moved
-    assert cost.energy() == pytest.approx((macs + weights + moved * HOROWITZ_45NM.activation_bit) / 1e6)
+    assert HOROWITZ.cost(cost) == pytest.approx((macs + weights + moved * HOROWITZ.activation_bit) / 1e6)
 
 
 class Residual(nn.Module):
@@ -310,7 +315,7 @@ def test_binary_ends_cost_less_than_int8_and_these_less_than_real_ones() -> None
         for cost in (
             [each.memory_bytes for each in costs],
             [each.folded_memory_bytes for each in costs],
-            [each.ace for each in costs],
-            [each.energy() for each in costs],
+            [AceConfig().cost(each) for each in costs],
+            [HOROWITZ.cost(each) for each in costs],
         ):
             assert cost == sorted(cost) and len(set(cost)) == len(kinds)

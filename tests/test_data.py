@@ -366,7 +366,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
 
 
 def imagenet_config(root: Path, workers: int = 0) -> ImagenetConfig:
-    return ImagenetConfig(root=str(root), image_size=32, workers=workers, val_fraction=0.34)
+    return ImagenetConfig(root=str(root), image_size=32, classes=3, workers=workers, val_fraction=0.34)
 
 
 def test_imagenet_is_streamed_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
@@ -396,6 +396,12 @@ def test_streamed_evaluation_takes_the_centre(tmp_path: Path) -> None:
     mean, std = torch.tensor(data.mean).view(3, 1, 1), torch.tensor(data.std).view(3, 1, 1)
     expected = (torch.from_numpy(np.asarray(crop).copy()).permute(2, 0, 1) / 255 - mean) / std
     assert torch.allclose(images[8], expected, atol=1e-5)
+
+
+def test_a_subset_of_imagenet_says_how_many_classes_it_has(tmp_path: Path) -> None:
+    write_folder(tmp_path, size=(50, 40), test="val")
+    with pytest.raises(DataError, match=r"expected 1000 classes, but found 3; `data\.classes: 3` reads a subset"):
+        load_data(ImagenetConfig(root=str(tmp_path), image_size=32))
 
 
 def test_an_unreadable_streamed_image_is_named(tmp_path: Path) -> None:

@@ -181,6 +181,21 @@ BROKEN = {
         "class Odd(Member):\n    name: Literal['odd'] = 'odd'\n",
         "use.0: ./nowhere.py: Odd: is of no family; it must derive from one of MethodSettings, ModelSettings",
     ),
+    "plain.py": (
+        "from typing import Literal\nfrom pydantic import BaseModel\n"
+        "class PlainConfig(BaseModel):\n    name: Literal['plain'] = 'plain'\n",
+        "use.0: ./plain.py: has no members: classes of settings that derive from the base of a family",
+    ),
+    "measured.py": (
+        "from typing import Literal\nfrom bnnsearch import CostSettings\n"
+        "class BytesConfig(CostSettings):\n    name: Literal['memory_bytes'] = 'memory_bytes'\n",
+        "use.0: ./measured.py: line 3: ValueError: the metric memory_bytes is one of bnnsearch's own",
+    ),
+    "cheap.py": (
+        "from typing import Literal\nfrom bnnsearch import CostSettings\n"
+        "class CheapConfig(CostSettings):\n    name: Literal['ace'] = 'ace'\n",
+        "use.0: ./cheap.py: line 3: ValueError: the metric ace is one of bnnsearch's own",
+    ),
     "two words.py": ("x = 1\n", "must be a file beside the configuration whose name is a Python name"),
 }
 
@@ -216,6 +231,47 @@ def test_entries_are_modules_or_files_beside_the_space(home: Path, entry: object
     assert said in call("validate", "space.yaml", code=2)
 
 
+COUNTS = """
+from typing import Literal
+from bnnsearch import CostSettings, MeasureSettings
+
+class ChipConfig(CostSettings):
+    name: Literal["chip"] = "chip"
+    def cost(self, network):
+        return {cost}
+
+class ShareConfig(MeasureSettings):
+    name: Literal["share"] = "share"
+    def measure(self, predicted, labels, classes):
+        return {share}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cost", "share", "reason"),
+    [
+        ("float('nan')", "0.5", "cost model chip must give a finite number, but got nan"),
+        ("1 / 0", "0.5", "division by zero"),
+        ("'much'", "0.5", "cost model chip must give a finite number, but got much"),
+        ("network.macs", "float('nan')", "val_share is nan after epoch 1"),
+        ("network.macs", "1 / 0", "division by zero"),
+    ],
+)
+def test_a_number_that_a_guest_does_not_give_is_the_reason_of_a_failed_trial(
+    home: Path, cost: str, share: str, reason: str
+) -> None:
+    (home / "own.py").write_text(COUNTS.format(cost=cost, share=share))
+    plan = {"epochs": 1, "metrics": ["share"], "costs": ["chip"]}
+    goals = [{"metric": "val_share", "mode": "max"}, {"metric": "chip", "mode": "min"}]
+    trial = {**TRIAL, "method": {"name": "ste"}, "plan": plan}
+    space = {**SPACE, "objectives": goals, "trial": trial, "budget": {"trials": 1}}
+    (home / "space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    call("run", "space.yaml", "--executor", "local", code=1)
+    (result,) = read_past(study()).results
+    assert result.state == "failed"
+    assert reason in result.reason
+
+
 def test_two_files_may_not_have_one_name(home: Path) -> None:
     (home / "second.py").write_text(guest())
     (home / "space.yaml").write_text(yaml.safe_dump({**SPACE, "use": ["./own.py", "second.py"]}, sort_keys=False))
@@ -246,7 +302,7 @@ class TestPackage:
         assert {member for each in space.guests for member in each.members} == {
             "methods tanh", "methods one_flip", "models strided", "optimizers lion", "schedules polynomial",
             "augmentations brightness", "data_sets stripes", "activations leaky", "samplers climber",
-            "schedulers halfway", "metrics worst",
+            "schedulers halfway", "metrics worst", "costs cycles",
         }  # fmt: skip
         outcome = run_study(space, study_dir=tmp_path / "study", executor=RayExecutor())
         assert {result.state for result in outcome.results} <= {"complete", "pruned"}

@@ -479,7 +479,7 @@ def test_predict_scales_as_training_did(tmp_path: Path) -> None:
 def test_a_streamed_set_is_predicted_from_its_centre(tmp_path: Path) -> None:
     write_folder(tmp_path, side=40)
     (tmp_path / "test").rename(tmp_path / "val")
-    data = load_data(ImagenetConfig(root=str(tmp_path), image_size=32, workers=0, val_fraction=0.34))
+    data = load_data(ImagenetConfig(root=str(tmp_path), image_size=32, classes=2, workers=0, val_fraction=0.34))
     assert (data.names, data.crop) == (("cat", "dog"), 224 / 256)
     streamed = torch.cat([images for images, _ in eval_batches(data.test, batch_size=6)])
     files = list_images(tmp_path / "val").files

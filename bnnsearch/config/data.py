@@ -324,6 +324,9 @@ class ImagenetConfig(DataSettings):
     Training images are random resized crops, to which `augment` applies on top: a flip is usual, ReActNet's code has
     `lighting` before it. The published validation images are the test split; validation is cut from the training
     images.
+
+    Attributes:
+        classes: how many folders there are: fewer than 1000 of a subset.
     """
 
     builder: ClassVar[str] = "bnnsearch.core.data.imagenet:load_imagenet"
@@ -331,13 +334,14 @@ class ImagenetConfig(DataSettings):
     name: Literal["imagenet"] = "imagenet"
     root: str
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    classes: Annotated[int, Field(ge=2, le=1000, exclude_if=lambda classes: classes == 1000)] = 1000
     workers: Annotated[int, Field(ge=0, le=256)] = 8
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.01
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
 
     @property
     def known(self) -> tuple[Shape, int] | None:
-        return (3, self.image_size, self.image_size), 1000
+        return (3, self.image_size, self.image_size), self.classes
 
 
 DataConfig = Annotated[DataSettings, DATA_SETS]

@@ -36,9 +36,11 @@ class SourceSettings(Settings):
 
     Attributes:
         ours: whether its layers are named as ours are.
+        trains: whether we train it.
     """
 
     ours: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
 
     if TYPE_CHECKING:
         name: str  # a literal, which every source declares
@@ -77,6 +79,17 @@ class SourceSettings(Settings):
         """Its network, trained or found by `runs` for the run `config`, whose `role` it has."""
         raise NotImplementedError
 
+    def start_of(self, runs: RunBuilder, config: TrialConfig, teacher: Trained | None) -> Trained | None:  # noqa: ARG002
+        """What the run `config`, which learns from `teacher`, starts with."""
+        return self.trained(runs, config, role="start")
+
+    def check_start(self, distill: DistillConfig | None) -> None:
+        """See that a run that learns by `distill` can start with it.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
 
 class RealPlanConfig(PlanConfig):
     """A training plan whose defaults are the customary ones of real-valued residual networks."""
@@ -103,6 +116,8 @@ class TwinConfig(SourceSettings):
             has only their signs. As a teacher, a network is always the kept one.
         seed: of its weights, batches and augmentation.
     """
+
+    trains: ClassVar[bool] = True
 
     name: Literal["twin"] = "twin"
     activations: Literal["relu", "tanh", "binary"] = "relu"
@@ -146,7 +161,8 @@ class TwinConfig(SourceSettings):
 
     @model_validator(mode="after")
     def _start_is_there(self) -> Self:
-        check_start(self.start, self.distill)
+        if self.start is not None:
+            self.start.check_start(self.distill)
         return self
 
 
@@ -224,6 +240,15 @@ class TeacherWeightsConfig(SourceSettings):
     def needed(self) -> Iterator[SourceSettings]:
         yield from ()  # the teacher is needed anyway
 
+    def start_of(self, runs: RunBuilder, config: TrialConfig, teacher: Trained | None) -> Trained | None:  # noqa: ARG002
+        return teacher
+
+    def check_start(self, distill: DistillConfig | None) -> None:
+        if distill is None:
+            raise ValueError("start: teacher needs distill.teacher, but distill is null")
+        if not distill.teacher.ours:
+            raise ValueError(f"start: teacher needs a teacher with layers of ours, but got {distill.teacher.name}")
+
 
 TeacherConfig = Annotated[TwinConfig | NetworkConfig | TrainedConfig | TorchvisionConfig, Field(discriminator="name")]
 StartConfig = Annotated[TeacherWeightsConfig | TwinConfig | NetworkConfig | TrainedConfig, Field(discriminator="name")]
@@ -251,20 +276,6 @@ class DistillConfig(Settings):
                 f"teacher {name}, but got {self.attention}"
             )
         return self
-
-
-def check_start(start: StartConfig | None, distill: DistillConfig | None) -> None:
-    """Whether there is a teacher to start from.
-
-    Raises:
-        ValueError: there is none, or it shares no layers.
-    """
-    if not isinstance(start, TeacherWeightsConfig):
-        return
-    if distill is None:
-        raise ValueError("start: teacher needs distill.teacher, but distill is null")
-    if not distill.teacher.ours:
-        raise ValueError(f"start: teacher needs a teacher with layers of ours, but got {distill.teacher.name}")
 
 
 def needed(distill: DistillConfig | None, start: StartConfig | None) -> Iterator[SourceSettings]:

@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from bnnsearch.config.base import Fraction
+from bnnsearch.config.families import named
 from bnnsearch.config.method import MethodSettings
+from bnnsearch.config.metrics import EVOLUTION, Reporter
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from bnnsearch.config.trial import TrialConfig
+    from bnnsearch.core.teacher import RunBuilder
+    from bnnsearch.core.trainer import Trainer
     from bnnsearch.evolve.algorithm import Algorithm, Problem
 
 MOST_SHIFT = 2
@@ -35,6 +40,8 @@ Generations = Annotated[int, Field(ge=1, le=1_000_000)]
 class EvolutionMethod(MethodSettings):
     """What every evolutionary method has."""
 
+    reporter: ClassVar[Reporter] = EVOLUTION
+
     @property
     def batches_summed(self) -> int:
         """Batches whose votes are summed before anything moves."""
@@ -44,6 +51,10 @@ class EvolutionMethod(MethodSettings):
         """The algorithm with new networks, drawn from `generator`."""
         algorithm: Algorithm = self._built(problem, generator)
         return algorithm
+
+    def build_trainer(self, config: TrialConfig, runs: RunBuilder) -> Trainer:
+        trainer: Trainer = named("bnnsearch.evolve.build:build_evolution_trainer")(config, data=runs.data)
+        return trainer  # loaded here alone: DEAP need not be where gradients alone train
 
 
 class PerturbingConfig(EvolutionMethod):

@@ -289,8 +289,11 @@ TRAINERS = Family("trainers", "bnnsearch.config.trainer:TrainerSettings", {})
 MEASURES = Family(
     "metrics", "bnnsearch.config.measure:MeasureSettings", _of("measure", macro_f1="MacroF1Config"), bare=True
 )
+COSTS = Family(
+    "costs", "bnnsearch.config.cost:CostSettings", _of("cost", ace="AceConfig", energy="EnergyConfig"), bare=True
+)
 
 FAMILIES = (
     METHODS, MODELS, ACTIVATIONS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS, DATA_SETS, SAMPLERS, SCHEDULERS, TRAINERS,
-    MEASURES,
+    MEASURES, COSTS,
 )  # fmt: skip

@@ -16,16 +16,32 @@ from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Fraction, PositiveFloat, Settings
 from bnnsearch.config.families import METHODS, Member
+from bnnsearch.config.metrics import GRADIENTS, Reporter
 from bnnsearch.config.optimizer import OptimizerSettings
 
 if TYPE_CHECKING:
+    from bnnsearch.config.trial import TrialConfig
     from bnnsearch.core.methods.base import Method, Staged
+    from bnnsearch.core.teacher import RunBuilder
+    from bnnsearch.core.trainer import Trainer
 
 Epochs = Annotated[int, Field(ge=0)]
 
 
 class MethodSettings(Member):
-    """How a run trains: by gradients or by evolution."""
+    """How a run trains: by gradients or by evolution.
+
+    Attributes:
+        reporter: what its trials report.
+        shares: whether several processes can share the work of a run.
+    """
+
+    reporter: ClassVar[Reporter]
+    shares: ClassVar[bool] = False
+
+    def build_trainer(self, config: TrialConfig, runs: RunBuilder) -> Trainer:
+        """The trainer of the run `config` at its very beginning, on the data set and the device of `runs`."""
+        raise NotImplementedError
 
 
 class GradientMethod(MethodSettings):
@@ -36,6 +52,9 @@ class GradientMethod(MethodSettings):
         pretrained: which pretrained network the method starts from: the `best` by validation with its real weights (the
             authors of BNEW), or the `last`.
     """
+
+    reporter: ClassVar[Reporter] = GRADIENTS
+    shares: ClassVar[bool] = True
 
     own_phase: ClassVar[Literal["train", "quantise"]] = "train"
     """What the method's own phase is called."""
@@ -70,6 +89,9 @@ class GradientMethod(MethodSettings):
         """The method of its own phase; `optimizer` moves the weights where the method has no optimizer of its own."""
         method: Method | Staged = self._built(optimizer)
         return method
+
+    def build_trainer(self, config: TrialConfig, runs: RunBuilder) -> Trainer:
+        return runs.trainer(config)
 
 
 class GradualMethod(GradientMethod):

@@ -14,8 +14,7 @@ from pydantic import AfterValidator, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from bnnsearch.config.evolution import EvolutionMethod
-from bnnsearch.config.families import MEASURES, METHODS
+from bnnsearch.config.families import COSTS, MEASURES, METHODS
 
 Mode = Literal["max", "min"]
 Known = Literal["before", "after", "measured"]
@@ -56,15 +55,20 @@ _DATA = {"data.augment", "data.seed", "data.root", "data.download", "data.cache"
 _SIGNS = {"model.shift", "model.sign_gradient", "model.standardise", "model.dropout", "model.alpha_gradient"}
 _ALWAYS = {"name", "seed", "optimizer", *_SIGNS}
 
+_PLAN = {
+    f"plan.{name}"
+    for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "class_weights", "bn_batches", "compile")
+} | {"plan.cuda_graph", "plan.deterministic", "plan.keep"}
+
 NETWORK = frozenset(
-    {*_ALWAYS, "method", "plan", "recu", "precision", "distill", "data.batch_size", "data.augment", "data.seed"}
+    {*_ALWAYS, *_PLAN, "plan.epochs", "plan.dtype", "plan.metrics", "method", "recu", "precision", "distill"}
+    | {"data.batch_size", "data.augment", "data.seed"}
 )
 """What leaves the network of a configuration as it is."""
 
 TRAINING = frozenset(
-    {*_ALWAYS, *_DATA - {"data.root"}, "recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
-    | {f"plan.{name}" for name in ("schedule", "restart", "warmup_epochs", "label_smoothing", "class_weights")}
-    | {"plan.bn_batches", "plan.compile", "plan.cuda_graph", "plan.deterministic", "plan.keep"}
+    {*_ALWAYS, *_PLAN, *_DATA - {"data.root"}}
+    | {"recu.tau", "recu.quantile", "precision.activations", "precision.grid"}
     | {f"method.{name}" for name in ("gradient", "clip", "gamma", "sigma", "threshold", "bias_correction")}
     | {f"method.{name}" for name in ("rate", "final_beta", "penalty", "reg_rate", "pull", "l1_step")}
     | {f"method.{name}" for name in ("lambda_rate", "growth", "time", "eta", "step", "order", "pretrained")}
@@ -118,7 +122,7 @@ def define(metric: Metric) -> None:
     Raises:
         ValueError: its name is that of one of ours.
     """
-    ours = _OURS | {f"val_{name}" for name in MEASURES.members}
+    ours = _OURS | {f"val_{name}" for name in MEASURES.members} | set(COSTS.members)
     if metric.name in ours and metric != METRICS.get(metric.name, metric):
         raise ValueError(f"the metric {metric.name} is one of bnnsearch's own; another name is needed")
     METRICS[metric.name] = metric
@@ -126,14 +130,15 @@ def define(metric: Metric) -> None:
 
 def objectives() -> list[str]:
     """The metrics that a search may have as objectives or constraints."""
-    for name in MEASURES.members:
-        MEASURES.member(name)  # which defines its metric
+    for family in (MEASURES, COSTS):
+        for name in family.members:
+            family.member(name)  # which defines its metric
     return [name for name, metric in METRICS.items() if metric.objective]
 
 
 def _known(name: str) -> str:
-    if name not in METRICS and name.startswith("val_"):
-        MEASURES.member(name.removeprefix("val_"))  # an installed package may offer it
+    if name not in METRICS:  # an installed package may offer it
+        MEASURES.member(name.removeprefix("val_")) if name.startswith("val_") else COSTS.member(name)
     if name not in objectives():
         expected = ", ".join(map(repr, objectives()))
         raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
@@ -144,7 +149,7 @@ class _Names:
     """The names at the time they are asked for: a guest may add some."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        MEASURES.all()
+        MEASURES.all(), COSTS.all()
         return {"enum": objectives(), "type": "string"}
 
 
@@ -174,12 +179,10 @@ GRADIENTS = Reporter("gradients", frozenset(METRICS))
 EVOLUTION = Reporter("evolution", _EVOLVING, always=frozenset({"flops"}), open_costs=frozenset({"train_bitops"}))
 
 
-def reporter_of(method: str, measures: Iterable[str] = ()) -> Reporter:
-    """Who trains by the method of this name, with these metrics of predictions besides."""
-    member = METHODS.member(method)
-    reporter = EVOLUTION if member is not None and issubclass(member, EvolutionMethod) else GRADIENTS
-    more = frozenset(f"val_{name}" for name in measures)
-    return replace(reporter, metrics=reporter.metrics | more) if more else reporter
+def reporter_of(method: str, more: Iterable[str] = ()) -> Reporter:
+    """Who trains by the method of this name, with these metrics besides."""
+    reporter: Reporter = METHODS.member(method).reporter  # type: ignore[union-attr]  # the space names a method
+    return replace(reporter, metrics=reporter.metrics.union(more)) if more else reporter
 
 
 def tabled(objectives: Iterable[str], results: Iterable[Mapping[str, float]]) -> list[str]:

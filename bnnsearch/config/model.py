@@ -32,6 +32,11 @@ EdgeWeights = Literal["real", "int8", "binary"]
 class ModelSettings(Member):
     """A network: of binary layers, trained by gradients, or of bits alone, evolved."""
 
+    @property
+    def must_pack(self) -> str | None:
+        """What the error begins with where the network has no packed form but must have one; None where it need not."""
+        return None
+
 
 class BinarySettings(ModelSettings):
     """What every network of binary layers has.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bnnsearch.config.base import Settings
+from bnnsearch.config.cost import CostConfig
 from bnnsearch.config.families import SCHEDULES, Member
 from bnnsearch.config.measure import MeasureConfig
 from bnnsearch.errors import InputError
@@ -128,6 +129,7 @@ class PlanConfig(Settings):
             are reported of validation and test images are not weighted.
         metrics: what is reported of predictions besides accuracy: `val_NAME` of the validation images with every epoch,
             `test_NAME` of the test images at the end.
+        costs: what is reported of the network besides what always is: the metric NAME for each, before it trains.
     """
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -143,6 +145,12 @@ class PlanConfig(Settings):
     keep: Literal["last", "best"] = "last"
     class_weights: Annotated[ClassWeights, Field(exclude_if=lambda weights: weights == "none")] = "none"
     metrics: Annotated[tuple[MeasureConfig, ...], Field(exclude_if=lambda metrics: not metrics)] = ()
+    costs: Annotated[tuple[CostConfig, ...], Field(exclude_if=lambda costs: not costs)] = ()
+
+    @property
+    def reported(self) -> list[str]:
+        """Metrics that it asks for besides those that are always reported."""
+        return [f"val_{each.name}" for each in self.metrics] + [each.name for each in self.costs]
 
     def restarts(self, phase: str) -> bool:
         """Whether the schedule starts again with the phase of this name."""

@@ -125,11 +125,12 @@ class ConfirmConfig(Settings):
     """Training again, with other seeds, what the front would else owe to one lucky seed.
 
     Once all else has ended, every configuration on the front is trained with further seeds, those that follow its own,
-    and stands there with its means; what comes onto the front in its place is trained again likewise, until each point
-    of the front is a mean. These trials are beyond `budget.trials`; the other bounds of the budget hold for them too.
+    and stands there with the means over these: its own seed, by which it was selected, does not count. What comes onto
+    the front in its place is trained again likewise, until each point of the front is a mean. These trials are beyond
+    `budget.trials`; the other bounds of the budget hold for them too.
 
     Attributes:
-        seeds: of each configuration, its own included.
+        seeds: of each configuration, its own included: the means are over one less, and have a deviation from 3 on.
         on: what is confirmed: the `front`.
     """
 

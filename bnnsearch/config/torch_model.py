@@ -44,6 +44,10 @@ class TorchConfig(ActivatedSettings):
         """What errors about the network begin with."""
         return f"model.factory {self.factory}"
 
+    @property
+    def must_pack(self) -> str | None:
+        return self.place if self.pack else None
+
     @model_validator(mode="after")
     def _factory_is_there(self) -> Self:
         if (problem := missing_factory(self.factory)) is not None:

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from bnnsearch.config.base import Settings
 from bnnsearch.config.data import DataConfig
-from bnnsearch.config.distill import DistillConfig, StartConfig, check_start
+from bnnsearch.config.distill import DistillConfig, StartConfig
 from bnnsearch.config.evolution import MOST_SHIFT, MOST_VOTES, EvolutionMethod
+from bnnsearch.config.families import METHODS
 from bnnsearch.config.method import GradientMethod, MethodConfig, method_epochs
 from bnnsearch.config.metrics import Reporter, reporter_of
 from bnnsearch.config.model import BinarySettings, ModelConfig
@@ -47,6 +48,16 @@ class Trial(Settings):
     @property
     def batch_size(self) -> int | None:
         """Images per step, where a smaller one may fit into memory; None where that is not ours to change."""
+        return None
+
+    @property
+    def trains_alone(self) -> str | None:
+        """Who trains it, where several processes cannot share the work; None where they can."""
+        return None
+
+    @property
+    def known_network(self) -> tuple[BinarySettings, tuple[int, int, int], int] | None:
+        """Its network of binary layers, (C, H, W) of the images and the classes; None unless known without the data."""
         return None
 
 
@@ -88,7 +99,7 @@ class TrialConfig(Trial):
 
     @property
     def reporter(self) -> Reporter:
-        return reporter_of(self.method.name, [each.name for each in self.plan.metrics])
+        return reporter_of(self.method.name, self.plan.reported)
 
     @property
     def pretrain_epochs(self) -> int:
@@ -97,6 +108,16 @@ class TrialConfig(Trial):
     @property
     def batch_size(self) -> int | None:
         return self.data.batch_size
+
+    @property
+    def trains_alone(self) -> str | None:
+        return None if self.method.shares else f"method {self.method.name}"
+
+    @property
+    def known_network(self) -> tuple[BinarySettings, tuple[int, int, int], int] | None:
+        if self.data.known is None or not isinstance(self.model, BinarySettings):
+            return None
+        return self.model, *self.data.known
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
@@ -109,8 +130,8 @@ class TrialConfig(Trial):
         evolves = isinstance(self.method, EvolutionMethod)
         if evolves == isinstance(self.model, BinarySettings):
             raise ValueError(
-                "model xor_mlp and the evolutionary methods (naive, elitist, counting, inertia) need each other, "
-                f"but got model {self.model.name} with method {self.method.name}"
+                f"model xor_mlp and the evolutionary methods ({', '.join(METHODS.only(EvolutionMethod).members)}) "
+                f"need each other, but got model {self.model.name} with method {self.method.name}"
             )
         if not isinstance(self.method, EvolutionMethod):
             return self
@@ -145,7 +166,8 @@ class TrialConfig(Trial):
 
     @model_validator(mode="after")
     def _start_is_there(self) -> Self:
-        check_start(self.start, self.distill)
+        if self.start is not None:
+            self.start.check_start(self.distill)
         return self
 
     @model_validator(mode="after")
@@ -198,6 +220,10 @@ class OwnTrialConfig(Trial):
     @property
     def reporter(self) -> Reporter:
         return self.trainer.reporter
+
+    @property
+    def trains_alone(self) -> str | None:
+        return f"trainer {self.trainer.name}"
 
 
 AnyTrial = TrialConfig | OwnTrialConfig

@@ -4,19 +4,21 @@ memory  = 1 bit per binary weight, 8 per int8 weight, 32 per other parameter
 BOPs    = multiply-accumulates (MACs) of binary layers; of other whole numbers, MACs * weight bits * activation bits
 FLOPs   = MACs of real convolutions and linear layers
 OPs     = BOPs / 64 + FLOPs                                       (Liu et al., 2018)
-ACE     = sum of MACs * weight bits * activation bits, real ones counted as bfloat16   (Zhang et al., 2022)
+
+Cost models, energy among them, are in `bnnsearch.config.cost`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, fx, nn
 
+from bnnsearch.config.cost import CostSettings, EnergyConfig
 from bnnsearch.core.folding import folded_bits
 from bnnsearch.core.integers import Int8Conv2d, PixelSum, Quantise
 from bnnsearch.core.layers import BinaryConv2d, BinaryLayer, BinaryLinear, RSign, Sign, sign_view
@@ -25,48 +27,6 @@ from bnnsearch.core.wide import MeanMagnitude, WindowMean
 
 REAL_BITS = 32
 INT8_BITS = 8
-ACE_REAL_BITS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class EnergyModel:
-    """Energy in picojoules of what an inference does: its MACs, and the weights and activations that it moves.
-
-    Weights are read once. Activations are written once and read by each reader, as far as they are in memory: what
-    works element by element does so as a value is made, see `_moved_bits`.
-
-    Attributes:
-        source: where the figures come from.
-        real_mac: one float32 multiply-accumulate.
-        binary_mac: one XNOR and its share of the count.
-        weight_bit: reading one bit of a weight.
-        activation_bit: reading or writing one bit of an activation.
-    """
-
-    source: str
-    real_mac: float
-    binary_mac: float
-    weight_bit: float
-    activation_bit: float
-
-    def inference(self, *, bops: int, flops: int, weight_bits: int, activation_bits: int) -> float:
-        """Microjoules of so many binary and real MACs, and of so many bits moved."""
-        picojoules = bops * self.binary_mac + flops * self.real_mac
-        picojoules += weight_bits * self.weight_bit + activation_bits * self.activation_bit
-        return picojoules / 1e6
-
-
-HOROWITZ_45NM = EnergyModel(
-    source=(
-        "Horowitz, ISSCC 2014, 45 nm, 0.9 V: float32 multiply 3.7 pJ, add 0.9 pJ; 8-bit integer add 0.03 pJ, of which "
-        "a binary MAC is counted as two bits' shares (XNOR, count; ours); 64 bits read from a 1 MB memory 100 pJ "
-        "(weights), from an 8 KB memory 10 pJ (activations)"
-    ),
-    real_mac=3.7 + 0.9,
-    binary_mac=2 * 0.03 / 8,
-    weight_bit=100 / 64,
-    activation_bit=10 / 64,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,29 +128,15 @@ class ModelCost:
         """BOPs / 64 + FLOPs."""
         return self.bops / 64 + self.flops
 
-    @property
-    def ace(self) -> int:
-        """Arithmetic computation effort: MACs weighted by both operands' bits."""
-        return self.bops + self.flops * ACE_REAL_BITS**2
-
-    def energy(self, model: EnergyModel = HOROWITZ_45NM) -> float:
-        """Microjoules of one inference, parameters folded."""
-        return model.inference(
-            bops=self.bops,
-            flops=self.flops,
-            weight_bits=sum(layer.folded_bits for layer in self.layers),
-            activation_bits=self.moved_activation_bits,
-        )
-
-    def metrics(self) -> dict[str, float]:
-        """The costs a search can have as objectives, by their names there."""
+    def metrics(self, models: Iterable[CostSettings] = ()) -> dict[str, float]:
+        """The costs that a search can have as objectives, by their names there, those of cost models among them."""
         return {
             "params": float(self.params),
             "memory_bytes": float(self.memory_bytes),
             "bops": float(self.bops),
             "flops": float(self.flops),
             "ops": self.ops,
-            "energy": self.energy(),
+            **{each.name: each.checked(self) for each in (EnergyConfig(), *models)},
         }
 
 

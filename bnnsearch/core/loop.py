@@ -150,7 +150,7 @@ class GradientTrainer:
 
     def costs(self) -> dict[str, float]:
         """What the network costs, and what training it by the full plan does, that of its first weights included."""
-        return self._cost.metrics() | self.planned
+        return self._cost.metrics(self._config.plan.costs) | self.planned
 
     @property
     def planned(self) -> dict[str, float]:

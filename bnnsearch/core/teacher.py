@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnsearch import __version__
-from bnnsearch.config.distill import SourceSettings, TeacherWeightsConfig, TrainedConfig, TwinConfig, needed
+from bnnsearch.config.distill import SourceSettings, TrainedConfig, TwinConfig, needed
 from bnnsearch.config.guests import digests, use_of
 from bnnsearch.config.method import GradientMethod, SteConfig
 from bnnsearch.config.model import BinarySettings
@@ -100,7 +100,7 @@ class RunBuilder:
         """
         model = self._model(config, twin)
         teacher = self._teacher(config, model)
-        start = self._start(config, teacher)
+        start = config.start.start_of(self, config, teacher) if config.start is not None else None
         if start is not None:
             take_weights(model, start.weights)
         return GradientTrainer(
@@ -154,13 +154,6 @@ class RunBuilder:
         if attentive:
             check_units(model, teacher.network, self.data.shape)
         return teacher
-
-    def _start(self, config: TrialConfig, teacher: Trained | None) -> Trained | None:
-        if config.start is None:
-            return None
-        if isinstance(config.start, TeacherWeightsConfig):
-            return teacher
-        return config.start.trained(self, config, role="start")
 
     def taken(self, network: nn.Module) -> Trained:
         """A network that others have trained; nothing starts from it."""

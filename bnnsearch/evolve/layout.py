@@ -6,6 +6,7 @@ starting at a multiple of 64; activations of a block of samples are columns over
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.bits import Words, pack_rows, padded, unpack_rows
+from bnnsearch.core.cost import LayerCost, ModelCost
 from bnnsearch.evolve import kernels
 
 OFFSET, INPUTS, OUTPUTS, INPUT_WORDS, INPUT_PLACE, OUTPUT_PLACE, BACK_OFFSET, COUNTER_OFFSET = range(8)
@@ -94,3 +96,32 @@ class Layout:
     def random(self, generator: np.random.Generator) -> Words:
         """A genome of fair random bits; zero in the padding."""
         return generator.integers(0, 2**64, self.words, np.uint64) & self.mask
+
+
+def network_cost(layout: Layout) -> ModelCost:
+    """The cost of one image: one-bit multiply-accumulates and bits, nothing real; the vote at the end is not counted.
+
+    Inputs are read, hidden neurons written and read, outputs written.
+    """
+    layers = tuple(
+        LayerCost(
+            name=f"layer{number}",
+            kind="XorLayer",
+            out_shape=(outputs,),
+            params=inputs * outputs,
+            binary_params=inputs * outputs,
+            int8_params=0,
+            folded_bits=inputs * outputs,
+            macs=inputs * outputs,
+            mac_bits=1,
+            binary=True,
+            signed_inputs=True,
+            follows_real=False,
+            follows_binary=number > 0,
+            learns_frozen=False,
+        )
+        for number, (inputs, outputs) in enumerate(pairwise(layout.sizes))
+    )
+    alive = max(inputs + outputs for inputs, outputs in pairwise(layout.sizes))
+    moved = layout.sizes[0] + 2 * sum(layout.sizes[1:-1]) + layout.sizes[-1]
+    return ModelCost(layers, peak_activation_bytes=math.ceil(alive / 8), moved_activation_bits=moved)

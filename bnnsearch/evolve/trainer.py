@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,6 @@ from deap import tools
 from bnnsearch.bits import Words
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import check_format
-from bnnsearch.core.cost import HOROWITZ_45NM
 from bnnsearch.core.evaluation import Evaluation, evaluation_of
 from bnnsearch.core.kept import Kept
 from bnnsearch.core.reproducible import derived_seed
@@ -22,6 +20,7 @@ from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import UNIT
 from bnnsearch.evolve.algorithm import Algorithm, EpochTally, Problem
 from bnnsearch.evolve.forward import predict
+from bnnsearch.evolve.layout import network_cost
 from bnnsearch.evolve.network import XorNetwork
 from bnnsearch.evolve.samples import Blocks
 from bnnsearch.evolve.words import to_tensor, to_words
@@ -76,22 +75,9 @@ class EvolutionTrainer:
         return self.network()
 
     def costs(self) -> dict[str, float]:
-        """What the network costs for one image, and what the whole plan costs at most; nothing in it is real.
-
-        Energy is that of one-bit MACs and of what is moved, a bit each: weights and inputs read, hidden neurons written
-        and read, outputs written; the vote among these is not counted.
-        """
-        layout = self._problem.layout
-        weights, moved = layout.weights, layout.sizes[0] + 2 * sum(layout.sizes[1:-1]) + layout.sizes[-1]
-        return {
-            "memory_bytes": math.ceil(weights / 8),
-            "bops": float(weights),
-            "flops": 0.0,
-            "ops": weights / 64,
-            "params": float(weights),
-            "energy": HOROWITZ_45NM.inference(bops=weights, flops=0, weight_bits=weights, activation_bits=moved),
-            "train_bitops": self._algorithm.planned_bit_operations() * _SHARE_OF_BIT_MAC,
-        }
+        """What the network costs for one image, and what the whole plan costs at most."""
+        planned = self._algorithm.planned_bit_operations() * _SHARE_OF_BIT_MAC
+        return network_cost(self._problem.layout).metrics(self._config.plan.costs) | {"train_bitops": planned}
 
     def test(self) -> dict[str, float]:
         """Accuracy and balanced accuracy on the test split."""

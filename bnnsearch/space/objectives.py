@@ -65,16 +65,16 @@ def trainers_of(trial: Node, forbidden: Sequence[Rule] = ()) -> Trainers:
     found = set()
     for tree in probes(trial, forbidden):
         method = tree.mapping["method"].plain if "method" in tree.mapping else {}
-        reporter = reporter_of(method["name"], _measures(tree)) if method else trial_of(tree.plain).reporter
+        reporter = reporter_of(method["name"], _asked_for(tree)) if method else trial_of(tree.plain).reporter
         found.add((reporter, method.get("until_binary") is not None))
     return found
 
 
-def _measures(tree: Tree) -> list[str]:
-    """Names of the metrics of predictions that a configuration's plan asks for."""
-    plan = tree.mapping.get("plan")
-    listed = plan.plain.get("metrics", ()) if plan is not None else ()
-    return [each if isinstance(each, str) else str(each["name"]) for each in listed]
+def _asked_for(tree: Tree) -> list[str]:
+    """The metrics that a configuration's plan asks for, as `PlanConfig.reported` has them."""
+    plan = tree.mapping["plan"].plain if "plan" in tree.mapping else {}
+    listed = [*(("val_", each) for each in plan.get("metrics", ())), *(("", each) for each in plan.get("costs", ()))]
+    return [prefix + (each if isinstance(each, str) else str(each["name"])) for prefix, each in listed]
 
 
 def _varying(node: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bnnsearch.testing.data import check_augmentation as check_augmentation
     from bnnsearch.testing.data import check_data as check_data
     from bnnsearch.testing.networks import check_activation as check_activation
+    from bnnsearch.testing.networks import check_cost as check_cost
     from bnnsearch.testing.networks import check_model as check_model
     from bnnsearch.testing.searching import check_sampler as check_sampler
     from bnnsearch.testing.searching import check_scheduler as check_scheduler
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "data": ("check_augmentation", "check_data"),
-    "networks": ("check_activation", "check_model"),
+    "networks": ("check_activation", "check_cost", "check_model"),
     "searching": ("check_sampler", "check_scheduler"),
     "steps": ("check_metric", "check_optimizer", "check_schedule"),
     "training": ("check_evolution", "check_method", "check_trainer"),

@@ -1,19 +1,24 @@
-"""Contracts of networks and of activations."""
+"""Contracts of networks, of activations and of cost models."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bnnsearch.config.activation import ActivationSettings
+from bnnsearch.config.cost import CostSettings
+from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.model import BinarySettings, CnnConfig
-from bnnsearch.core.cost import model_cost
+from bnnsearch.core.cost import ModelCost, model_cost
 from bnnsearch.core.layers import RSign, Sign, binary_layers
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.models.graph import trace_layers
 from bnnsearch.core.models.real import real_twin
 from bnnsearch.errors import InputError
+from bnnsearch.evolve.layout import Layout, network_cost
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.testing.rules import Rules
 
@@ -35,6 +40,33 @@ def check_model(
         AssertionError: a rule is broken.
     """
     _check_network(Rules.of("model", settings, BinarySettings), settings, shape, classes, packs=packs)
+
+
+def check_cost(settings: CostSettings) -> None:
+    """A cost is a finite number that is not negative, the same every time, and grows with the network.
+
+    Raises:
+        AssertionError: a rule is broken.
+    """
+    rules = Rules.of("cost model", settings, CostSettings)
+    rules.hold(settings.name in METRICS, f"{settings.name} must be in the table of metrics")
+
+    def cost_of(network: ModelCost) -> float:
+        with rules.doing("cost"):
+            value = settings.cost(network)
+        fits = isinstance(value, float | int) and 0 <= value < math.inf
+        rules.hold(fits, "it must be a finite number that is not negative", value)
+        again = settings.cost(network)
+        rules.hold(again == value, "it must depend on the network alone", [value, again])
+        return float(value)
+
+    shape = (1, 16, 16)
+    narrow, wide = (
+        cost_of(model_cost(build_model(CnnConfig(channels=channels, pool_after=(1,)), shape=shape, classes=4), shape))
+        for channels in ((4, 8), (8, 16))
+    )
+    rules.hold(narrow <= wide, "twice the channels must not cost less", [narrow, wide])
+    cost_of(network_cost(Layout((256, 32, 16))))  # of bits alone: nothing in it is real
 
 
 def _check_network(

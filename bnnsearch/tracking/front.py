@@ -93,7 +93,7 @@ def write_trials(results: Sequence[TrialResult], directory: Path) -> None:
 
 
 def _confirmed(front: ParetoFront, number: int) -> dict[str, Any]:
-    """Over how many seeds the metrics are means, and their deviation, where they are."""
+    """Over how many other seeds the metrics are means, and their deviation, where they are."""
     confirmed = front.confirmed.get(number)
     return {} if confirmed is None else {"seeds": confirmed.seeds, "deviation": dict(confirmed.deviation)}
 

@@ -191,7 +191,7 @@ _CAPTIONS = {
     "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "
     "of them as a file that <code>bnnsearch train</code> takes, and <code>bnnsearch pack --wasm PAGE</code> makes a "
     "page to try the network on. Where <code>confirm</code> trained them again, values "
-    "are means over the seeds, ± their standard deviation.",
+    "are means over the other seeds, ± their standard deviation.",
     "trials": "Heads sort; words and limits such as <code>memory_bytes&lt;20000</code> filter; a row marks its points "
     "in the charts, and a box drawn in a chart is what the table shows. In a chart, arrow keys go from trial to "
     "trial, and Enter marks one. The same is in <code>trials.csv</code> and <code>trials.parquet</code>.",

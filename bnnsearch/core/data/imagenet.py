@@ -36,11 +36,17 @@ def load_imagenet(config: ImagenetConfig, device: torch.device) -> Dataset:
     """The three splits as lists of files; its validation folder is the test split.
 
     Raises:
-        DataError: folders missing or differing in classes; all 1000 classes, but not all images.
+        DataError: folders missing or differing in classes; other classes than those asked for, or not all images of
+            all 1000.
     """
     root = Path(config.root)
     train, val = list_images(root / "train"), list_images(root / "val")
     check_same_classes(root / "train", root / "val", (train, val))
+    if len(train.classes) != config.classes:
+        raise DataError(
+            f"{root / 'train'}: expected {config.classes} classes, but found {len(train.classes)}; "
+            f"`data.classes: {len(train.classes)}` reads a subset"
+        )
     if len(train.classes) == CLASSES:
         for folder, listing, expected in (("train", train, TRAIN_IMAGES), ("val", val, VAL_IMAGES)):
             if len(listing.files) != expected:
