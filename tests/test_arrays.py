@@ -21,7 +21,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.arrays import Scaling, measured_scaling
 from bnnsearch.core.data import DataError, Split, check_data, load_data
 from bnnsearch.core.data.arrays import from_samples, stacked
-from bnnsearch.deploy import _check, packed_network
+from bnnsearch.deploy import compare, packed_network
 from bnnsearch.packed.predict import predict_files
 from bnnsearch.trial import build_trainer
 
@@ -257,7 +257,7 @@ def test_what_is_trained_on_arrays_predicts_from_arrays(tmp_path: Path) -> None:
     list(trainer.fit())
     model = packed_network(trainer, data, "float32")
     assert isinstance(data.val, Split)
-    assert _check(model, trainer, data.val) == len(data.val)
+    assert compare(model, trainer, data.val) == (len(data.val), 0)
     model.save(tmp_path / "model.bnn")
     assert data.scaling is not None
     expected = model.predict(data.scaling.octets(levels.astype(np.float16))).tolist()

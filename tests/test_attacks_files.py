@@ -164,7 +164,7 @@ def test_what_only_reads_a_study_needs_nothing_but_its_record(
     code = call("report", RUNS)
     said = capfd.readouterr()
     expect_one_line(code, said.out + said.err, said.err)
-    assert (folder / "report/report.html").stat().st_size > 100_000
+    assert "Pareto front" in (folder / "report/report.html").read_text()
 
 
 def test_a_study_of_which_any_files_are_mutated_is_what_it_was(

@@ -17,6 +17,7 @@ from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from training_fixtures import trial
 
+from bnnsearch.config.cost import AceConfig
 from bnnsearch.config.metrics import METRICS
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.loop import GradientTrainer
@@ -113,7 +114,8 @@ def built(sections: Mapping[str, Any]) -> TrialConfig:
 
 def trained(config: TrialConfig) -> tuple[list[torch.Tensor], list[float], dict[str, float]]:
     """What a training comes to: weights, metrics of every epoch, costs before it and after it."""
-    trainer = build_trainer(config)
+    plan = config.plan.model_copy(update={"costs": (AceConfig(),)})
+    trainer = build_trainer(config.model_copy(update={"plan": plan}))
     costs = {name: trainer.costs()[name] for name in COSTS}
     epochs = [epoch.values for epoch in trainer.fit()]
     match trainer:

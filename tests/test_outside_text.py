@@ -251,7 +251,7 @@ def test_logs_and_reasons(text, tmp_path):
     assert len([line for line in lines if re.match(r"\d{4}-\d\d-\d\d ", line)]) == 2
     assert any(line.startswith("Traceback") for line in lines)
     assert one_line(ValueError(text)).isprintable()
-    assert table([text], [[text]]).replace("\n", " ").isprintable()
+    assert table(text, [text], [[text]]).replace("\n", " ").isprintable()
     assert PrintableFormatter().format(logging.makeLogRecord({"msg": text})).isprintable()
 
 
