@@ -25,6 +25,10 @@ from bnnsearch.config.sampler import (
     TpeConfig,
 )
 
+# Optuna's word for what has been in use for years. Here as well as below: what a thread filters for a while is undone
+# when another's while ends.
+warnings.simplefilter("ignore", ExperimentalWarning)
+
 
 def make_sampler(config: SamplerSettings, *, seed: int) -> BaseSampler:
     """The sampler for one suggestion.
@@ -33,7 +37,7 @@ def make_sampler(config: SamplerSettings, *, seed: int) -> BaseSampler:
     recorded and on nothing else, so that a search that was interrupted goes on as if it had not been.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna's word for what has been in use for years
+        warnings.simplefilter("ignore", ExperimentalWarning)
         return config.build(seed)
 
 
