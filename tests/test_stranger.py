@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
@@ -55,11 +54,11 @@ def test_the_tour_of_the_readme_works_from_a_wheel_in_an_empty_folder(tmp_path: 
 
 
 def look(line: str, home: Path, variables: dict[str, str]) -> None:
-    """MLflow's page is there until it is interrupted."""
+    """MLflow's page is there until it is ended."""
     with subprocess.Popen(
         ["bash", "-c", f"exec {line.partition('#')[0]}"], cwd=home, env=variables, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert any("http://127.0.0.1" in told for told in iter(process.stdout.readline, ""))
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.stdout.read()
