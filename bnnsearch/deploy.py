@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bnnsearch import __version__
-from bnnsearch.config.metrics import MEASURED
+from bnnsearch.config.metrics import MEASURED, ON_DEVICE
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, TrialConfig
 from bnnsearch.core.cost import LayerCost, model_cost
@@ -107,7 +107,9 @@ def deployed_costs(config: TrialConfig, trainer: Trainer, names: Collection[str]
             `device_cycles` (as C on a Cortex-M4, image not counted, see `device.cost`).
     """
     model = packed_network(trainer, load_data(config.data), "float32")
-    costs = {"packed_bytes": float(model.packed_bytes)} | device_costs(lower(model.graph, model.tensors))
+    costs = {"packed_bytes": float(model.packed_bytes)}
+    if not ON_DEVICE.isdisjoint(names):
+        costs |= device_costs(lower(model.graph, model.tensors))
     if "latency_ms" in names:
         costs["latency_ms"] = measure_latency(model).median_ms
     return {name: value for name, value in costs.items() if name in names}

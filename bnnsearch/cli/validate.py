@@ -46,7 +46,7 @@ def _check_network(space: Space) -> None:
     Raises:
         InputError: it cannot be packed, or cannot run on a device; it is named.
     """
-    from bnnsearch.config.metrics import MEASURED
+    from bnnsearch.config.metrics import MEASURED, ON_DEVICE
 
     study = space.study
     watched = {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
@@ -58,6 +58,5 @@ def _check_network(space: Space) -> None:
     from bnnsearch.errors import InputError
 
     config = trial_of({**space.trial.defaults(), "seed": study.seed})
-    device = not {"flash_bytes", "ram_bytes", "device_cycles"}.isdisjoint(names)
-    if (problem := unpackable(config, device=device)) is not None:
+    if (problem := unpackable(config, device=not ON_DEVICE.isdisjoint(names))) is not None:
         raise InputError(f"{space.path}: {', '.join(names)} of the trial of all defaults: {problem}")

@@ -113,6 +113,9 @@ METRICS = {
 MEASURED = frozenset(name for name, metric in METRICS.items() if metric.known == "measured")
 """What is known of the packed network, which is made before training where a search watches one of them."""
 
+ON_DEVICE = frozenset({"flash_bytes", "ram_bytes", "device_cycles"})
+"""Those of them that are known of its C."""
+
 _OURS = frozenset(METRICS)
 
 

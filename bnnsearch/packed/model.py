@@ -164,8 +164,7 @@ class PackedModel:
         Returns:
             Each value, (N, channels, height, width).
         """
-        plan: Plan | Reference
-        plan = self.plan(len(images), keep=names) if self._prepared else Reference(self.graph, self.tensors)
+        plan = self._runner(len(images), keep=names)
         plan.run(self._checked(images))
         return {name: plan.values(name) for name in names}
 
@@ -201,7 +200,10 @@ class PackedModel:
             logits[first : first + len(batch)] = self._plan(len(batch), worker).run(batch)
         return logits
 
+    def _runner(self, images: int, *, keep: Sequence[str] = ()) -> Plan | Reference:
+        return self.plan(images, keep=keep) if self._prepared else Reference(self.graph, self.tensors)
+
     def _plan(self, images: int, worker: int) -> Plan | Reference:
         if (images, worker) not in self._plans:
-            self._plans[images, worker] = self.plan(images) if self._prepared else Reference(self.graph, self.tensors)
+            self._plans[images, worker] = self._runner(images)
         return self._plans[images, worker]

@@ -90,9 +90,8 @@ class AutoSampler(BaseSampler):
         cube = _Cube(search_space)
         told = _told(_chosen(complete, study.directions), cube, study.directions)
         running = cube.points([each.params for each in whole if each.state is TrialState.RUNNING])
-        with _threads().limit(
-            limits=1
-        ):  # for matrices this small more of them wait for one another, and for the trials
+        # for matrices this small more threads wait for one another, and for the trials
+        with _threads().limit(limits=1):
             place = self._best(told, cube, running, _bounds(whole, cube))
         return cube.params(place)
 
