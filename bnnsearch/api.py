@@ -125,11 +125,14 @@ def search(
 
     Raises:
         SpaceError: the space is not valid.
+        InputError: it watches what only packed networks have, and its network cannot be packed.
         EnvironmentProblem: the machine, or a service, is not as needed.
     """
+    from bnnsearch.study.measured import check_measured
     from bnnsearch.study.study import study_below
 
     space = load_space(source, overrides=() if trials is None else [f"budget.trials={trials}"])
+    check_measured(space)
     return _searched(study_below(Path(runs), space), executor, progress=progress)
 
 

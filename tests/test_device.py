@@ -172,7 +172,7 @@ def test_commands(model: PackedModel, tmp_path: Path, monkeypatch: pytest.Monkey
         measure(model, TARGETS["cortex-m4"], sample_images(DIGITS))
 
 
-def test_validate_names_a_network_that_no_device_runs(tmp_path: Path) -> None:
+def test_a_network_that_no_device_runs_is_named_before_a_search(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     for width, code in ((40, 0), (2**15, 2)):
         space.write_text(
@@ -185,3 +185,7 @@ def test_validate_names_a_network_that_no_device_runs(tmp_path: Path) -> None:
         assert done.exit_code == code, done.output
     said = "ram_bytes of the trial of all defaults: this network cannot run on a device: a side or a number of channels"
     assert said in done.output + done.stderr
+    for options in ([], ["--dry-run"], ["--executor", "local", "--json"]):
+        run = CliRunner().invoke(main, ["run", str(space), "--runs", str(tmp_path / "runs"), *options])
+        assert (run.exit_code, run.stderr) == (2, done.stderr)
+    assert not (tmp_path / "runs").exists()

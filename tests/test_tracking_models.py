@@ -7,6 +7,8 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from torch import nn
 from tracking_study import blank_store, folder, make_study  # noqa: F401  # two are fixtures
 
@@ -64,6 +66,27 @@ def test_the_run_tells_where_the_network_came_from(folder, packed, tmp_path):
     assert (run.data.tags["kind"], run.data.tags["trial"], run.data.tags["trial_run_id"]) == ("production", "3", "abc")
     assert run.data.params["method.name"] == "ste"
     assert (logged.model_uri, logged.version) == (None, None)
+
+
+def test_two_trainings_that_name_a_new_data_set_at_once_are_both_recorded(folder, monkeypatch):
+    """MLflow looks a data set up and inserts it: the second finds nothing, waits, and meets the row of the first."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store, named, looked = store_of(make_study()), SqlAlchemyStore.log_inputs, []
+
+    def late(self, run_id, datasets=None, models=None):
+        if not looked:
+            looked.append(run_id)
+            log_production(production(), store)
+            raise MlflowException("UNIQUE constraint failed: datasets.name", error_code=BAD_REQUEST)
+        named(self, run_id, datasets, models)
+
+    monkeypatch.setattr(SqlAlchemyStore, "log_inputs", late)
+    logged = log_production(production(), store)
+    client = MlflowClient(store.uri)
+    runs = client.search_runs([client.get_run(logged.run_id).info.experiment_id])
+    assert [[each.dataset.name for each in run.inputs.dataset_inputs] for run in runs] == [["digits"], ["digits"]]
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_the_alias_moves_to_the_newest_version(folder, packed):

@@ -48,9 +48,11 @@ def run(
     if watched:
         say(f"reading {space} ...")
     from bnnsearch.space import load_space
+    from bnnsearch.study.measured import check_measured
 
     settings = overrides if seed is None else (*overrides, f"seed={seed}")
     loaded = load_space(space, overrides=settings, begins=True)
+    check_measured(loaded)
     if dry_run:
         _foretell(loaded, as_json=as_json)
         return OK

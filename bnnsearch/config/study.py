@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from bnnsearch.config.base import Count, PositiveFloat, Settings
 from bnnsearch.config.families import SAMPLERS, SCHEDULERS, Family
-from bnnsearch.config.metrics import METRICS, Mode, ObjectiveName
+from bnnsearch.config.metrics import MEASURED, METRICS, Mode, ObjectiveName
 from bnnsearch.config.sampler import AutoConfig, SamplerConfig
 from bnnsearch.config.scheduler import NoSchedulerConfig, SchedulerConfig
 
@@ -250,6 +250,16 @@ class StudyConfig(Settings):
     forbid: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = ()
     warm_start: tuple[str, ...] = ()
     use: tuple[str, ...] = ()
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The metrics that the search needs: its objectives and constraints."""
+        return frozenset(each.metric for each in (*self.objectives, *self.constraints))
+
+    @property
+    def measured(self) -> frozenset[str]:
+        """Those of them that are known of the packed network."""
+        return MEASURED & self.watched
 
     @model_validator(mode="after")
     def _metrics_differ(self) -> Self:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsearch import native
-from bnnsearch.config.metrics import EVOLUTION, MEASURED
+from bnnsearch.config.metrics import EVOLUTION
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig, trial_of
 from bnnsearch.core.trainer import EpochMetrics, Trainer
@@ -230,17 +230,8 @@ def earlier_study(
 def _check_library(space: Space) -> None:
     """Raise an `EnvironmentProblem` where trials evolve or are measured without the native library: each would fail."""
     evolves = any(reporter.name == EVOLUTION.name for reporter, _ in trainers_of(space.trial.root))
-    if evolves or _is_measured(space.study):
+    if evolves or space.study.measured:
         native.chosen()
-
-
-def _watched(study: StudyConfig) -> set[str]:
-    """The metrics that the study needs."""
-    return {each.metric for each in study.objectives} | {each.metric for each in study.constraints}
-
-
-def _is_measured(study: StudyConfig) -> bool:
-    return not MEASURED.isdisjoint(_watched(study))
 
 
 def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) -> Job:
@@ -258,8 +249,8 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
         prepare=None if build_trainer else partial(_prepare, device=device, cache=cache),
         time_limit=study.resources.trial_timeout,
         cache=cache if study.share_pretraining else None,
-        watched=sorted(_watched(study)),
-        measure=partial(_measure, names=_watched(study)) if _is_measured(study) else None,
+        watched=sorted(study.watched),
+        measure=partial(_measure, names=study.measured) if study.measured else None,
         sample=_sample if study.tracking.system_metrics else None,
         classes=None if build_trainer else partial(_classes, device=device),
         guests=space.guests,

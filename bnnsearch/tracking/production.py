@@ -199,13 +199,15 @@ def _tags(production: Production) -> dict[str, str]:
 
 
 def _log_values(client: MlflowClient, run_id: str, production: Production) -> None:
-    from mlflow.entities import Dataset, DatasetInput, Metric, Param
+    from mlflow.entities import Metric, Param
+
+    from bnnsearch.tracking.runs import log_data_set
 
     tree = production.config.model_dump(mode="json")
     params = flattened(tree)
     client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
     if "data" in tree:
-        client.log_inputs(run_id, [DatasetInput(Dataset(**dataset_of(tree["data"])))])
+        log_data_set(client, run_id, dataset_of(tree["data"]))
     rows = [row for each in production.epochs for row in as_metrics(each.values, each.epoch)]
     rows += as_metrics(production.metrics, production.epochs[-1].epoch if production.epochs else 0)
     metrics = [Metric(name, value, at, step) for name, value, step, at in rows]

@@ -6,7 +6,7 @@ gone, is `lost` until all of it is delivered again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,13 +135,23 @@ class StudyRuns:
         for some in _batches(params, PARAMS):
             self._client.log_batch(run_id, params=some)
         if update.dataset:
-            dataset = {name: _storable(value) for name, value in update.dataset.items()}
-            self._client.log_inputs(run_id, [DatasetInput(Dataset(**dataset))])
+            log_data_set(self._client, run_id, update.dataset)
         self._ids.remember(update.run, run_id)
         return run_id
 
     def _tag(self, update: Update) -> str:
         return f"{self._ids.identity}/{update.run}"
+
+
+def log_data_set(client: MlflowClient, run_id: str, dataset: Mapping[str, str]) -> None:
+    """Record what a run is trained on, given as by `describe.dataset_of`."""
+    inputs = [DatasetInput(Dataset(**{name: _storable(value) for name, value in dataset.items()}))]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        client.log_inputs(run_id, inputs)  # of two processes that name a new data set at once, one is refused, once
 
 
 def _name(run: Run) -> str:

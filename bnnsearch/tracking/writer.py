@@ -101,18 +101,14 @@ class Writer:
     def _deliver(self, runs: StudyRuns, update: Update) -> None:
         from mlflow.exceptions import MlflowException
 
-        for last in (False, True):  # of two searches that name a new data set at once, one is refused, once
-            try:
-                runs.deliver(update)
-                return
-            except MlflowException as error:
-                if error.error_code not in _PERMANENT:
-                    raise
-                if last:
-                    self.refused += 1
-                    logger.warning("MLflow refused what is new about %s: %s", update.run, error)
-            except OSError as error:
-                if error.errno is None or isinstance(error, ConnectionError):  # a request that failed
-                    raise
-                logger.warning("a file of %s could not be stored: %s", update.run, error)  # it is in the study's folder
-                return
+        try:
+            runs.deliver(update)
+        except MlflowException as error:
+            if error.error_code not in _PERMANENT:
+                raise
+            self.refused += 1
+            logger.warning("MLflow refused what is new about %s: %s", update.run, error)
+        except OSError as error:
+            if error.errno is None or isinstance(error, ConnectionError):  # a request that failed
+                raise
+            logger.warning("a file of %s could not be stored: %s", update.run, error)  # it is in the study's folder
