@@ -42,17 +42,17 @@ sanitize:
 # NEON against plain C on an emulated processor, by Debian's qemu-user.
 ZIG = uv run --with "ziglang>=0.16,<0.18" python -m ziglang cc -target aarch64-linux-musl -std=c11 -O2 -ffp-contract=off
 test-arm:
+	folder=$$(mktemp -d) && \
+	for source in bnnsearch/native/evolve/*.c bnnsearch/native/packed/*.c bnnsearch/native/train/*.c; do \
+		object=$$folder/$$(basename $$source .c) && \
+		$(ZIG) '-DKERNEL(name)=bnn_neon_##name' -c $$source -o $$object-neon.o && \
+		$(ZIG) -DBNN_PORTABLE '-DKERNEL(name)=bnn_portable_##name' -c $$source -o $$object-portable.o || exit 1; \
+	done; \
 	for room in evolve packed train; do \
-		folder=$$(mktemp -d) && \
-		for source in bnnsearch/native/$$room/*.c; do \
-			object=$$folder/$$(basename $$source .c) && \
-			$(ZIG) '-DKERNEL(name)=bnn_neon_##name' -c $$source -o $$object-neon.o && \
-			$(ZIG) -DBNN_PORTABLE '-DKERNEL(name)=bnn_portable_##name' -c $$source -o $$object-portable.o || exit 1; \
-		done; \
 		$(ZIG) -DA=portable -DB=neon -static -o $$folder/equal tests/native/$${room}_equal.c $$folder/*.o -lm && \
 		qemu-aarch64 $$folder/equal || exit 1; \
-		rm -r $$folder; \
-	done
+	done; \
+	rm -r $$folder
 
 bench:
 	for script in $(filter-out %/figures.py, $(wildcard benchmarks/*.py)); do uv run python $$script --quick || exit 1; done

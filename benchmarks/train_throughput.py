@@ -5,10 +5,11 @@
 All sides train the ReCU recipe's network at batch 128 on 32x32 images, cropped and flipped; the sides take turns in one
 process with the same threads, and only training steps are timed, data included. The sides:
 
-- ours, bfloat16 and float32: the package's training loop.
+- ours: the package's training loop, in the arithmetic that `dtype: auto` takes here and, where that is bfloat16, in
+  float32.
 - textbook: the loop of published reference code: every image transformed by itself as a PIL image, float32, sign and
   ReCU composed of elementary operations. It computes the same network, which is checked before it is timed.
-- real: the network with real weights and activations in bfloat16, by the package's loop.
+- real: the network with real weights and activations in the same arithmetic, by the package's loop.
 
 Pixels are random: speed does not depend on them.
 """
@@ -25,12 +26,14 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
-from figures import Target, show_targets, write_figures
+from figures import Target, processor, show_targets, write_figures
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2 as transforms
 
+from bnnsearch import native
 from bnnsearch.config.trial import TrialConfig
+from bnnsearch.core.arithmetic import takes_bfloat16
 from bnnsearch.core.data import Dataset, Split
 from bnnsearch.core.layers import BinaryConv2d, Sign, binary_layers
 from bnnsearch.core.loop import GradientTrainer
@@ -39,9 +42,12 @@ from bnnsearch.core.models.real import real_twin
 
 BATCH, SHAPE, CLASSES, TAU = 128, (3, 32, 32), 10, 0.85
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
-TARGETS = {  # network: (times the textbook loop, share of the real network)
-    "resnet18": (3.5, 0.7),
-    "resnet20": (3.0, 0.8),
+TARGETS = {  # arithmetic: network: side: how many times as fast as it
+    "bfloat16": {
+        "resnet20": {"textbook, float32": 3.0, "real, bfloat16": 0.8},
+        "resnet18": {"textbook, float32": 3.5, "real, bfloat16": 0.7},
+    },
+    "float32": {"resnet20": {"textbook, float32": 2.5}, "resnet18": {"textbook, float32": 2.0}},
 }
 Side = Iterator[float]
 Dtype = Literal["float32", "bfloat16"]
@@ -196,6 +202,11 @@ def _moved(model: nn.Module) -> nn.Module:
     return moved
 
 
+def chosen() -> Dtype:
+    """The arithmetic that `dtype: auto` takes on this processor."""
+    return "bfloat16" if takes_bfloat16("auto", torch.device("cpu")) else "float32"
+
+
 def sides_of(name: str, data: Dataset, *, compiled: bool) -> dict[str, Side]:
     torch.manual_seed(0)
     network = build_model(recipe(name, "float32", binary=True, compiled=False).model, shape=SHAPE, classes=CLASSES)
@@ -210,11 +221,11 @@ def sides_of(name: str, data: Dataset, *, compiled: bool) -> dict[str, Side]:
 
     ours, textbook = trainer("float32", deepcopy(network)), textbook_network(network)
     check_same(textbook, ours, data.train)
-    return {
-        "ours, bfloat16": package_side(trainer("bfloat16", deepcopy(network))),
+    sides = {} if chosen() == "float32" else {"ours, bfloat16": package_side(trainer("bfloat16", deepcopy(network)))}
+    return sides | {
         "ours, float32": package_side(ours),
         "textbook, float32": textbook_side(textbook, data.train),
-        "real, bfloat16": package_side(trainer("bfloat16", real_twin(network), binary=False)),
+        f"real, {chosen()}": package_side(trainer(chosen(), real_twin(network), binary=False)),
     }
 
 
@@ -228,7 +239,7 @@ def measure(name: str, data: Dataset, *, rounds: int, compiled: bool) -> list[di
             if turn > 0:
                 rates[side].append(rate)
                 print(f"  {name}, round {turn}: {side:20}{rate:9.1f} images/s", flush=True)
-    ours = rates["ours, bfloat16"]
+    ours = rates[f"ours, {chosen()}"]
     return [
         {
             "network": name,
@@ -244,11 +255,11 @@ def measure(name: str, data: Dataset, *, rounds: int, compiled: bool) -> list[di
 
 def targets_of(rows: list[dict[str, Any]]) -> list[Target]:
     ratio = {(row["network"], row["side"]): row["ours_over_it"] for row in rows}
-    targets = []
-    for name, (over_textbook, of_real) in TARGETS.items():
-        for side, target in (("textbook, float32", over_textbook), ("real, bfloat16", of_real)):
-            targets.append(Target(f"{name}: ours, bfloat16 / {side}", ratio[name, side], target))
-    return targets
+    return [
+        Target(f"{name}: ours, {chosen()} / {side}", ratio[name, side], target)
+        for name, sides in TARGETS[chosen()].items()
+        for side, target in sides.items()
+    ]
 
 
 def main() -> None:
@@ -270,6 +281,7 @@ def main() -> None:
             f"{row['highest']:10.1f}{row['ours_over_it']:12.2f}"
         )
     targets = targets_of(rows)
+    print(f"\nProcessor: {processor()}; instruction set: {native.chosen()}")
     show_targets(targets)
     write_figures(options.json, rows, targets, packages=["torch"], threads=options.threads, compiled=options.compile)
 

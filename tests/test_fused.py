@@ -112,13 +112,13 @@ def step_of_a_network() -> list[Tensor]:
 
 def test_a_network_takes_one_pass_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    spread = fused._share_out
+    spread = fused.share_out
 
     def counted(kernel: Callable[..., None], *arguments: Any) -> None:
         calls.append(kernel.__name__.removeprefix(f"bnn_{native.chosen()}_"))
         spread(kernel, *arguments)
 
-    monkeypatch.setattr(fused, "_share_out", counted)
+    monkeypatch.setattr(fused, "share_out", counted)
     step_of_a_network()
     assert {name: calls.count(name) for name in ("affine_add_clamp", "norm_slope", "standardised_slope_rows")} == {
         "affine_add_clamp": 18, "norm_slope": 18, "standardised_slope_rows": 18,

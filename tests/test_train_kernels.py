@@ -24,7 +24,7 @@ def outcomes(variant: str, name: str, arguments: list[NDArray[np.uint8] | float]
 
 
 @pytest.mark.skipif(native.variants() == ("portable",), reason="there is one instruction set only")
-@pytest.mark.parametrize("name", kernels.SIGNATURES)
+@pytest.mark.parametrize("name", kernels.PASSES)
 @given(rows=st.integers(1, 4), pixels=st.integers(1, 9), channels=sizes, half=st.booleans(), slope=st.integers(0, 2),
        seed=st.integers(0, 2**32 - 1))  # fmt: skip
 def test_variants_agree(  # noqa: PLR0917

@@ -254,7 +254,7 @@ class StudyConfig(Settings):
     @property
     def watched(self) -> frozenset[str]:
         """The metrics that the search needs: its objectives and constraints."""
-        return frozenset(each.metric for each in (*self.objectives, *self.constraints))
+        return frozenset([each.metric for each in self.objectives] + [each.metric for each in self.constraints])
 
     @property
     def measured(self) -> frozenset[str]:

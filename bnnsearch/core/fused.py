@@ -60,7 +60,7 @@ def _operation(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 def _sign(x: Tensor) -> Tensor:
     x = _dense(x)
     out = torch.empty_like(x)
-    _share_out(kernels.sign_rows, *_rows(x), _half(x), x, out)
+    share_out(kernels.sign_rows, *_rows(x), _half(x), x, out)
     return out
 
 
@@ -78,14 +78,14 @@ def _standardised_sign_slope(x: Tensor, upstream: Tensor, slope: int) -> Tensor:
 def _standardise_filters(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.contiguous()
     out, scale = torch.empty_like(weight), weight.new_empty(len(weight))
-    _share_out(kernels.standardise_rows, *weight.shape, weight, out, scale)
+    share_out(kernels.standardise_rows, *weight.shape, weight, out, scale)
     return out, scale
 
 
 @_operation("standardise_filters_slope(Tensor standardised, Tensor scale, Tensor upstream) -> Tensor")
 def _standardise_filters_slope(standardised: Tensor, scale: Tensor, upstream: Tensor) -> Tensor:
     out = torch.empty_like(standardised)
-    _share_out(kernels.standardise_slope_rows, *out.shape, standardised, scale, upstream.contiguous(), out)
+    share_out(kernels.standardise_slope_rows, *out.shape, standardised, scale, upstream.contiguous(), out)
     return out
 
 
@@ -100,14 +100,14 @@ def _norm_add_hardtanh(  # noqa: PLR0917  as the schema has them
     pixels, channels = _pixels(x), len(weight)
     count, half = x.numel() // channels, _half(x)
     sums = torch.empty(2, len(x), pixels.shape[2])
-    _share_out(kernels.channel_sums, *pixels.shape, half, pixels, *sums)
+    share_out(kernels.channel_sums, *pixels.shape, half, pixels, *sums)
     statistics = torch.empty(3, channels)
     kernels.batch_statistics(sums[0].numel() // channels, channels, count, eps, sums.data_ptr(), statistics.data_ptr())
     mean, deviation, _ = statistics
     scale = weight * deviation
     factors = _folded(torch.stack((scale, bias - mean * scale - shift)), pixels)
     out = torch.empty_like(pixels)
-    _share_out(kernels.affine_add_clamp, *pixels.shape, half, pixels, _pixels(residual), factors, out)
+    share_out(kernels.affine_add_clamp, *pixels.shape, half, pixels, _pixels(residual), factors, out)
     return _images(out, x.shape), statistics
 
 
@@ -123,13 +123,13 @@ def _norm_add_hardtanh_slope(
     passed, gradient, half = torch.empty_like(pixels), torch.empty_like(pixels), _half(x)
     mean, sums = _folded(statistics[0], pixels), torch.empty(2, len(x), pixels.shape[2])
     upstream = upstream.to(x.dtype)
-    _share_out(
+    share_out(
         kernels.clamp_slope_sums, *pixels.shape, half, pixels, _pixels(out), _pixels(upstream), mean, passed, *sums
     )
     factors, rows = torch.empty(5, channels), sums[0].numel() // channels
     addresses = (each.data_ptr() for each in (sums, statistics, weight, factors))
     kernels.slope_factors(rows, channels, x.numel() // channels, *addresses)
-    _share_out(kernels.norm_slope, *pixels.shape, half, pixels, passed, _folded(factors[:3], pixels), gradient)
+    share_out(kernels.norm_slope, *pixels.shape, half, pixels, passed, _folded(factors[:3], pixels), gradient)
     return _images(gradient, x.shape), _images(passed, x.shape), factors[3:]
 
 
@@ -200,7 +200,7 @@ def _slope(kernel: Callable[..., None], x: Tensor, upstream: Tensor, slope: int)
     x = _dense(x)
     upstream = upstream.to(x.dtype).contiguous(memory_format=layout.memory_order(x))
     out = torch.empty_like(x)
-    _share_out(kernel, *_rows(x), _half(x), slope, x, upstream, out)
+    share_out(kernel, *_rows(x), _half(x), slope, x, upstream, out)
     return out
 
 
@@ -238,7 +238,7 @@ def _images(pixels: Tensor, shape: torch.Size) -> Tensor:
     return pixels.view(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
 
 
-def _share_out(kernel: Callable[..., None], samples: int, *arguments: Tensor | int) -> None:
+def share_out(kernel: Callable[..., None], samples: int, *arguments: Tensor | int) -> None:
     """Call `kernel` on all samples, a share of them in each of torch's threads; tensors are passed by their address."""
     plain = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
     work = max(argument.numel() for argument in arguments if isinstance(argument, Tensor))

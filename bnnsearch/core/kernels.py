@@ -6,7 +6,7 @@ from typing import Any
 
 from bnnsearch import native
 
-SIGNATURES: dict[str, native.Signature] = {
+PASSES: dict[str, native.Signature] = {
     "sign_rows": ("iiiipp", False),
     "slope_rows": ("iiiiippp", False),
     "standardised_slope_rows": ("iiiiippp", False),
@@ -19,6 +19,23 @@ SIGNATURES: dict[str, native.Signature] = {
     "slope_factors": ("iiipppp", False),
     "norm_slope": ("iiiiipppp", False),
 }
+"""Elementwise work."""
+
+CONVOLUTION: dict[str, native.Signature] = {
+    "pack_signs": ("iipppp", False),
+    "pack_filters": ("ppppp", True),
+    "sign_bases": ("pippp", False),
+    "convolve_signs": ("iippppppp", False),
+    "index_signs": ("iippp", False),
+    "weight_slopes": ("iipippp", False),
+    "image_slopes": ("iipiippppp", False),
+    "filter_bytes": ("ii", True),
+    "lay_filters": ("piip", False),
+    "gathered_bytes": ("i", True),
+}
+"""Convolutions of signs; the last three are of `native/packed/`, whose filters they read."""
+
+SIGNATURES = PASSES | CONVOLUTION
 
 
 def bind(variant: str, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, hardtanh, linear, prelu
+from torch.nn.functional import hardtanh, linear, prelu
 
 from bnnsearch.core.binarize import (
     AlphaGradient,
@@ -24,6 +24,7 @@ from bnnsearch.core.binarize import (
     scale_by_mean_magnitude,
     sign,
 )
+from bnnsearch.core.convolution import conv2d
 
 Scale = Literal["none", "xnor", "learned"]
 View = Callable[[Tensor], Tensor]

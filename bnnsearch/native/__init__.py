@@ -94,7 +94,7 @@ def address(array: NDArray[Any]) -> int:
 
 def bind(variant: str, name: str, signature: Signature) -> Any:
     """A kernel as it is compiled for an instruction set. A call of it releases the interpreter lock."""
-    function = getattr(library(), f"bnn_{variant}_{name}")
+    function = library()[f"bnn_{variant}_{name}"]  # an attribute would be shared by all who bind it, kinds and all
     kinds, returns = signature
     function.argtypes = [_KINDS[kind] for kind in kinds]
     function.restype = ctypes.c_int64 if returns else None
