@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
@@ -87,7 +86,7 @@ class AdvisedSampler(BaseSampler):
         distributions: dict[str, BaseDistribution] = {}
         for each in trials:
             distributions |= each.distributions
-        self._shown = _showing(study, with_ranks(trials, distributions))
+        self._shown = showing(study, with_ranks(trials, distributions))
         return {name: distributions[name] for name in self._sampler.infer_relative_search_space(self._shown, trial)}
 
     def sample_independent(
@@ -183,9 +182,10 @@ def _completed(trial: FrozenTrial, values: list[float], deviation: list[float]) 
 class _Shown(InMemoryStorage):
     """Shows some trials, and hands on what a sampler notes of its own."""
 
-    def __init__(self, storage: optuna.storages.BaseStorage, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
         super().__init__()
-        self._storage = storage
+        self._storage = study._storage
+        self._of = study._study_id
         self._trials_shown = trials
 
     def get_all_trials(
@@ -199,9 +199,15 @@ class _Shown(InMemoryStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._storage.set_trial_system_attr(trial_id, key, value)
 
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002
+        return self._storage.get_study_system_attrs(self._of)
 
-def _showing(study: Study, trials: Sequence[FrozenTrial]) -> Study:
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: ARG002
+        self._storage.set_study_system_attr(self._of, key, value)
+
+
+def showing(study: Study, trials: Sequence[FrozenTrial]) -> Study:
     """A study that has these trials."""
-    storage = _Shown(study._storage, trials)
+    storage = _Shown(study, trials)
     storage.create_new_study(study.directions, study.study_name)
     return Study(study.study_name, storage)

@@ -193,12 +193,11 @@ def _chosen(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection])
     """The trials to look at, at most `MOST`."""
     if len(trials) <= MOST:
         return list(trials)
-    recent = trials[-8 * MOST :]  # to rank all would take longer and longer
     modes = ["max" if each is StudyDirection.MAXIMIZE else "min" for each in directions]
-    order = ranking({row: each.values for row, each in enumerate(recent)}, modes)  # type: ignore[arg-type]
+    order = ranking({row: each.values for row, each in enumerate(trials)}, modes)  # type: ignore[arg-type]
     best = set(order[: MOST // 2])
-    rest = [row for row in range(len(recent)) if row not in best]
-    return [recent[row] for row in sorted({*best, *rest[-(MOST - len(best)) :]})]
+    rest = [row for row in range(len(trials)) if row not in best]
+    return [trials[row] for row in sorted({*best, *rest[-(MOST - len(best)) :]})]
 
 
 def _told(trials: Sequence[FrozenTrial], cube: _Cube, directions: Sequence[StudyDirection]) -> _Told:

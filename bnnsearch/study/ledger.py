@@ -32,6 +32,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers._ga import BaseGASampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
 from optuna.trial import TrialState as OptunaState
@@ -49,6 +50,7 @@ from bnnsearch.space.distribution import Range
 from bnnsearch.study.advised import AdvisedSampler, with_rungs
 from bnnsearch.study.allowed import AllowedSampler
 from bnnsearch.study.believing import BelievingSampler
+from bnnsearch.study.bounded import Generations, ShownSampler, View
 from bnnsearch.study.copies import OptunaCopy
 from bnnsearch.study.pretraining import pretraining_key
 from bnnsearch.study.samplers import make_sampler
@@ -131,11 +133,12 @@ class _Queued:
 
 @dataclass(slots=True)
 class _Open:
-    """A trial that was asked for and has not ended; `epoch` is the last in the record."""
+    """A trial that was asked for and has not ended; `epoch` is the last in the record, `stands` is at a rung."""
 
     params: Mapping[str, Any]
     epoch: int = 0
     promoted: float = -math.inf
+    stands: bool = False
 
 
 class Ledger:
@@ -179,6 +182,10 @@ class Ledger:
         self._waiting: deque[_Queued] = deque()
         self._asked = 0
         self._left: list[tuple[int, _Seen]] = []
+        self._modes = [each.mode for each in study.objectives]
+        self._view = View(self._modes)
+        genetic = self._study.sampler
+        self._generations = Generations(genetic) if isinstance(genetic, BaseGASampler) else None
         self._fold()
 
     def _fold(self) -> None:
@@ -217,12 +224,15 @@ class Ledger:
                 trial.highest_rung = max(trial.highest_rung, event["epoch"])
                 trial.standing = event["standing"]
                 self._rungs.setdefault(event["epoch"], {})[number] = tuple(event["values"])
+                self._view.stands(number)
             case "promoted":
                 trial.promoted = max(trial.promoted, event["epoch"])
             case "ended":
                 trial.result = result_of(event)
+                self._view.ended(trial.result, self._objectives(trial.result))
 
     def _leave_rungs(self, number: int) -> None:
+        self._view.forget(number)
         for epoch, values in list(self._rungs.items()):
             values.pop(number, None)
             if not values:
@@ -246,6 +256,7 @@ class Ledger:
             ) from error
         if trial.result is not None:
             self.results[number] = trial.result
+            self._note_generation(number)
         elif trial.is_waiting_for_worker:
             assert trial.queued is not None
             self._waiting.append(_Queued.of({**trial.queued, "number": number}))
@@ -347,7 +358,7 @@ class Ledger:
             self._seed_sampler(number)
             drawn = Trial(self._study, self._id(number))
             return self._resolve(drawn, _Queued(number), self._study_attributes())
-        self._open[number] = _Open(trial.asked["params"], trial.epoch, trial.promoted)
+        self._open[number] = _Open(trial.asked["params"], trial.epoch, trial.promoted, trial.waits_at_rung)
         return Assignment(number, trial.asked["config"], trial.retry_of, trial.confirms)
 
     def _id(self, number: int) -> int:
@@ -399,6 +410,8 @@ class Ledger:
             return False
         if self._rungs.get(epoch, {}).get(number) != tuple(values):  # else it is decided again after a resume
             self._record.append("rung", number=number, epoch=epoch, values=list(values), standing=standing)
+            self._view.stands(number)
+        self._open[number].stands = True
         self._rungs.setdefault(epoch, {})[number] = tuple(values)
         return True
 
@@ -406,6 +419,7 @@ class Ledger:
         """Record that a trial goes on from the rung at `epoch`."""
         self._record.append("promoted", number=number, epoch=epoch)
         self._open[number].promoted = epoch
+        self._open[number].stands = False
 
     def pause(self, number: int) -> None:
         """Record that a trial has left its worker and waits at its rung."""
@@ -425,6 +439,8 @@ class Ledger:
         for key, violation in _constraint_attributes(result).items():
             self._storage.set_trial_system_attr(self._id(result.number), key, violation)
         self._study.tell(result.number, self._objectives(result), state=_OPTUNA_STATES[result.state])
+        self._view.ended(result, self._objectives(result))
+        self._note_generation(result.number)
         self._follow(result.number)
         if half:
             self._enqueue(result.params, _Queued(self._next, result.number, half))
@@ -434,25 +450,49 @@ class Ledger:
         self._record.append("stopped", reason=reason)
         self._record.sync()
 
-    def _trials(self, *states: OptunaState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
 
     def _seed_sampler(self, number: int) -> None:
         seed = _seed(self._config.seed, number, "sampler")
         sampler = make_sampler(self._config.sampler, seed=seed)
         if self._config.sampler.advised:
             informed = self._config.sampler.reads_reports and len(self._config.objectives) == 1
-            seen = self._trials if informed else self._standing
+            seen = self._looked_at if informed else self._standing
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
+        elif self._generations is not None:
+            sampler = ShownSampler(sampler, seen=self._last_generations)
         if self._priors and not self._config.sampler.enumerates:
-            modes = [objective.mode for objective in self._config.objectives]
-            sampler = BelievingSampler(sampler, priors=self._priors, modes=modes, seen=self._standing, seed=seed)
+            sampler = BelievingSampler(sampler, priors=self._priors, modes=self._modes, seen=self._standing, seed=seed)
         if self._space.forbidden:
             sampler = AllowedSampler(sampler, space=self._space, seed=seed)
         self._study.sampler = sampler
 
+    def _looked_at(self) -> list[FrozenTrial]:
+        """The trials that a sampler looks at."""
+        trials = self._trials()
+        if self._view.whole:
+            return trials
+        running = (number for number, trial in self._open.items() if not trial.stands)
+        return [trials[number] for number in self._view.numbers(running)]
+
     def _standing(self) -> list[FrozenTrial]:
-        return with_rungs(self._trials(), self._rungs, lines=self._config.sampler.weighs)
+        """The same, those at a rung standing with what they will probably come to."""
+        trials = self._looked_at()
+        rungs: Mapping[int, Rung] = self._rungs
+        if not self._view.whole:
+            numbers = [each.number for each in trials]
+            known = {at: {each: rung[each] for each in numbers if each in rung} for at, rung in rungs.items()}
+            rungs = {at: rung for at, rung in known.items() if rung}
+        return with_rungs(trials, rungs, lines=self._config.sampler.weighs)
+
+    def _last_generations(self) -> list[FrozenTrial]:
+        assert self._generations is not None
+        return self._generations.trials(self._study_attributes(), self._storage.get_trial)
+
+    def _note_generation(self, number: int) -> None:
+        if self._generations is not None:
+            self._generations.ended(self._storage.get_trial(self._id(number)))
 
     def _is_known(self, params: Mapping[str, Any]) -> bool:
         """Whether these parameters, where they are all, have been asked for and would be trained alike again."""
