@@ -27,6 +27,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -229,7 +230,8 @@ class Ledger:
                 trial.promoted = max(trial.promoted, event["epoch"])
             case "ended":
                 trial.result = result_of(event)
-                self._view.ended(trial.result, self._objectives(trial.result))
+                with suppress(KeyError):  # an objective is missing: `_take_in` says so
+                    self._view.ended(trial.result, self._objectives(trial.result))
 
     def _leave_rungs(self, number: int) -> None:
         self._view.forget(number)
