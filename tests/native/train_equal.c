@@ -19,6 +19,16 @@ DECLARE(clamp_slope_sums, int64_t, int64_t, int64_t, int64_t, int64_t, const voi
         const float *, void *, float *, float *)
 DECLARE(slope_factors, int64_t, int64_t, int64_t, const float *, const float *, const float *, float *)
 DECLARE(norm_slope, int64_t, int64_t, int64_t, int64_t, int64_t, const void *, const void *, const float *, void *)
+DECLARE(pack_signs, int64_t, int64_t, const void *, const float *, uint8_t *, uint8_t *)
+DECLARE(pack_filters, const void *, const float *, uint8_t *, float *, uint8_t *)
+DECLARE(lay_filters, const uint8_t *, int64_t, int64_t, uint8_t *)
+DECLARE(sign_bases, const void *, int64_t, const uint8_t *, const uint8_t *, float *)
+DECLARE(convolve_signs, int64_t, int64_t, const void *, const uint8_t *, const uint8_t *, const float *, const float *,
+        const int32_t *, float *)
+DECLARE(index_signs, int64_t, int64_t, const void *, const uint8_t *, uint8_t *)
+DECLARE(weight_slopes, int64_t, int64_t, const void *, int64_t, const float *, const uint8_t *, float *)
+DECLARE(image_slopes, int64_t, int64_t, const void *, int64_t, int64_t, const void *, const float *, const uint8_t *,
+        const float *, float *)
 #define CALL(name, ...) (which ? NAME(B, name)(__VA_ARGS__) : NAME(A, name)(__VA_ARGS__))
 
 enum { ROWS = 4, PIXELS = 9, CHANNELS = 100, MOST = ROWS * PIXELS * CHANNELS };
@@ -38,6 +48,66 @@ static void fill(float *to) {
         uint32_t bits = (uint32_t)(draw(2) << 31 | (0x3C00 + draw(0x3FF)) << 16 | (0x3C00 + draw(0x3FF)));
         memcpy(to + k, &bits, sizeof bits);
     }
+}
+
+enum { IMAGES = 2, SIDE = 9, SIZE = 3, WIDE = 48, PIXELS_IN = SIDE * SIDE, TAPS = SIZE * SIZE };
+
+/* What a convolution of signs gives, and its gradients, in `out`: images 9x9, kernels 3x3 with a border of one zero. */
+static void convolve(int which, int64_t channels, int64_t filters, int64_t stride, const float *x, const float *weight,
+                     const float *upstream, float *out) {
+    static uint8_t bits[IMAGES * 11 * 11 * WIDE / 8 + 64], octets[WIDE * TAPS * WIDE / 8], fours[WIDE / 4 * TAPS * WIDE];
+    static uint8_t laid[(WIDE + 16) * (TAPS * WIDE / 8 + 16)], inside[PIXELS_IN * TAPS], index[IMAGES * 11 * SIZE * WIDE * 3 * 4];
+    static float bases[PIXELS_IN * WIDE], scale[WIDE];
+    static int32_t places[3 * PIXELS_IN], sources[2048], targets[2048];
+    const int64_t end = (SIDE + 2 - SIZE) / stride + 1, pixels = end * end, pixel = channels / 8, row = 11 * pixel;
+    const int64_t of[] = {channels, SIDE, SIDE, filters, end, end, SIZE, SIZE, stride, 1, 1};
+    uint8_t plain[IMAGES];
+    for (int64_t p = 0; p < pixels; p++) {
+        const int64_t y = p / end * stride, z = p % end * stride;
+        places[p] = (int32_t)(y * row + z * pixel);
+        places[pixels + p] = places[2 * pixels + p] = (int32_t)(p * filters * 4);
+        for (int64_t tap = 0; tap < TAPS; tap++) {
+            const int64_t v = y + tap / SIZE - 1, h = z + tap % SIZE - 1;
+            inside[p * TAPS + tap] = v >= 0 && v < SIDE && h >= 0 && h < SIDE;
+        }
+    }
+    memset(bases, 0, sizeof bases), memset(laid, 0, sizeof laid);
+    float *to_weights = out + IMAGES * PIXELS_IN * WIDE, *to_images = to_weights + WIDE * TAPS * WIDE;
+    CALL(pack_signs, 0, IMAGES, of, x, bits, plain);
+    CALL(pack_filters, of, weight, octets, scale, fours);
+    CALL(lay_filters, octets, filters, TAPS * channels / 8, laid);
+    CALL(sign_bases, of, pixels, inside, octets, bases);
+    CALL(convolve_signs, 0, IMAGES, of, bits, laid, bases, scale, places, out);
+    CALL(index_signs, 0, IMAGES * 11, of, bits, index);
+    CALL(weight_slopes, 0, filters / 8, of, IMAGES, upstream, index, to_weights);
+    if (stride > 1) return;
+    for (int64_t q = 0; q < 2048; q++) {
+        const int64_t image = q / 100, y = q / 10 % 10, z = q % 10;
+        sources[q] = image < IMAGES && y && z ? (int32_t)((image * SIDE + y - 1) * SIDE + z - 1) : -1;
+        targets[q] = image < IMAGES && y < SIDE && z < SIDE ? (int32_t)((image * SIDE + y) * SIDE + z) : -1;
+    }
+    const struct {
+        int64_t length, wide, reach;
+        const int32_t *sources, *targets;
+    } line = {256, 10, 22, sources, targets};
+    CALL(image_slopes, 0, 1, of, IMAGES, IMAGES, &line, upstream, fours, scale, to_images);
+}
+
+static int convolutions_differ(void) {
+    enum { ALL = 2 * IMAGES * PIXELS_IN * WIDE + WIDE * TAPS * WIDE };
+    static float x[IMAGES * PIXELS_IN * WIDE], weight[WIDE * TAPS * WIDE], upstream[IMAGES * PIXELS_IN * WIDE], out[2][ALL];
+    for (int turn = 0; turn < 30; turn++) {
+        const int64_t channels = 16 + 16 * draw(3), filters = 16 + 16 * draw(3), stride = 1 + draw(2);
+        for (size_t k = 0; k < sizeof x / sizeof *x; k++) x[k] = draw(2) ? 1 : -1, upstream[k] = (float)(draw(2001) - 1000) / 999;
+        for (size_t k = 0; k < sizeof weight / sizeof *weight; k++) weight[k] = draw(2) ? .3f : -.3f;
+        memset(out, 0, sizeof out);
+        for (int which = 0; which < 2; which++) convolve(which, channels, filters, stride, x, weight, upstream, out[which]);
+        if (memcmp(out[0], out[1], sizeof out[0])) {
+            printf("turn %d: %d to %d channels, stride %d differ\n", turn, (int)channels, (int)filters, (int)stride);
+            return 1;
+        }
+    }
+    return 0;
 }
 
 int main(void) {
@@ -65,6 +135,7 @@ int main(void) {
             return 1;
         }
     }
-    puts("training: 300 turns of 11 passes, 0 differ");
+    if (convolutions_differ()) return 1;
+    puts("training: 300 turns of 11 passes and 30 convolutions, 0 differ");
     return 0;
 }
