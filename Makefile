@@ -37,7 +37,7 @@ sanitize:
 	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	.venv/bin/python -m pytest -q tests/test_evolution_contract.py tests/test_evolve_credit.py tests/test_evolve_incremental.py tests/test_evolve_network.py \
-		tests/test_packed_kernels.py tests/test_train_kernels.py tests/test_fused.py
+		tests/test_packed_kernels.py tests/test_train_kernels.py tests/test_convolution.py tests/test_fused.py
 
 # NEON against plain C on an emulated processor, by Debian's qemu-user.
 ZIG = uv run --with "ziglang>=0.16,<0.18" python -m ziglang cc -target aarch64-linux-musl -std=c11 -O2 -ffp-contract=off
