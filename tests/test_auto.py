@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,3 +150,17 @@ def test_where_parameters_depend_on_a_branch_it_suggests_as_tpe_does() -> None:
         return trial.params
 
     assert suggested(AutoConfig()) == suggested(TpeConfig())
+
+
+def test_processes_are_fitted_on_one_thread() -> None:
+    """More would wait for one another, and for the trials: a suggestion took seconds where it takes milliseconds."""
+    code = (
+        "from bnnsearch.study import auto\n"
+        "with auto._threads().limit(limits=1):\n"
+        "    import bnnsearch.study.process\n"
+        "    from threadpoolctl import threadpool_info\n"
+        "    found = [each['num_threads'] for each in threadpool_info() if each['user_api'] == 'blas']\n"
+        "    assert found and set(found) == {1}, found\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**environment, "OPENBLAS_NUM_THREADS": "3"})

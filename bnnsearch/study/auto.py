@@ -159,6 +159,8 @@ class AutoSampler(BaseSampler):
 @cache
 def _threads() -> ThreadpoolController:
     """To find the libraries anew for each suggestion would take as long as half of it."""
+    from bnnsearch.study import process  # noqa: F401  # SciPy brings a library of its own, which is not found before
+
     return ThreadpoolController()
 
 
