@@ -100,6 +100,14 @@ def test_instruction_sets_and_threads_agree(variant: str, monkeypatch: pytest.Mo
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_a_weight_that_never_meets_an_image_has_no_gradient() -> None:
+    """Not even rounding, which an optimizer that looks at directions alone would follow."""
+    x, weight = signs(5, 16, 1, 29), signs(16, 16, 3, 3, seed=2)
+    _, _, to_weight = outcomes(conv2d, x, weight, dtype=torch.float32, stride=1, padding=(1, 1))
+    assert to_weight[:, :, 1].count_nonzero() == 16 * 16 * 3
+    assert to_weight.count_nonzero() == 16 * 16 * 3
+
+
 def test_sums_of_signs_are_whole() -> None:
     """What is exported has weights of +-1, and what it computes a packed network computes."""
     layer = BinaryConv2d(32, 16, 3, padding=1).eval()

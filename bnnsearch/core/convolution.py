@@ -182,6 +182,7 @@ def _weight_slopes(slopes: Tensor, bits: Tensor, weight: Tensor, plan: _Plan) ->
         index = bits.new_empty(len(part) * each)
         share_out(kernels.index_signs, len(part) * tall, at, bits[start * octets :], index)
         share_out(kernels.weight_slopes, blocks, at, len(part), part, index, out)
+    out[:, plan.inside.max(axis=0) == 0] = 0  # they never meet an image: what is left there is rounding
     return out.permute(0, 3, 2, 1).reshape(weight.shape)
 
 
