@@ -191,13 +191,11 @@ def _empty_images(images: int, channels: int, height: int, width: int) -> Tensor
 
 
 def _plan_for(x: Tensor, weight: Tensor, stride: int, above: int, left: int) -> _Plan | None:
-    """None where the kernels do not take such arguments, or are not the faster."""
+    """None where the kernels do not take such arguments, or multiplying is the faster."""
     if not (fuses(x, weight) and x.ndim == 4 and x.dtype is torch.float32 and native.chosen() in _PAYS):
         return None
     filters, channels, rows, columns = weight.shape
-    if x.shape[1] != channels or channels % 16 or filters % 16 or rows * columns > _MOST_TAPS:
-        return None
-    if kernels.gathered_bytes(rows * columns * channels // 8) > _GATHERED:
+    if x.shape[1] != channels:
         return None
     return _plan((channels, *x.shape[2:]), (filters, rows, columns), stride, above, left)
 
@@ -206,7 +204,12 @@ def _plan_for(x: Tensor, weight: Tensor, stride: int, above: int, left: int) -> 
 def _plan(
     image: tuple[int, int, int], kernel: tuple[int, int, int], stride: int, above: int, left: int
 ) -> _Plan | None:
+    """None where the kernels do not take such shapes."""
     (channels, height, width), (filters, rows, columns) = image, kernel
+    if channels % 16 or filters % 16 or rows * columns > _MOST_TAPS:
+        return None
+    if kernels.gathered_bytes(rows * columns * channels // 8) > _GATHERED:
+        return None
     out_height, out_width = (height + 2 * above - rows) // stride + 1, (width + 2 * left - columns) // stride + 1
     if out_height < 1 or not 1 <= out_width <= 4 * _MOST_FOURS:
         return None

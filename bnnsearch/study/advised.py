@@ -22,6 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from bnnsearch.config.scheduler import Rung
+from bnnsearch.study.delegating import DelegatingSampler
 from bnnsearch.study.ordinal import from_rank, ordinal, ordinals, with_ranks
 
 DEVIATION = "bnnsearch:deviation"
@@ -41,7 +42,7 @@ Seen = Callable[[], Sequence[FrozenTrial]]
 """The trials as a sampler is to see them."""
 
 
-class AdvisedSampler(BaseSampler):
+class AdvisedSampler(DelegatingSampler):
     """Asks a sampler for joint suggestions as long as what it suggests is known, then draws at random.
 
     Args:
@@ -59,7 +60,7 @@ class AdvisedSampler(BaseSampler):
         is_known: Callable[[Mapping[str, Any]], bool],
         seen: Seen,
     ) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._random = RandomSampler(seed)
         self._is_known = is_known
         self._seen = seen
@@ -99,14 +100,8 @@ class AdvisedSampler(BaseSampler):
         drawn = self._sampler.sample_independent(self._shown, trial, param_name, ordinal(param_distribution))
         return from_rank(drawn, param_distribution)
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
     def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
+        super().reseed_rng()
         self._random.reseed_rng()
 
 

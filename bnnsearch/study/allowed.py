@@ -13,10 +13,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from bnnsearch.errors import InputError
 from bnnsearch.space import SearchSpace
+from bnnsearch.study.delegating import DelegatingSampler
 
 TRIES = 10
 """Suggestions that are thrown away before it is drawn at random."""
@@ -27,7 +28,7 @@ DRAWS = 2000
 Independent = Callable[[str, BaseDistribution], Any]
 
 
-class AllowedSampler(BaseSampler):
+class AllowedSampler(DelegatingSampler):
     """Draws all of a configuration before any of it is told, so that what is forbidden can be drawn again.
 
     Args:
@@ -37,13 +38,10 @@ class AllowedSampler(BaseSampler):
     """
 
     def __init__(self, sampler: BaseSampler, *, space: SearchSpace, seed: int) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._space = space
         self._random = RandomSampler(seed)
         self._drawn: Mapping[str, Any] = {}
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -75,14 +73,8 @@ class AllowedSampler(BaseSampler):
     ) -> Any:
         return self._drawn[param_name]
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
     def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
+        super().reseed_rng()
         self._random.reseed_rng()
 
 

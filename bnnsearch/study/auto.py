@@ -31,6 +31,7 @@ from threadpoolctl import ThreadpoolController
 
 from bnnsearch.pareto import nondominated_ranks
 from bnnsearch.study.advised import DEVIATION
+from bnnsearch.study.delegating import DelegatingSampler
 from bnnsearch.study.schedulers import ranking
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class _Told(NamedTuple):
     noise: Array
 
 
-class AutoSampler(BaseSampler):
+class AutoSampler(DelegatingSampler):
     """Suggests by the processes where it can, else by `other`.
 
     Args:
@@ -66,13 +67,10 @@ class AutoSampler(BaseSampler):
     """
 
     def __init__(self, *, startup: int, other: BaseSampler, seed: int) -> None:
+        super().__init__(other)
         self._startup = startup
-        self._other = other
         self._random = RandomSampler(seed)
         self._rng = np.random.default_rng(seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._other.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -80,7 +78,7 @@ class AutoSampler(BaseSampler):
         trials = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         complete = [each for each in trials if each.state is TrialState.COMPLETE]
         if not search_space or any(search_space.keys() != _drawn(each) for each in complete):
-            return self._other.sample_relative(study, trial, search_space)
+            return super().sample_relative(study, trial, search_space)
         if len(complete) < self._startup:
             return {
                 name: self._random.sample_independent(study, trial, name, search_space[name])
@@ -139,19 +137,8 @@ class AutoSampler(BaseSampler):
 
         return np.asarray(np.maximum(heights(drawn) - heights(front).max(axis=0), 0.0).mean(axis=(0, 2)))
 
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._other.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._other.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._other.after_trial(study, trial, state, values)
-
     def reseed_rng(self) -> None:
-        self._other.reseed_rng()
+        super().reseed_rng()
         self._random.reseed_rng()
         self._rng = np.random.default_rng()
 

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from bnnsearch.config.metrics import Mode
 from bnnsearch.config.scheduler import Rung
 from bnnsearch.space.prior import Prior
+from bnnsearch.study.delegating import DelegatingSampler
 from bnnsearch.study.schedulers import ranking
 
 BY_PRIOR = "bnnsearch:by_prior"
@@ -30,7 +31,7 @@ MOST, BEST = 0.5, 1 / 3
 Standing = Callable[[], Sequence[FrozenTrial]]
 
 
-class BelievingSampler(BaseSampler):
+class BelievingSampler(DelegatingSampler):
     """Asks a sampler, and now and then the priors.
 
     Args:
@@ -50,7 +51,7 @@ class BelievingSampler(BaseSampler):
         seen: Standing,
         seed: int,
     ) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._priors = priors
         self._modes = modes
         self._seen = seen
@@ -89,24 +90,12 @@ class BelievingSampler(BaseSampler):
                 return drawn if step is None else min(low + round((drawn - low) / step) * step, high)
         raise AssertionError(distribution)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         if self._believes and param_name in self._priors:
             return self._draw(param_name, param_distribution)
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
 
 
 def chance(trials: Sequence[FrozenTrial], modes: Sequence[Mode]) -> float:

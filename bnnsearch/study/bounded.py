@@ -22,6 +22,7 @@ from bnnsearch.config.metrics import Mode
 from bnnsearch.results import TrialResult
 from bnnsearch.results import TrialState as State
 from bnnsearch.study.advised import Seen, showing
+from bnnsearch.study.delegating import DelegatingSampler
 from bnnsearch.study.schedulers import ranking
 
 MOST = 1000
@@ -122,7 +123,7 @@ class Generations:
         return [shown[number] for number in sorted(shown)]
 
 
-class ShownSampler(BaseSampler):
+class ShownSampler(DelegatingSampler):
     """Asks a sampler that sees other trials than the study's.
 
     Args:
@@ -131,7 +132,7 @@ class ShownSampler(BaseSampler):
     """
 
     def __init__(self, sampler: BaseSampler, *, seen: Seen) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self._seen = seen
         self._shown: Study  # from when Optuna asks for the search space, which it does first
 
@@ -155,12 +156,3 @@ class ShownSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         return self._sampler.sample_independent(self._shown, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
