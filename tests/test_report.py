@@ -105,8 +105,8 @@ def test_the_page_loads_nothing_and_runs_only_its_own_scripts(view):
     assert page.links == []
     assert "img" not in page.tags
     assert "iframe" not in page.tags
-    assert page.tags.count("script") == 1
-    assert len(report_html(view, "1")) < 1e6
+    assert page.tags.count("script") == 2  # its own, and the table's values, which are no code
+    assert re.findall("<script(.*?)>", report_html(view, "1")) == [" type='application/json' id='cells'", ""]
     assert page.tags.count("svg") == 7 + 2 * 3  # menus show three trials' flips and weights
 
 
@@ -126,6 +126,11 @@ def test_the_page_says_what_happened(view):
     rows = re.findall(r"<tr><td>(\d+)( ★)?</td><td>([\d.]+)</td><td>([\d.kB ]+)</td>", text)
     assert rows == [("3", "", "0.9500", "9 kB"), ("1", " ★", "0.9000", "2 kB"), ("0", "", "0.8000", "100 B")]
     assert "train_loss is nan &lt;/script&gt;" in text
+
+
+def cells_of(text):
+    """The table of all trials, as the page's script reads it."""
+    return json.loads(re.search("id='cells'>(.*?)</script>", text)[1])
 
 
 def trials_of(figure):
@@ -245,10 +250,9 @@ def test_axes_have_round_ticks_and_choices_the_order_of_their_numbers():
 
 
 def test_all_trials_are_in_the_table_and_in_files(tmp_path, view):
-    row = r"<tr data-trial='(\d+)' tabindex='0' aria-selected='false'><td data-value='[\d.]+'>\d+</td><td>(\w+)</td>"
-    rows = re.findall(row, report_html(view, "1"))
-    assert [int(number) for number, _ in rows] == [result.number for result in RESULTS]
-    assert dict(rows)["5"] == "pruned" and dict(rows)["3"] == "front"
+    rows = cells_of(report_html(view, "1"))
+    assert [number for number, *_ in rows] == [result.number for result in RESULTS]
+    assert rows[5][1] == "pruned" and rows[3][1:4] == ["front", [0.95, "0.9500"], [9000, "9 kB"]]
     write_trials(RESULTS, tmp_path)
     for table in (pandas.read_csv(tmp_path / "trials.csv"), pandas.read_parquet(tmp_path / "trials.parquet")):
         assert list(table["trial"]) == list(range(7))
@@ -331,6 +335,11 @@ def test_axes_place_numbers_categories_and_absence():
     assert wide.positions[:2] == pytest.approx([-4, -1])
     assert math.isnan(wide.positions[2])
     assert wide.ticks() == ([-4.0, -1.0], ["1e-4", "0.1"])
+    assert Axis("lr", tuple(np.geomspace(2e-4, 0.9, 20))).ticks()[1] == ["0.001", "0.01", "0.1"]
+    assert Axis("lr", tuple(np.geomspace(0.01, 0.3, 20))).ticks()[1] == ["0.01", "0.02", "0.05", "0.1", "0.2"]
+    assert Axis("acc", tuple(np.linspace(0.502, 0.9987, 20))).ticks()[1] == ["0.6", "0.7", "0.8", "0.9"]
+    assert Axis("size", tuple(range(1, 10))).ticks()[1] == ["2", "4", "6", "8"]
+    assert Axis("shift", tuple(np.linspace(-1, 1, 20))).ticks()[1] == ["-1", "-0.5", "0", "0.5", "1"]
     named = Axis("method", ("ste", "bnew", "ste"))
     assert named.positions.tolist() == [1, 0, 1]
     assert named.ticks() == ([0.0, 1.0], ["bnew", "ste"])
@@ -338,7 +347,17 @@ def test_axes_place_numbers_categories_and_absence():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (0.5, "0.5"), (1234, "1.23k"), (0.00012, "1e-4"), (3.2e15, "3.2P"), (999.6, "1e+03")]
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.5, "0.5"),
+        (1234, "1.23k"),
+        (0.00012, "1e-4"),
+        (3.2e15, "3.2P"),
+        (999.6, "1k"),
+        (-1234, "-1.23k"),
+        (1e6, "1M"),
+    ],
 )
 def test_numbers_are_short(value, text):
     assert number_text(value) == text
@@ -405,6 +424,38 @@ def test_many_trials_are_all_read_and_drawn(tmp_path):
     write_report(folder, make_study("val_acc", "memory_bytes"))
     assert len(read_past(folder, epochs=True).history) == 300
     assert "300 / " in (folder.report / "report.html").read_text()
+
+
+def test_a_thousand_trials_are_a_page_under_a_megabyte():
+    """A third of them stopped early; the front, those that ran to their end and a sample are drawn, all are listed."""
+    generator = np.random.default_rng(0)
+    results, history = [], {}
+    for number in range(1000):
+        accuracy, memory, stopped = generator.random(), 10 ** generator.uniform(3, 6), number % 3 == 2
+        params = {"method": "bnew" if number % 2 else "ste"}
+        params |= {f"rate{place}": float(10 ** generator.uniform(-4, 0)) for place in range(8)}
+        metrics = {"val_acc": accuracy, "memory_bytes": memory, "train_bitops": memory * generator.random()}
+        state = TrialState.PRUNED if stopped else TrialState.COMPLETE
+        epochs = 4 if stopped else 20
+        results.append(TrialResult(number, state, {"seed": number}, params, metrics, epochs=epochs))
+        history[number] = tuple(
+            EpochMetrics(epoch, 20, "train", {"val_acc": accuracy * epoch / 20}, {"flip_rate": {"a": 0.1 / epoch}},
+                         [round(float(share), 5) for share in generator.dirichlet(np.ones(len(WEIGHT_BINS)))])
+            for epoch in range(1, epochs + 1)
+        )  # fmt: skip
+    view = StudyView(make_study("val_acc", "memory_bytes", "train_bitops"), tuple(results), history)
+    text = report_html(view, "1")
+    assert len(text.encode()) < 1e6
+    assert len(cells_of(text)) == 1000
+    shown = view.sample(range(1000), 300)
+    assert (len(shown), view.front.numbers - shown) == (300, set())
+    assert {"pruned", "complete"} == {results[number].state.value for number in shown - view.front.numbers}
+    marks = set(map(int, trials_of(figures.curves(view)[""])))
+    assert marks <= shown and "At most 300 trials are drawn" in text
+    stopped = [replace(each, state=TrialState.PRUNED) for each in results[40:]]
+    survivors = {each.number for each in results[:40] if each.state is TrialState.COMPLETE}
+    few = StudyView(view.study, (*results[:40], *stopped), {}).sample(range(1000), 300)
+    assert survivors <= few and len(few) == 300
 
 
 chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,7 @@ from bnnsearch.tracking.view import (
     StudyView,
     label,
     number_text,
+    short,
 )
 
 CURVES = {
@@ -57,10 +58,13 @@ CURVES = {
 PAPER = "#ffffff"
 DPI = 110
 MARKS, CELLS = "marks ", "cells "
-SLICES, SLICE_POINTS = 6, 400
-"""Most parameters that have a slice; most trials in each, evenly drawn."""
+SLICES = 6
+"""Most parameters that have a slice."""
 
-THEME = {INK: "var(--ink)", GRID: "var(--line)", PAPER: "var(--paper)"}
+MOST_DRAWN, MOST_POINTS = 300, 1000
+"""Most trials in a picture, and in the front's: enough to see by, few enough for a page of a thousand trials."""
+
+THEME = {INK: "var(--ink)", GRID: "var(--line)", PAPER: "var(--paper)", FRONT: "var(--front)"}
 """Colours that the page sets, light or dark."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -71,12 +75,16 @@ Drawn = dict[str, Figure]
 
 
 class Picture(NamedTuple):
-    """A picture of the report: file, title, caption (HTML), and how it is drawn of a study, if there is something."""
+    """A picture of the report: file, title, caption (HTML), how it is drawn of a study, if there is something.
+
+    `most` is how many trials have a mark in it, where each would have one.
+    """
 
     name: str
     title: str
     caption: str
     draw: Callable[[StudyView], Drawn]
+    most: int | None = None
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -108,18 +116,25 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     assert shown is not None
     for element in list(shown.iter()):
         _name_marks(element)
-    used = set(re.findall(r"#([\w-]+)", " ".join(value for each in root.iter() for value in each.attrib.values())))
+    values = " ".join(f"url({value})" if key == _LINK else value for each in root.iter() for key, value in each.items())
+    used = dict.fromkeys(re.findall(r"url\(#([\w-]+)\)", values))
+    names = {each: f"{name}-{index}" for index, each in enumerate(used)}
     for element in root.iter():
-        if element.get("id") not in used:
+        if element.get("id") not in names:
             element.attrib.pop("id", None)
-        for key, value in element.attrib.items():
-            if key != "id" and not key.startswith("data-") and key != _LINK:
-                element.set(key, _shorter(value))
+        element.attrib.update(
+            (key, _shorter(key, value, names, is_mark="data-trial" in element.attrib))
+            for key, value in element.items()
+            if not key.startswith("data-")
+        )
+        if not element.get("transform"):
+            element.attrib.pop("transform", None)
+    _tidy(root)
     root.attrib.update({"role": "img", "aria-label": alt, "tabindex": "0"})
     width = float(root.attrib.pop("width").removesuffix("pt"))
     root.attrib.pop("height")
-    root.set("style", f"max-width: {width * 1.5:.0f}px; min-width: {min(width, 640):.0f}px")
-    return ElementTree.tostring(root, encoding="unicode")
+    root.set("style", f"max-width: {width * 1.5:.0f}px; min-width: {width:.0f}px")
+    return ElementTree.tostring(root, encoding="unicode").replace(" />", "/>")
 
 
 def _name_marks(element: ElementTree.Element) -> None:
@@ -138,13 +153,54 @@ def _name_marks(element: ElementTree.Element) -> None:
             ElementTree.SubElement(mark, f"{_SVG}title").text = told
 
 
-def _shorter(value: str) -> str:
-    """An attribute with one decimal, the page's font, and the page's colours."""
+def _shorter(key: str, value: str, names: Mapping[str, str], *, is_mark: bool) -> str:
+    """An attribute with few decimals, short names, the page's font, and the page's colours."""
+    if key in ("id", _LINK):
+        return value[: value.startswith("#")] + names.get(value.lstrip("#"), value)
     value = re.sub(r"font: (?:[a-z0-9]+ )*?([\d.]+)px [^;]+", r"font-size: \1px", value)
-    value = re.sub(r"-?\d+\.\d{2,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
+    value = re.sub(r"font-family: [^;]+; |rotate\(-0 [^)]*\)", "", value)
+    decimals = 1 if is_mark and key in ("x", "y", "d") else 2
+    value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.{decimals}f}".rstrip("0").rstrip("."), value)
+    value = re.sub(r"url\(#([\w-]+)\)", lambda found: f"url(#{names[found[1]]})", value)
     for colour, theirs in THEME.items():
         value = value.replace(colour, theirs)
-    return " ".join(value.split())
+    value = " ".join(value.split())
+    if key == "d" and not set(value) & set("CQz"):
+        return re.sub(r" ?[L ] ?", " ", value).replace("M ", "M")  # after a move, points are lines
+    return value
+
+
+def _tidy(group: ElementTree.Element) -> None:
+    """Leave out groups that say nothing, and white space; say once what all marks of a group say alike."""
+    if group.tag == f"{_SVG}text":
+        return
+    for place, each in reversed(list(enumerate(group))):
+        _tidy(each)
+        each.tail = None
+        if each.tag == f"{_SVG}g" and not each.attrib and len(each) < 2:
+            group[place : place + 1] = list(each)
+    if len(group):
+        group.text = None
+    marks = [each for each in group if each.tag != f"{_SVG}defs"]
+    if group.tag == f"{_SVG}g" and all(each.tag in (f"{_SVG}use", f"{_SVG}path") for each in marks):
+        _hoist(group, marks)
+
+
+def _hoist(group: ElementTree.Element, marks: Sequence[ElementTree.Element]) -> None:
+    """Move what all of a group's marks say of their look, and of where they end, to the group."""
+    clips = {each.get("clip-path", "") for each in marks}
+    if len(clips) == 1 and any(clips) and "clip-path" not in group.attrib:
+        group.set("clip-path", clips.pop())
+        for each in marks:
+            del each.attrib["clip-path"]
+    looks = [dict.fromkeys(filter(None, each.attrib.pop("style", "").split("; "))) for each in marks]
+    common = [part for part in looks[0] if all(part in look for look in looks)] if looks else []
+    common = [part for part in common if not part.startswith("opacity")]  # which is of the group as a whole
+    if common:
+        group.set("style", "; ".join([*filter(None, [group.get("style")]), *common]))
+    for each, look in zip(marks, looks, strict=True):
+        if left := "; ".join(part for part in look if part not in common):
+            each.set("style", left)
 
 
 def _tell(artist: Artist, marks: Sequence[int | str]) -> None:
@@ -169,7 +225,7 @@ def new_axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float]) -> t
 def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
     """What the colours and marks of `axes` mean, above the picture."""
     handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper right", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+    figure.legend(handles, names, loc="outside upper left", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
 
 
 def scale(axes: Axes, which: str, view: StudyView, metric: str) -> None:
@@ -201,16 +257,18 @@ def pareto(view: StudyView) -> Drawn:
     columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
     figure, grid = new_axes(rows, columns, size=(7.5, 4.6) if len(pairs) == 1 else (4.2 * columns, 3.9 * rows))
+    shown = view.sample([result.number for result in view.complete], MOST_POINTS)
     for axes, (x, y) in zip(grid, pairs, strict=False):
-        _draw_pair(axes, view, x, y)
+        _draw_pair(axes, view, x, y, shown)
     for axes in grid[len(pairs) :]:
         axes.set_axis_off()
     legend(figure, grid[0])
     return {"": figure}
 
 
-def _draw_pair(axes: Axes, view: StudyView, x: str, y: str) -> None:
+def _draw_pair(axes: Axes, view: StudyView, x: str, y: str, shown: Set[int]) -> None:
     def draw(results: Sequence[TrialResult], **look: Any) -> None:
+        results = [result for result in results if result.number in shown]
         if results:
             numbers = [result.number for result in results]
             points(axes, view.column(results, x) if x else numbers, view.column(results, y), numbers, **look)
@@ -245,8 +303,10 @@ def hypervolume(view: StudyView) -> Drawn:
     if not view.front.candidates:
         return {}
     figure, (axes,) = new_axes(size=(7.5, 3.2))
-    numbers = [result.number for result in view.front.candidates]
-    series = view.front.hypervolume_series()
+    every, reached = [result.number for result in view.front.candidates], view.front.hypervolume_series()
+    ends = (0, len(every) - 1)
+    kept = [place for place in range(len(every)) if place in ends or reached[place] != reached[place - 1]]
+    numbers, series = [every[place] for place in kept], [reached[place] for place in kept]
     axes.step(numbers, series, where="post", color=FRONT, linewidth=1.8)
     axes.fill_between(numbers, series, step="post", color=FRONT, alpha=0.08, linewidth=0)
     axes.set_ylim(bottom=0)
@@ -288,10 +348,11 @@ def _slices_of(view: StudyView, metric: str, shown: Sequence[Axis]) -> Figure:
     columns = min(len(shown), 3)
     rows = -(-len(shown) // columns)
     figure, grid = new_axes(rows, columns, size=(max(5.0, 3.4 * columns), 0.5 + 2.7 * rows))
-    drawn = np.unique(np.linspace(0, len(view.complete) - 1, min(len(view.complete), SLICE_POINTS)).astype(int))
-    best = [place for place, each in enumerate(view.complete) if each.number in view.front.numbers]
+    drawn = view.sample([each.number for each in view.complete], MOST_DRAWN)
+    places = [place for place, each in enumerate(view.complete) if each.number in drawn]
+    best = [place for place in places if view.complete[place].number in view.front.numbers]
     values = view.column(view.complete, metric)
-    others = [place for place in drawn.tolist() if place not in set(best)]
+    others = [place for place in places if view.complete[place].number not in view.front.numbers]
     for axes, parameter in zip(grid, shown, strict=False):
         scale(axes, "y", view, metric)
         _spread(axes, "x", parameter)
@@ -343,9 +404,10 @@ def _contour_of(view: StudyView, metric: str) -> Figure | None:
     image = axes.contourf(*lines, expected, levels=12, cmap="cividis", zorder=0)
     bar = figure.colorbar(image, ax=axes, format=lambda value, _: number_text(value))
     bar.ax.tick_params(colors=INK, labelsize=9)
+    bar.outline.set_edgecolor(GRID)
     bar.set_label(f"{label(metric)}, expected", color=INK)
-    chosen = np.flatnonzero(both)
-    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(len(chosen), SLICE_POINTS)).astype(int))].tolist()
+    drawn = view.sample([each.number for each, has in zip(view.complete, both, strict=True) if has], MOST_DRAWN)
+    chosen = [place for place, each in enumerate(view.complete) if each.number in drawn]
     xs, ys = ([_jittered(each, place) for place in chosen] for each in (across, up))
     points(axes, xs, ys, [view.complete[place].number for place in chosen], s=20, color=PAPER, edgecolors="black")
     _spread(axes, "x", across)
@@ -374,7 +436,8 @@ def parallel(view: StudyView) -> Drawn:
     figure, (axes,) = new_axes(size=(1.2 * len(shown) + 1.5, 4.4))
     heights = np.array([_heights(axis) for axis in shown])  # (axes, trials), 0 to 1
     first = heights[len(shown) - len(metrics)]
-    order = np.argsort(first)  # the best are drawn last, on top
+    drawn_ones = view.sample([each.number for each in view.complete], MOST_DRAWN)
+    order = [place for place in np.argsort(first).tolist() if view.complete[place].number in drawn_ones]  # best on top
     lines = [np.column_stack([range(len(shown)), heights[:, trial]]) for trial in order]
     drawn = LineCollection(lines, array=first[order], cmap="viridis", linewidths=0.9, alpha=0.7)
     _tell(drawn, [view.complete[place].number for place in order])
@@ -411,7 +474,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
 
 def curves(view: StudyView) -> Drawn:
     """Validation accuracy over the epochs of every trial; where a trial was stopped early there is a cross."""
-    every = view.curves()
+    every = view.curves(MOST_DRAWN)
     if not every:
         return {}
     figure, (axes,) = new_axes(size=(7.5, 4.2))
@@ -509,11 +572,13 @@ def _draw_heat(
     image = axes.imshow(
         values, aspect="auto", cmap="Blues", extent=extent, vmin=lowest, vmax=most, interpolation="none"
     )
-    known = [[None if math.isnan(value) else float(f"{value:.3g}") for value in row] for row in values.tolist()]
-    image.set_gid(CELLS + json.dumps({"what": what, "epochs": list(epochs), "names": list(names), "values": known}))
+    known = [[None if math.isnan(value) else short(value, 3) for value in row] for row in values.tolist()]
+    told = {"what": what, "epochs": list(epochs), "names": list(names), "values": known}
+    image.set_gid(CELLS + json.dumps(told, separators=(",", ":")))
     axes.set_xlabel(f"epoch of trial {number}")
     bar = axes.figure.colorbar(image, ax=axes)
     bar.ax.tick_params(colors=INK, labelsize=9)
+    bar.outline.set_edgecolor(GRID)
     bar.set_label(what, color=INK)
 
 
@@ -525,6 +590,7 @@ PICTURES = (
         "objective at once. The line bounds what is attained. The star is the knee, the best compromise. Of three "
         "objectives, a point of the front may lie inside the dotted line: it is better in the third.",
         pareto,
+        most=MOST_POINTS,
     ),
     Picture(
         "hypervolume",
@@ -548,6 +614,7 @@ PICTURES = (
         "Slices",
         "An objective over each of the parameters that matter most, all others as the search had them.",
         slices,
+        most=MOST_DRAWN,
     ),
     Picture(
         "contour",
@@ -555,14 +622,22 @@ PICTURES = (
         "What the same forest expects over the two parameters that matter most, averaged over what trials had besides; "
         "points are trials. Where there are none, it is a guess.",
         contour,
+        most=MOST_DRAWN,
     ),
-    Picture("parallel", "Parameters", "A line is a trial; draw a box over an axis to keep those within.", parallel),
+    Picture(
+        "parallel",
+        "Parameters",
+        "A line is a trial; draw a box over an axis to keep those within.",
+        parallel,
+        MOST_DRAWN,
+    ),
     Picture(
         "learning_curves",
         "Learning curves",
         "Validation accuracy of the sign network, the one that would be exported. A cross ends a trial that was "
         "stopped or failed; a grey line is an epoch at which trials were compared and some stopped.",
         curves,
+        most=MOST_DRAWN,
     ),
     Picture(
         "schedules",

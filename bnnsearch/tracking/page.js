@@ -3,8 +3,16 @@
   const charts = [...document.querySelectorAll(".picture svg")];
   const marksOf = chart => [...chart.querySelectorAll("[data-trial]")];
   const table = document.getElementById("trials");
-  const heads = table ? [...table.tHead.rows[0].cells] : [], rows = table ? [...table.tBodies[0].rows] : [];
-  const rowOf = new Map(rows.map(row => [row.dataset.trial, row]));
+  const heads = table ? [...table.tHead.rows[0].cells] : [], rows = [], rowOf = new Map(), heldOf = new Map();
+  for (const cells of table ? JSON.parse(document.getElementById("cells").textContent) : []) {
+    const row = table.tBodies[0].insertRow(); // a cell is a text, a number, or a number and its text
+    for (const cell of cells) row.insertCell().textContent = Array.isArray(cell) ? cell[1] : cell;
+    row.dataset.trial = row.cells[0].textContent;
+    row.tabIndex = 0;
+    rows.push(row);
+    rowOf.set(row.dataset.trial, row);
+    heldOf.set(row, cells.map(cell => Array.isArray(cell) ? cell[0] : cell));
+  }
   const tip = document.body.appendChild(document.createElement("div"));
   tip.id = "tip";
   tip.setAttribute("role", "status");
@@ -34,7 +42,6 @@
       for (const mark of marksOf(chart)) mark.classList.toggle("lit", lit !== null && lit.has(mark.dataset.trial));
     }
   };
-  const held = cell => cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
   const compared = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
   const is = {"<": c => c < 0, ">": c => c > 0, "<=": c => c <= 0, ">=": c => c >= 0, "=": c => c === 0};
   const filter = document.getElementById("filter"), told = document.getElementById("shown");
@@ -42,7 +49,7 @@
     const limit = word.match(/^([^<>=]+)(<=|>=|<|>|=)(.+)$/);
     const place = limit ? heads.findIndex(head => head.dataset.name === limit[1]) : -1;
     if (place < 0) return row.textContent.toLowerCase().includes(word.toLowerCase());
-    const value = held(row.cells[place]), bound = typeof value === "number" ? Number(limit[3]) : limit[3];
+    const value = heldOf.get(row)[place], bound = typeof value === "number" ? Number(limit[3]) : limit[3];
     return value !== "" && is[limit[2]](compared(value, bound));
   };
   const show = () => {
@@ -141,7 +148,7 @@
     const up = head.getAttribute("aria-sort") !== "ascending";
     for (const each of heads) each.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    rows.sort((a, b) => (up ? 1 : -1) * compared(held(a.cells[place]), held(b.cells[place])));
+    rows.sort((a, b) => (up ? 1 : -1) * compared(heldOf.get(a)[place], heldOf.get(b)[place]));
     table.tBodies[0].append(...rows);
   }));
   for (const row of rows) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from datetime import datetime
 from hashlib import sha256
 from html import escape as html_escape
 from importlib.resources import files
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from bnnsearch import __version__
 from bnnsearch.errors import printable
+from bnnsearch.tracking.view import short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +23,11 @@ if TYPE_CHECKING:
 
 def escape(text: str) -> str:
     """Text from outside as HTML: no tags, and what does not print is escaped; line ends are white space there."""
-    return html_escape("\n".join(map(printable, text.split("\n"))))
+    return html_escape(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def page(title: str, about: str, parts: Sequence[str]) -> str:
@@ -84,35 +91,35 @@ class Cell:
     text: str
     number: float | None = None
 
+    def told(self) -> object:
+        """The cell as the page's script reads it: text, a number that is its own text, or both."""
+        if self.number is None or not isfinite(self.number):
+            return _shown(self.text)
+        number = short(self.number, 6)
+        return number if self.text == json.dumps(number) else [number, self.text]
 
-def trials_table(head: Sequence[str], names: Sequence[str], rows: Sequence[tuple[int, Sequence[Cell]]]) -> str:
+
+def trials_table(head: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table of trials that is sorted by its heads, filtered by words and limits, and linked to the charts.
 
     Args:
         head: titles of the columns.
         names: what a limit such as `val_acc>0.9` calls each of them.
-        rows: trial number and cells.
+        rows: cells, the first that of the trial's number; the page's script makes the table of them.
     """
     titles = "".join(
         f"<th scope='col' data-name='{escape(name)}'><button type='button'>{escape(title)}</button></th>"
         for title, name in zip(head, names, strict=True)
     )
-    body = "".join(
-        f"<tr data-trial='{number}' tabindex='0' aria-selected='false'>{''.join(map(_cell, cells))}</tr>"
-        for number, cells in rows
-    )
+    told = json.dumps([[cell.told() for cell in row] for row in rows], separators=(",", ":")).replace("<", "\\u003c")
     return (
         "<p><label>Show <input type='search' id='filter' size='40' "
         "placeholder='words, or limits such as val_acc&gt;0.9'></label> "
         "<button type='button' id='all'>all</button> <output id='shown'></output></p>"
         "<div class='scroll high' tabindex='0' role='region' aria-label='all trials'>"
-        f"<table id='trials'><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table id='trials'><thead><tr>{titles}</tr></thead><tbody></tbody></table></div>"
+        f"<script type='application/json' id='cells'>{told}</script>"
     )
-
-
-def _cell(cell: Cell) -> str:
-    number = "" if cell.number is None else f" data-value='{cell.number!r}'"
-    return f"<td{number}>{escape(cell.text)}</td>"
 
 
 def paragraph(text: str, kind: str) -> str:

@@ -106,7 +106,9 @@ def _sections(view: StudyView, drawn: Mapping[str, Drawn]) -> Iterator[str]:
     for each in PICTURES:
         if each.name == "learning_curves":
             yield _all_trials(view)
-        yield picture(each.name, each.title, each.caption, drawn[each.name])
+        sampled = each.most is not None and len(view.results) > each.most
+        caption = f"{each.caption} {_SAMPLED.format(most=each.most)}" if sampled else each.caption
+        yield picture(each.name, each.title, caption, drawn[each.name])
         if each.name == "pareto" and view.complete:
             yield _front_table(view)
     yield _failures(view)
@@ -149,7 +151,7 @@ def _all_trials(view: StudyView) -> str:
             Cell(str(result.epochs), float(result.epochs)),
             Cell(f"{result.seconds:.0f}", result.seconds),
         ]
-        rows.append((result.number, cells))
+        rows.append(cells)
     head = ["trial", "state", *map(label, metrics), *names, "epochs", "seconds"]
     shown = trials_table(head, ["trial", "state", *metrics, *names, "epochs", "seconds"], rows)
     more = "" if len(results) == len(view.results) else f" The first {MOST_ROWS:,} of {len(view.results):,}."
@@ -186,6 +188,11 @@ def _failures(view: StudyView) -> str:
     ]
     return section("Failed trials", "Grouped by cause.", table("failed trials", ["count", "reason", "trials"], rows))
 
+
+_SAMPLED = (
+    "At most {most:,} trials are drawn: the front, those that ran to their end, an even sample where they are more. "
+    "The table has all."
+)
 
 _CAPTIONS = {
     "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ LABELS = {
 WIDE = 20.0
 """Largest over smallest value from which an axis is logarithmic."""
 
-MAX_AXES, MAX_POINTS, ALL_POINTS = 9, 60, 20_000
+MAX_AXES, MAX_POINTS, ALL_POINTS = 9, 60, 6_000
 """Most parameters in the parallel coordinates; most points of one learning curve, and of all together."""
 
 SHARE_SHOWN = 0.2
@@ -138,17 +139,33 @@ class Axis:
             places = self.categories if self.numeric else range(len(self.categories))
             at = [math.log10(place) if self.logarithmic else float(place) for place in places]
             return at, [number_text(each) if self.numeric else str(each) for each in self.categories]
-        known = self.positions[~np.isnan(self.positions)]
-        at = np.linspace(known.min(), known.max(), 5).tolist()
-        return at, [number_text(10**place if self.logarithmic else place) for place in at]
+        low, high = float(np.nanmin(self.positions)), float(np.nanmax(self.positions))
+        if self.logarithmic:
+            ticks = round_ticks(10**low, 10**high)
+            decades = [tick for tick in ticks if math.log10(tick).is_integer()]
+            ticks = decades if len(decades) > 3 else ticks
+            at = [math.log10(tick) for tick in ticks]
+        else:
+            step = 10.0 ** math.floor(math.log10(high - low))
+            step *= next(part for part in (0.2, 0.25, 0.5, 1.0, 2.0, 2.5) if (high - low) / (step * part) <= 5)
+            at = ticks = [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        within = [low - 1e-9 <= place <= high + 1e-9 for place in at]
+        return list(compress(at, within)), [number_text(tick) for tick in compress(ticks, within)]
 
 
 def _text(value: Any) -> str:
     return printable(value) if isinstance(value, str) else json.dumps(value)
 
 
+def short(value: float, digits: int) -> float:
+    """A number to so many digits, as short as JSON has it; whole numbers stay as they are."""
+    rounded = float(value) if float(value).is_integer() else float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
 def number_text(value: float) -> str:
     """A number as a person reads it: 12.4k, 0.0031."""
+    value = float(f"{value:.3g}")
     if value == 0 or 0.001 <= abs(value) < 1000:
         return f"{value:.3g}"
     if abs(value) < 0.001:
@@ -300,17 +317,33 @@ class StudyView:
         """Share of the metric's variance that is lost without each parameter, in [0, 1]: `Fit.shares`."""
         return self.fits[metric].shares
 
-    def curves(self) -> list[tuple[str, int, list[int], list[float]]]:
-        """Learning curves: (`front`, the trial's state, or `running`; number; epochs; val_acc), thinned out."""
-        ended = by_number(self.results)
-        most = max(8, min(MAX_POINTS, ALL_POINTS // max(1, len(self.history))))
+    def sample(self, numbers: Sequence[int], most: int) -> Set[int]:
+        """At most so many of the trials: the front, those that ran to their end, and the others, each evenly."""
+        if len(numbers) <= most:
+            return set(numbers)
+        survived = {result.number for result in self.complete} - self.front.numbers
+        kept = _evenly([number for number in numbers if number in self.front.numbers], most)
+        others = [number for number in numbers if number not in survived and number not in self.front.numbers]
+        left = most - len(kept)
+        stopped = _evenly(others, max(left // 3, left - sum(number in survived for number in numbers)))
+        return {*kept, *stopped, *_evenly([each for each in numbers if each in survived], left - len(stopped))}
+
+    def curves(self, most: int = ALL_POINTS) -> list[tuple[str, int, list[int], list[float]]]:
+        """Learning curves: (`front`, the trial's state, or `running`; number; epochs; val_acc), of `most` trials.
+
+        Long ones are thinned out.
+        """
+        ended, shown = by_number(self.results), self.sample(sorted(self.history), most)
+        most = max(8, min(MAX_POINTS, ALL_POINTS // max(1, len(shown))))
         curves = []
         for number, epochs in sorted(self.history.items()):
+            if number not in shown:
+                continue
             points = [(each.epoch, each.values["val_acc"]) for each in epochs if "val_acc" in each.values]
             if not points:
                 continue
             kind = ended[number].state.value if number in ended else "running"
-            kept = _thinned(points, most)
+            kept = _evenly(points, most)
             curves.append(
                 (
                     "front" if number in self.front.numbers else kind,
@@ -384,10 +417,11 @@ def _places(axis: Axis) -> Callable[[Any], float]:
     return lambda value: math.nan if value is None else places.get(_text(value), math.nan)
 
 
-def _thinned(points: list[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    if len(points) <= most:
-        return points
-    return [points[place] for place in np.linspace(0, len(points) - 1, most).astype(int)]
+def _evenly(found: Sequence[Found], most: int) -> Sequence[Found]:
+    """At most so many, from the first to the last."""
+    if len(found) <= most:
+        return found
+    return [found[place] for place in np.linspace(0, len(found) - 1, most).astype(int)]
 
 
 def _phases(epochs: Sequence[EpochMetrics]) -> list[tuple[str, int, int]]:
