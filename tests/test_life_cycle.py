@@ -15,6 +15,7 @@ from bnnsearch.past import read_past
 from bnnsearch.record import held
 from bnnsearch.study.health import examine
 from bnnsearch.study.state import Standing, is_settled, read_state
+from bnnsearch.tracking.preset import share_view, view_of
 
 SPACE = """
 version: 1
@@ -149,14 +150,21 @@ def test_a_study_is_deleted_with_its_runs_once_that_is_confirmed(home: Path) -> 
     with held(study):
         assert invoke("rm", str(study.path), "--yes").exit_code == 2
     assert study.path.exists()
-    ended = invoke("rm", str(study.path), answer="y\n")
-    assert ended.exit_code == 0, ended.output
-    assert "4 runs deleted" in ended.stdout
-    assert not study.path.exists()
-    assert not list(artifacts.rglob("report.html"))
     from mlflow import MlflowClient
     from mlflow.entities import ViewType
 
     client = MlflowClient(tracking_uri=f"sqlite:///{home}/mlflow.db")
     experiment = client.get_experiment_by_name("brief")
+    past = read_past(study)
+    share_view(client, experiment.experiment_id, view_of(study.search_id, past.space.study, past.results))
+    ended = invoke("rm", str(study.path), answer="y\n")
+    assert ended.exit_code == 0, ended.output
+    assert "4 runs deleted" in ended.stdout
+    assert not study.path.exists()
+    assert not list(artifacts.rglob("report.html"))
+    experiment = client.get_experiment_by_name("brief")
+    assert not [name for name in experiment.tags if name.startswith("mlflow.sharedViewState")]
     assert not client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    client.delete_experiment(experiment.experiment_id)  # which takes no view any more
+    link = share_view(client, experiment.experiment_id, view_of("1", past.space.study, past.results))
+    assert link.startswith("searchFilter=tags.search_id%20%3D%20%271%27") and link.endswith("orderByAsc=false")

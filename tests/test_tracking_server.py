@@ -28,10 +28,11 @@ from tracking_study import FRONT, blank_store, folder, make_study, play, runs_by
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
+from bnnsearch.tracking.preset import view_of
 from bnnsearch.tracking.readback import read_trials
 from bnnsearch.tracking.store import store_of
 from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_complete
-from bnnsearch.tracking.ui import runs_of, serve
+from bnnsearch.tracking.ui import serve
 
 
 @pytest.fixture
@@ -298,10 +299,18 @@ def test_a_browser_shows_trials_charts_and_report(folder, server):
         r'<iframe[^>]*src="blob:[^>]*sandbox="allow-scripts"|<iframe[^>]*sandbox="allow-scripts"[^>]*src="blob:', pane
     )
     # last, for the browser keeps a filter for the pages to come
-    serve(store_of(study), announce=lines.append, shown=runs_of(folder.search_id, study.objectives[0]))
-    table = browse(lines[-1].rpartition(" ")[2], folder.path)
+    view = view_of(folder.search_id, study, read_past(folder).results)
+    serve(store_of(study), announce=lines.append, view=view)
+    link = lines[-1].rpartition(" ")[2]
+    table = browse(link, folder.path)
     assert all(f">trial {number}<" in table for number in range(7))
-    serve(store_of(study), announce=lines.append, shown=runs_of("another", study.objectives[0]))
+    columns = set(re.findall(r'ag-header-cell[^>]*col-id="([^"]*`)"', table))
+    assert {"metrics.`val_acc`", "metrics.`memory_bytes`", "params.`model.hidden`"} < columns
+    assert "metrics.`train_loss`" not in columns
+    charts = re.sub("<[^>]+>", " ", browse(f"{link}&compareRunsMode=CHART", folder.path))
+    for words in ("Search tiny", "memory_bytes vs. val_acc", "Parallel Coordinates"):
+        assert words in charts, words
+    serve(store_of(study), announce=lines.append, view=view_of("another", study, []))
     assert ">trial 0<" not in browse(lines[-1].rpartition(" ")[2], folder.path)
 
 

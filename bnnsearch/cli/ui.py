@@ -17,6 +17,8 @@ from bnnsearch.cli import options
 def ui(study: Path | None, runs: Path, host: str, port: int) -> None:
     """Open MLflow's UI on the trials of the search, the best of the first objective on top.
 
+    What matters of them has columns and charts. The view is kept in the experiment, and its link can be shared.
+
     Example: bnnsearch ui --port 5001
     """
     from bnnsearch.folder import find_study_folder
@@ -24,8 +26,10 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> None:
 
     folder = find_study_folder(study, runs)
     from bnnsearch.tracking.ids import study_store
-    from bnnsearch.tracking.ui import runs_of, serve
+    from bnnsearch.tracking.preset import view_of
+    from bnnsearch.tracking.ui import serve
 
-    settings = read_past(folder).space.study
-    shown = runs_of(folder.search_id, settings.objectives[0])
-    serve(study_store(settings, folder), host=host, port=port, shown=shown)
+    past = read_past(folder)
+    settings = past.space.study
+    view = view_of(folder.search_id, settings, past.results)
+    serve(study_store(settings, folder), host=host, port=port, view=view)

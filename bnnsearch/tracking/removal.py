@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
 from bnnsearch.tracking.ids import RunIds, known_identity, study_store
+from bnnsearch.tracking.preset import tag_of
 from bnnsearch.tracking.store import Store, check_store, import_mlflow, open_client
 
 
@@ -50,6 +51,9 @@ def remove_runs(study: StudyConfig, folder: StudyFolder) -> Removed:
             client.delete_run(run.info.run_id)
         if store.database is not None:
             _erase(store, run.info.run_id, run.info.artifact_uri)
+    tag = tag_of(folder.search_id)
+    if tag in experiment.tags:
+        client.delete_experiment_tag(experiment.experiment_id, tag)
     kept = "" if store.database is not None else "; the server keeps them as deleted until its `mlflow gc` runs"
     return Removed(len(runs), f"{store.shown}: {len(runs)} runs deleted{kept}")
 

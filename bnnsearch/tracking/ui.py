@@ -15,19 +15,18 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 from urllib.error import URLError
-from urllib.parse import quote, urlencode
 
 import click
 
-from bnnsearch.config.study import Objective
 from bnnsearch.errors import EnvironmentProblem, printable
 from bnnsearch.tracking import guard
+from bnnsearch.tracking.preset import share_view
 from bnnsearch.tracking.store import Store, check_store, open_client
 
 START_SECONDS = 120.0
@@ -41,7 +40,12 @@ def _say(line: str) -> None:
 
 
 def serve(
-    store: Store, *, host: str = "127.0.0.1", port: int = 5000, shown: str = "", announce: Callable[[str], None] = _say
+    store: Store,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    view: Mapping[str, Any] | None = None,
+    announce: Callable[[str], None] = _say,
 ) -> None:
     """Serve the UI until it is stopped, having announced the link to the study's runs.
 
@@ -52,7 +56,7 @@ def serve(
         host: address to listen on; any but a loopback address needs MLFLOW_AUTH_ADMIN_PASSWORD and
             MLFLOW_SERVER_ALLOWED_HOSTS in the environment.
         port: port to listen on.
-        shown: which runs the link shows, as `runs_of` says it; all of the experiment where it is empty.
+        view: what the link shows, as `view_of` says it; the experiment as MLflow shows it where there is none.
         announce: told each line for the user.
 
     Raises:
@@ -60,7 +64,7 @@ def serve(
     """
     if store.uri.startswith(("http://", "https://")):
         check_store(store)
-        announce(f"the runs are on a server already: {_link(store.shown, store, shown)}")
+        announce(f"the runs are on a server already: {_link(store.shown, store, view)}")
         return
     if not store.uri.startswith(_DATABASES):
         raise EnvironmentProblem(f"{store.shown}: is no database that MLflow can serve; open the UI that belongs to it")
@@ -69,7 +73,7 @@ def serve(
         raise EnvironmentProblem(f"{store.shown}: there is no tracking store yet; a search makes it")
     check_store(store)
     _check_port(host, port)
-    link = _link(f"http://{_in_url(host)}:{port}", store, shown)
+    link = _link(f"http://{_in_url(host)}:{port}", store, view)
     with _terminated_as_interrupted(), TemporaryFile("w+") as log:
         server = subprocess.Popen(  # the guard ends it should this process be killed
             [sys.executable, "-m", guard.__name__, *command],
@@ -86,23 +90,14 @@ def serve(
             server.communicate()  # closes its input, which ends it
 
 
-def runs_of(search_id: str, first: Objective) -> str:
-    """The trials of one search in the words of MLflow's page, the best of the first objective on top."""
-    asked = {
-        "searchFilter": f"tags.search_id = '{search_id}' and tags.kind = 'trial'",
-        "orderByKey": f"metrics.`{first.metric}`",
-        "orderByAsc": "true" if first.mode == "min" else "false",
-    }
-    return urlencode(asked, quote_via=quote)
-
-
-def _link(base: str, store: Store, shown: str) -> str:
+def _link(base: str, store: Store, view: Mapping[str, Any] | None) -> str:
     """The page that shows the trial table; without `workflowType` MLflow opens in its mode for language models."""
-    found = open_client(store).get_experiment_by_name(store.experiment)
+    client = open_client(store)
+    found = client.get_experiment_by_name(store.experiment)
     if found is None:
         raise EnvironmentProblem(f"{store.shown}: holds no experiment {store.experiment!r} yet; a search makes it")
     page = f"{base.rstrip('/')}/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
-    return f"{page}&{shown}" if shown else page
+    return page if view is None else f"{page}&{share_view(client, str(found.experiment_id), view)}"
 
 
 def _command(store: Store, host: str, port: int) -> list[str]:
