@@ -150,7 +150,8 @@ def test_checked_spaces_and_shipped_files_are_told_as_json() -> None:
 
 
 def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path: Path) -> None:
-    (tmp_path / "trial.yaml").write_text(TRIAL)
+    origin = "provenance: {study: small, search_id: s, trial: 5, expected: {val_acc: 0.875}}"
+    (tmp_path / "trial.yaml").write_text(f"{TRIAL[:-1]}, {origin}}}")
     run, model = str(tmp_path / "trained"), str(tmp_path / "model.bnn")
     trained = invoke("train", str(tmp_path / "trial.yaml"), "-o", run, "--seed", "3", "--threads", "1", "--no-track",
                      "--json")  # fmt: skip
@@ -158,6 +159,7 @@ def test_a_run_trained_with_a_seed_is_packed_timed_and_predicts_as_json(tmp_path
     epoch, ended = map(json.loads, trained.stdout.splitlines())
     assert (epoch["event"], ended["event"]) == ("epoch", "trained")
     assert "seed 3: 1 epochs" in trained.stderr
+    assert "; the search had 0.8750 (trial 5 of small)" in trained.stderr
     packed = json.loads(invoke("pack", run, "--output", model, "--json").stdout)
     assert packed["bytes"] == Path(model).stat().st_size
     timed = json.loads(invoke("bench", model, "--threads", "1", "--json").stdout)

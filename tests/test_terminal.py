@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +15,11 @@ from rich.text import Text
 
 from bnnsearch.config.study import BudgetConfig, Objective, StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
+from bnnsearch.invocation import command
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.terminal.ending import front_lines
 from bnnsearch.terminal.live import screen
+from bnnsearch.terminal.output import wrapped
 from bnnsearch.terminal.progress import StudyProgress, summary_lines
 from bnnsearch.terminal.text import duration_text, metric_text, params_text, range_text
 from bnnsearch.terminal.views import JsonView, LiveView, PlainView, view_for
@@ -222,3 +228,48 @@ def test_numbers_as_a_person_reads_them() -> None:
     assert params_text({"method.bnew.lambda_rate": 2.0, "model.hidden": [64, 32]}) == "lambda_rate=2 hidden=[64,32]"
     two = {"optimizer.adam.lr": 0.1, "teacher.lr": 0.2, "plan.epochs": 3}
     assert params_text(two) == "optimizer.adam.lr=0.1 teacher.lr=0.2 epochs=3"
+
+
+def test_lines_are_broken_between_words_and_never_within_what_is_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    resume = command("resume", "runs/a name/20260101-000000")
+    assert wrapped(f"stopped, and saved up to here; to go on with it: {resume}", 50) == (
+        f"stopped, and saved up to here; to go on with it:\n  {resume}"
+    )
+    assert wrapped("`pip install 'bnnsearch[lightning]'` installs what this space uses, or leave it", 40) == (
+        "`pip install 'bnnsearch[lightning]'`\n  installs what this space uses, or\n  leave it"
+    )
+    assert wrapped(f"  {resume}", 20) == f"  {resume}"
+    assert wrapped("a/path/that/is/longer/than/the/terminal is whole", 20) == (
+        "a/path/that/is/longer/than/the/terminal\n  is whole"
+    )
+    assert wrapped("ok     disk    60 GB are free where runs are written", 36) == (
+        "ok     disk    60 GB are free where\n               runs are written"
+    )
+    table = "runs/first/20260101-000000    done    12 trials, all complete"
+    assert wrapped(table, 40) == table
+    short = "as it is"
+    assert (wrapped(short, 8), wrapped(table, None)) == (short, table)
+    monkeypatch.setenv("TERM", "dumb")
+    assert wrapped("one word after another", 10) == "one word after another"
+
+
+@pytest.mark.parametrize(("columns", "broken"), [(60, True), (300, False)])
+def test_a_command_keeps_to_the_width_of_its_terminal(columns: int, broken: bool, tmp_path: Any) -> None:
+    """What it says, word by word, is what it says into a pipe."""
+    (tmp_path / "space.yaml").write_text("version: 1\nname: x\nobjectives: [{metric: accuracy, mode: max}]\n")
+    words = [sys.executable, "-m", "bnnsearch", "validate", "space.yaml"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    ours, theirs = os.openpty()
+    ran = subprocess.run(words, cwd=tmp_path, env=environment, stderr=theirs, check=False)
+    os.close(theirs)
+    text = ""
+    with os.fdopen(ours, newline="") as terminal, suppress(OSError):
+        for line in terminal:
+            text += line
+    piped = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (ran.returncode, piped.returncode) == (2, 2)
+    assert text.split() == piped.stderr.split()
+    longest = max(map(len, piped.stderr.split()))
+    assert max(map(len, text.splitlines())) <= max(columns, longest + 2)
+    assert (len(text.splitlines()) > len(piped.stderr.splitlines())) is broken

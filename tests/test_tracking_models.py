@@ -96,6 +96,14 @@ def test_the_alias_moves_to_the_newest_version(folder, packed):
     assert MlflowClient(store.uri, store.uri).get_model_version_by_alias("digits", "champion").version == 2
 
 
+def test_a_network_is_registered_where_it_is_recorded(tmp_path, packed, monkeypatch):
+    """Not in MLflow's default store, here `mlflow.db` of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    store = store_of(make_study(tracking={"uri": f"sqlite:///{tmp_path}/other.db"}))
+    assert log_production(production(packed=packed), store, register_as="digits").version == "1"
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_nothing_packed_cannot_be_registered(folder):
     with pytest.raises(ValueError, match="needs a packed network"):
         log_production(production(), store_of(make_study()), register_as="digits")

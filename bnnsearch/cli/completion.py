@@ -29,7 +29,7 @@ def completion(context: click.Context, shell: str, *, install: bool) -> None:
     assert found is not None
     source = found(program, {}, "bnnsearch", "_BNNSEARCH_COMPLETE").source().strip()
     if not install:
-        say(*source.splitlines())
+        say(*source.splitlines(), whole=True)
         return
     place = Path.home() / PLACES[shell]
     _put(place, source)

@@ -21,4 +21,4 @@ def logs(study: Path | None, runs: Path) -> None:
     from bnnsearch.cluster.remote import logs_on_cluster
     from bnnsearch.folder import find_study_folder
 
-    say(*logs_on_cluster(find_study_folder(study, runs)))
+    say(*logs_on_cluster(find_study_folder(study, runs)), whole=True)

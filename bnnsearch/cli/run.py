@@ -93,7 +93,8 @@ def _foretell(space: Space, *, as_json: bool) -> None:
         write_event("dry_run", space=str(space.path), config=tree, costs=costs, trials=trials,
                     epochs=trials * config.epochs, missing=missing)  # fmt: skip
         return
-    say(*space.describe(), "the trial of all defaults:", *json.dumps(tree, indent=2).splitlines())
+    say(*space.describe(), "the trial of all defaults:")
+    say(*json.dumps(tree, indent=2).splitlines(), whole=True)
     say(*(f"  {name} {metric_text(name, value)}" for name, value in costs.items()), *missing)
     confirm = space.study.confirm
     again = "" if confirm is None else f", then {confirm.seeds - 1} more of each on the {confirm.on}"

@@ -30,4 +30,4 @@ def schema(space: Path | None, out: Path | None) -> None:
         out.write_text(f"{text}\n")
         say(f"wrote {out}")
     else:
-        say(*text.splitlines())
+        say(*text.splitlines(), whole=True)

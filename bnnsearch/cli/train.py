@@ -115,8 +115,9 @@ def _trained_lines(trained: Sequence[Trained], provenance: Provenance | None) ->
     expected = ""
     if provenance is not None and "val_acc" in provenance.expected:
         deviation = provenance.deviation.get("val_acc")
-        over = "" if deviation is None else f" over {provenance.repeats} other seeds"
-        expected = f" (expected {spread_text('val_acc', provenance.expected['val_acc'], deviation)}{over})"
+        over = f" over {provenance.repeats} other seeds" if provenance.repeats else ""
+        had = spread_text("val_acc", provenance.expected["val_acc"], deviation)
+        expected = f"; the search had {had}{over} (trial {provenance.trial} of {provenance.study})"
     seeds = "" if len(trained) == 1 else f" with each of {len(trained)} seeds"
     validation, test = spread([each.metrics for each in trained])["val_acc"], spread([each.test for each in trained])
     return [

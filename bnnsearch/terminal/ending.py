@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.text import Text
 
 from bnnsearch.config.metrics import tabled
+from bnnsearch.errors import printable
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import Past
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
 from bnnsearch.study.state import read_state
 from bnnsearch.terminal.layout import Layout, Row, head_of
-from bnnsearch.terminal.output import write_event
-from bnnsearch.terminal.text import params_text, plain, spread_text, trials_text
+from bnnsearch.terminal.output import wrapped, write_event
+from bnnsearch.terminal.text import params_text, spread_text, trials_text
 
 
 def front_lines(front: ParetoFront, width: int) -> list[Text]:
@@ -39,9 +40,10 @@ def front_lines(front: ParetoFront, width: int) -> list[Text]:
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Lines as they are: no markup, no wrapping, so that commands can be copied; what does not print is escaped."""
+    """Lines without markup, broken on a terminal as `wrapped` does; what does not print is escaped."""
+    width = console.width if console.is_terminal else None
     for line in lines:
-        console.print(plain(line), soft_wrap=True)
+        console.print(Text(wrapped(printable(line), width)), soft_wrap=True)
 
 
 def failure_lines(results: Sequence[TrialResult]) -> list[str]:

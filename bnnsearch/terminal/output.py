@@ -8,18 +8,53 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from shutil import get_terminal_size
 from typing import Any, TextIO
 
 from bnnsearch.errors import EnvironmentProblem, printable
+from bnnsearch.invocation import command
 
 
-def say(*lines: str, err: bool = False) -> None:
-    """Lines as they are, so that commands can be copied; what does not print is escaped."""
+def say(*lines: str, err: bool = False, whole: bool = False) -> None:
+    """Lines, broken between words on a terminal, as `wrapped` does; what does not print is escaped.
+
+    Args:
+        lines: without line ends.
+        err: on standard error.
+        whole: they are code or data, and never broken.
+    """
+    stream = sys.stderr if err else sys.stdout
+    width = None if whole or stream is None or not stream.isatty() else get_terminal_size().columns
     for line in lines:
-        _write(sys.stderr if err else sys.stdout, printable(line))
+        _write(stream, wrapped(printable(line), width))
+
+
+def wrapped(line: str, width: int | None) -> str:
+    """A line as a terminal shows it: broken between words, what follows indented, below its column in a table.
+
+    A command of ours, what stands in backticks, a path or any other word is never broken, so that it can be pasted. A
+    terminal that moves no cursor gets the line as it is.
+    """
+    if width is None or len(line) <= width or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return line
+    columns = re.match(r" *(.*\S  +)?", line)
+    assert columns is not None
+    start = columns.end()
+    if start > width // 2:
+        return line
+    broken, under = line[:start], start if columns[1] else start + 2
+    room, first = width - start, True
+    for piece in re.findall(rf"{re.escape(command())} [a-z].*|[^\s`]*`[^`]*`\S*|\S+", line[start:]):
+        if not first and len(piece) + 1 > room:
+            broken, room = f"{broken}\n{' ' * under}", width - under
+        elif not first:
+            broken, room = f"{broken} ", room - 1
+        broken, room, first = broken + piece, room - len(piece), False
+    return broken
 
 
 def write_event(event: str, **fields: Any) -> None:

@@ -1,14 +1,11 @@
-"""Numbers as a person reads them, and words from outside as a terminal may see them."""
+"""Numbers as a person reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.text import Text
-
 from bnnsearch.config.metrics import METRICS
-from bnnsearch.errors import printable
 from bnnsearch.results import TrialResult
 
 _UNITS = ("", "k", "M", "G", "T", "P", "E")
@@ -42,11 +39,6 @@ def _scaled(value: float) -> tuple[float, str]:
             return value, unit
         value /= 1000
     return value, _UNITS[-1]
-
-
-def plain(text: str) -> Text:
-    """One line from outside, such as a name or a reason, for the screen: no markup, what does not print is escaped."""
-    return Text(printable(text))
 
 
 def trials_text(results: Sequence[TrialResult], budget: int) -> str:

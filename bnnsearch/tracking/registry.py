@@ -5,6 +5,9 @@ Both are versions of one registered model, named after the study. An alias is wh
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +74,21 @@ def new_version(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     kind = "configuration" if model_id is None else "network"
-    version = client.create_model_version(name, source, run_id, tags={"kind": kind}, model_id=model_id)
+    with _by_default(client.tracking_uri):
+        version = client.create_model_version(name, source, run_id, tags={"kind": kind}, model_id=model_id)
     client.set_registered_model_alias(name, alias, version.version)
     return str(version.version)
+
+
+@contextmanager
+def _by_default(uri: str) -> Iterator[None]:
+    """MLflow's default store is the one at `uri`: there its registry looks a network up, whatever the client has."""
+    name = "MLFLOW_TRACKING_URI"
+    before = os.environ.get(name)
+    os.environ[name] = uri
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
