@@ -276,6 +276,7 @@ SAMPLERS = Family(
         cmaes="CmaesConfig",
         random="RandomConfig",
         grid="GridConfig",
+        hub="HubConfig",
     ),
 )
 SCHEDULERS = Family(

@@ -4,9 +4,9 @@ know of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bnnsearch.config.families import SAMPLERS, Member, named
 
@@ -136,6 +136,36 @@ class GridConfig(SamplerSettings):
     def listed(self, space: SearchSpace, seed: int) -> list[dict[str, Any]]:
         points: list[dict[str, Any]] = named("bnnsearch.study.grid:grid_points")(space, points=self.points, seed=seed)
         return points
+
+
+class HubConfig(SamplerSettings):
+    """A sampler of OptunaHub (the extra `hub`): its code comes from the network, and is run.
+
+    It is made anew for each suggestion, from the trials so far and a seed, so that one that keeps what it learned to
+    itself forgets it. It sees complete trials as Optuna has them.
+
+    Attributes:
+        package: its path in the registry, such as `samplers/auto_sampler`.
+        sampler: the class in it; None is its only one.
+        ref: commit or tag of the registry; None is its newest state, which may be another one after a `resume`.
+        local: a folder that holds the registry's packages, in place of the network.
+        settings: keyword arguments of the class; a `seed` is added where it takes one.
+    """
+
+    builder: ClassVar[str] = "bnnsearch.study.hub:build_hub"
+
+    name: Literal["hub"] = "hub"
+    package: Annotated[str, Field(pattern=r"^samplers(/\w+)+$")]
+    sampler: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    ref: Annotated[str, Field(pattern=r"^[\w./-]{1,100}$")] | None = None
+    local: str | None = None
+    settings: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if self.ref is not None and self.local is not None:
+            raise ValueError(f"ref is of the network's registry, but got {self.ref} with local {self.local}")
+        return self
 
 
 SamplerConfig = Annotated[SamplerSettings, SAMPLERS]

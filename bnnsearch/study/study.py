@@ -33,6 +33,7 @@ from bnnsearch.study.copies import OptunaCopy, ResultsCopy
 from bnnsearch.study.executor import Executor
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.migration import migrate, needs_migration
+from bnnsearch.study.samplers import make_sampler
 from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
 from bnnsearch.study.space_file import resumed_space, write_space
 from bnnsearch.study.story import Story
@@ -173,8 +174,8 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
         record: the folder's, where it is held already.
 
     Raises:
-        InputError: the folder holds a study already, or what `warm_start` names cannot be used.
-        EnvironmentProblem: the native library that its trials need does not run.
+        InputError: the folder holds a study already, or what `warm_start` or `sampler` names cannot be used.
+        EnvironmentProblem: the native library that its trials need does not run, or its sampler cannot be loaded.
     """
     folder = StudyFolder(study_dir)
     with held(folder, record) as own:
@@ -182,6 +183,7 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
             raise InputError(f"{study_dir}: holds a study already; `{command('resume', study_dir)}` goes on with it")
         points = starting_points(space)
         _check_library(space)
+        make_sampler(space.study.sampler, seed=space.study.seed)  # its package may be missing
         with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
             write_space(folder, space)
