@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import operator
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import accumulate
 from statistics import fmean
 from typing import Literal, Self
 
@@ -28,6 +29,9 @@ Array = NDArray[np.float64]
 
 MARGIN = 0.1
 """How far the reference point lies beyond the worst value seen, as a share of the range seen."""
+
+NOISE = 2
+"""Standard errors up to which two means differ by noise alone."""
 
 REFERENCE_TRIALS = 10
 """How many finished trials fix the box that a study's hypervolume is measured in: about a search's random start."""
@@ -107,20 +111,31 @@ def _ranks_of_pairs(first: Array, second: Array) -> NDArray[np.int64]:
     return found
 
 
-def crowding_distance(values: ArrayLike) -> Array:
+def crowding_distance(values: ArrayLike, ranks: ArrayLike | None = None) -> Array:
     """Distance (n,) of each row to its neighbours, summed over objectives scaled to [0, 1]; inf at both ends.
 
-    Rows of one rank; larger is lonelier. An objective in which all rows are equal adds nothing.
+    Larger is lonelier. Neighbours are those of one rank, of all rows where no `ranks` (n,) are given. An objective in
+    which all of a rank are equal adds nothing.
     Source: Deb et al., "NSGA-II", 2002, section III-B.
     """
     table = np.asarray(values, dtype=np.float64)
+    groups = np.zeros(len(table), dtype=np.int64) if ranks is None else np.asarray(ranks)
     distance = np.zeros(len(table))
+    if not len(table):
+        return distance
     for column in table.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]] if len(column) else 0.0
-        if span > 0:
-            distance[order[[0, -1]]] = np.inf
-            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+        order = np.lexsort((column, groups))
+        ordered = column[order]
+        starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+        ends = np.append(starts[1:], len(table)) - 1
+        spans = np.repeat(ordered[ends] - ordered[starts], ends - starts + 1)
+        inner = spans > 0
+        at_end = inner.copy()
+        inner[starts] = inner[ends] = False
+        places = np.flatnonzero(inner)
+        distance[order[places]] += (ordered[places + 1] - ordered[places - 1]) / spans[places]
+        at_end &= ~inner
+        distance[order[at_end]] = np.inf
     return distance
 
 
@@ -140,11 +155,17 @@ def reference_point(values: ArrayLike, modes: Sequence[Mode]) -> Array:
     table = losses(values, modes)
     if not len(table):
         raise ValueError("a reference point needs at least one result")
-    worst = table.max(axis=0)
-    span = worst - table.min(axis=0)
-    span = np.where(span > 0, span, np.where(worst == 0, 1.0, np.abs(worst)))
     signs = np.array([-1.0 if mode == "max" else 1.0 for mode in modes])
-    return np.asarray(signs * (worst + MARGIN * span))
+    return np.asarray(signs * _box_of_losses(table)[0])
+
+
+def _box_of_losses(table: Array) -> tuple[Array, float]:
+    """Reference point of losses (n, m), n >= 1, as a loss, and the volume between it and their ideal point."""
+    worst, ideal = table.max(axis=0), table.min(axis=0)
+    span = worst - ideal
+    span = np.where(span > 0, span, np.where(worst == 0, 1.0, np.abs(worst)))
+    origin = worst + MARGIN * span
+    return origin, float(np.prod(origin - ideal))
 
 
 def hypervolume_series(values: ArrayLike, modes: Sequence[Mode], reference: ArrayLike) -> Array:
@@ -156,15 +177,101 @@ def hypervolume_series(values: ArrayLike, modes: Sequence[Mode], reference: Arra
     """
     table = losses(values, modes)
     origin = losses(np.atleast_2d(reference), modes)[0]
-    series = np.zeros(len(table))
-    front = table[:0]
-    volume = 0.0
-    for index, row in enumerate(table):
-        if (row < origin).all() and not (front <= row).all(axis=1).any():
-            volume += _exclusive_volume(row, front, origin)
-            front = np.vstack([front[(front < row).any(axis=1)], row])
-        series[index] = volume
-    return series
+    steps = accumulate(table, partial(_grown, origin=origin), initial=(table[:0], 0.0))
+    return np.array([volume for _, volume in steps][1:])
+
+
+def _grown(before: tuple[Array, float], row: Array, *, origin: Array) -> tuple[Array, float]:
+    """Losses of a front, and its volume up to `origin`, with one more row; the same pair where it adds nothing."""
+    front, volume = before
+    if not (row < origin).all() or (front <= row).all(axis=1).any():
+        return before
+    volume += _exclusive_volume(row, front, origin)
+    return np.vstack([front[(front < row).any(axis=1)], row]), volume
+
+
+class GrowingVolume:
+    """The hypervolume after each of a study's candidates in the order of their numbers, kept up as they finish.
+
+    What `ParetoFront.hypervolume_series` has of all of them, to the last bit, without reading them all again: one that
+    finishes late takes its place among the later ones, which are looked at again only if it adds to those before it.
+
+    Args:
+        modes: one per objective.
+    """
+
+    def __init__(self, modes: Sequence[Mode]) -> None:
+        self._modes = modes
+        self._numbers: list[int] = []
+        self._rows: list[Array] = []
+        self._steps: list[tuple[Array, float]] = []
+        self._origin = np.zeros(0)
+        self._box = 1.0
+
+    def add(self, number: int, values: ArrayLike) -> None:
+        """A candidate has finished with `values` (m,)."""
+        place = bisect_left(self._numbers, number)
+        self._numbers.insert(place, number)
+        self._rows.insert(place, losses(np.atleast_2d(values), self._modes)[0])
+        if place < REFERENCE_TRIALS:
+            first = np.array(self._rows[:REFERENCE_TRIALS])
+            self._origin, self._box = _box_of_losses(first)
+            self._replay(0)
+            return
+        before = self._steps[place - 1]
+        after = _grown(before, self._rows[place], origin=self._origin)
+        if after is before:
+            self._steps.insert(place, before)
+        else:
+            self._replay(place)
+
+    def _replay(self, place: int) -> None:
+        start = self._steps[place - 1] if place else (np.zeros((0, len(self._modes))), 0.0)
+        grown = partial(_grown, origin=self._origin)
+        self._steps[place:] = list(accumulate(self._rows[place:], grown, initial=start))[1:]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def after(self, candidates: int) -> float:
+        """The hypervolume after so many candidates, at least one; 1 is the box of the first ten."""
+        return self._steps[candidates - 1][1] / self._box
+
+
+class GrowingFront:
+    """The front of a study's candidates, kept up as they finish: what dominates anything, dominates it from there.
+
+    Args:
+        modes: one per objective.
+    """
+
+    def __init__(self, modes: Sequence[Mode]) -> None:
+        self._modes = modes
+        self._table = np.zeros((0, len(modes)))
+        self._numbers = np.zeros(0, dtype=np.int64)
+        self.best: list[float] = []
+        """The best value of each objective; empty before the first candidate."""
+
+    def add(self, number: int, values: Sequence[float]) -> None:
+        """A candidate has finished with `values` (m,)."""
+        row = losses(np.atleast_2d(values), self._modes)[0]
+        known = zip(self.best or values, values, self._modes, strict=True)
+        self.best = [max(best, value) if mode == "max" else min(best, value) for best, value, mode in known]
+        if _dominating(self._table, row).any():
+            return
+        kept = ~((row <= self._table).all(axis=1) & (row < self._table).any(axis=1))
+        self._table = np.vstack([self._table[kept], row])
+        self._numbers = np.append(self._numbers[kept], number)
+
+    def dominator(self, values: Sequence[float]) -> int | None:
+        """The first candidate on the front that dominates `values` (m,)."""
+        numbers = self._numbers[_dominating(self._table, losses(np.atleast_2d(values), self._modes)[0])]
+        return int(numbers.min()) if len(numbers) else None
+
+
+def _dominating(table: Array, row: Array) -> NDArray[np.bool_]:
+    """Mask of the rows of the losses `table` that dominate `row`."""
+    return np.asarray((table <= row).all(axis=1) & (table < row).any(axis=1))
 
 
 def hypervolume(values: ArrayLike, modes: Sequence[Mode], reference: ArrayLike) -> float:
@@ -320,6 +427,40 @@ class ParetoFront:
         """A candidate's standard deviation over the other seeds; None where they are fewer than 2, or all the same."""
         confirmed = self.confirmed.get(number)
         return confirmed.deviation.get(metric) or None if confirmed else None
+
+    @cached_property
+    def noise(self) -> tuple[str, ...]:
+        """A sentence for each trial on the front that stands there beside another by noise alone.
+
+        The other is better in one objective and worse in none, where differences of two means up to `NOISE` of their
+        standard errors count for none. Only trials with two other seeds or more can tell.
+        """
+        known = [row for row, each in enumerate(self.results) if self._seeds(each.number) > 1]
+        if len(known) < 2:
+            return ()
+        table = losses(self.values, self.modes)
+        variance = np.array([self._variances(self.results[row].number) for row in range(len(table))])
+        said = []
+        for row in known:
+            for other in known:
+                error = NOISE * np.sqrt(variance[row] + variance[other])
+                behind = table[row] - table[other]
+                if (behind >= -error).all() and (behind > error).any():
+                    said.append(
+                        f"trial {self.results[row].number} is on the front by noise alone: within {NOISE} "
+                        f"standard errors nothing speaks for it against trial {self.results[other].number}"
+                    )
+                    break
+        return tuple(said)
+
+    def _seeds(self, number: int) -> int:
+        confirmed = self.confirmed.get(number)
+        return confirmed.seeds if confirmed else 0
+
+    def _variances(self, number: int) -> list[float]:
+        """Squared standard error of each objective's mean, as far as it is known."""
+        deviations = [self.deviation(number, each.metric) or 0.0 for each in self.objectives]
+        return [each**2 / max(self._seeds(number), 1) for each in deviations]
 
     @property
     def modes(self) -> tuple[Mode, ...]:

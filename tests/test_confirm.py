@@ -206,3 +206,24 @@ def test_a_bad_setting_is_refused_where_it_stands(tmp_path: Path, confirm: str, 
     line = text.count("\n")
     with pytest.raises(SpaceError, match=rf"tiny\.yaml:{line}:\d+: {re.escape(message)}"):
         load_space(path)
+
+
+def run_of(number: int, val_acc: float, memory_bytes: float, *, confirms: int | None = None) -> TrialResult:
+    metrics = {"val_acc": val_acc, "memory_bytes": memory_bytes}
+    return TrialResult(number, TrialState.COMPLETE, config={}, params={}, metrics=metrics, confirms=confirms)
+
+
+@pytest.mark.parametrize(("spread", "named"), [(0.02, True), (0.001, False)])
+def test_a_point_that_noise_alone_puts_on_the_front_is_named(spread: float, named: bool) -> None:
+    """Trial 1 is .01 more accurate in the mean; with deviations of .02 * sqrt(2) the error of that is .028."""
+    means = {0: (0.90, 100.0), 1: (0.91, 200.0), 2: (0.5, 50.0)}
+    results = [run_of(number, *point) for number, point in means.items()]
+    for number, (accuracy, memory) in means.items():
+        for side in (-spread, spread):
+            results.append(run_of(len(results), accuracy + side, memory, confirms=number))
+    front = ParetoFront.of(results, GOALS)
+    assert front.numbers == {0, 1, 2}
+    told = "trial 1 is on the front by noise alone: within 2 standard errors nothing speaks for it against trial 0"
+    assert front.noise == ((told,) if named else ())
+    assert ParetoFront.of(results[:3], GOALS).noise == ()  # one seed each: nobody knows
+    assert ParetoFront.of(results[:4], GOALS).noise == ()

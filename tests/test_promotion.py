@@ -60,7 +60,7 @@ def test_in_the_end_everyone_in_the_best_share_has_gone_on(values: list[Any], fa
     modes: list[Mode] = ["max", "min"]
     rung: dict[int, Any] = {}
     waiting: dict[int, int] = {}
-    released: dict[int, int] = {}
+    released: dict[int, set[int]] = {1: set()}
     promotion = Promotion(AshaConfig(reduction_factor=factor), modes, {1: rung}, released)
     went_on: list[int] = []
     for number, value in enumerate(values):
@@ -71,7 +71,8 @@ def test_in_the_end_everyone_in_the_best_share_has_gone_on(values: list[Any], fa
             went_on.append(chosen)
         assert not left or len(went_on) >= len(rung) // factor
         for lost in promotion.lost(waiting, lambda *_, left=left: left):
-            released[lost] = waiting.pop(lost)
+            del waiting[lost]
+            released[1].add(lost)
     assert not waiting
     assert len(went_on) >= -(-len(values) // factor)
 

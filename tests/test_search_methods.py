@@ -27,7 +27,7 @@ from bnnsearch.config.scheduler import (
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.errors import InputError
-from bnnsearch.pareto import ParetoFront
+from bnnsearch.pareto import GrowingFront, ParetoFront
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.space import SearchSpace
 from bnnsearch.study.grid import grid_points
@@ -228,30 +228,33 @@ def study(**settings: Any) -> StudyConfig:
     )
 
 
-def finished(number: int, val_acc: float, memory_bytes: float) -> TrialResult:
-    metrics = {"val_acc": val_acc, "memory_bytes": memory_bytes}
-    return TrialResult(number, TrialState.COMPLETE, config={}, params={}, metrics=metrics)
+def front_of(*finished: tuple[int, float, float]) -> GrowingFront:
+    """Number, accuracy and memory of each."""
+    front = GrowingFront(["max", "min"])
+    for number, *values in finished:
+        front.add(number, values)
+    return front
 
 
 def test_what_breaks_a_constraint_is_not_trained() -> None:
     limited = study(constraints=[{"metric": "memory_bytes", "max": 100}, {"metric": "val_acc", "min": 0.5}])
-    assert reason_to_skip(limited, {"memory_bytes": 130.0}, []) == (
+    assert reason_to_skip(limited, {"memory_bytes": 130.0}, front_of()) == (
         "not trained: memory_bytes is 130, 30 beyond its bound"
     )
-    assert reason_to_skip(limited, {"memory_bytes": 100.0}, []) is None
+    assert reason_to_skip(limited, {"memory_bytes": 100.0}, front_of()) is None
     off = limited.model_copy(update={"skip": "none"})
-    assert reason_to_skip(off, {"memory_bytes": 130.0}, []) is None
+    assert reason_to_skip(off, {"memory_bytes": 130.0}, front_of()) is None
 
 
 def test_what_a_better_trial_dominates_at_any_hope_is_not_trained() -> None:
-    results = [finished(0, 0.9, 50), finished(1, 0.7, 20)]
+    front = front_of((0, 0.9, 50), (1, 0.7, 20))
     greedy = study(skip="dominated")
-    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, results) == (
+    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, front) == (
         "not trained: trial 0 would dominate it even if it equalled the best values seen so far"
     )
-    assert reason_to_skip(greedy, {"memory_bytes": 40.0}, results) is None
-    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, []) is None
-    assert reason_to_skip(study(), {"memory_bytes": 60.0}, results) is None
+    assert reason_to_skip(greedy, {"memory_bytes": 40.0}, front) is None
+    assert reason_to_skip(greedy, {"memory_bytes": 60.0}, front_of()) is None
+    assert reason_to_skip(study(), {"memory_bytes": 60.0}, front) is None
 
 
 def test_a_bound_on_a_cost_is_not_held_against_a_trial() -> None:

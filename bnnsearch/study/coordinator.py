@@ -17,7 +17,7 @@ from typing import Any, assert_never
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.pareto import ParetoFront
+from bnnsearch.pareto import GrowingFront, GrowingVolume, ParetoFront
 from bnnsearch.results import StopReason, StudyObserver, TrialResult, TrialState
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.pretraining import pretrain_epochs
@@ -95,16 +95,21 @@ class Coordinator:
         self._waiting: dict[int, _Trial] = {}
         self._began = time.monotonic()
         self.results = dict(ledger.results)
-        self._released_at = {
-            number: each.epochs - pretrain_epochs(each.config)
-            for number, each in self.results.items()
-            if each.state is TrialState.PRUNED
-        }
+        self._waiting_at: dict[int, int] = {}  # the epoch of its rung
+        self._waiting_of: Counter[tuple[int, int]] = Counter()  # epoch and bracket
+        self._waiting_seconds = 0.0
+        self._released: dict[int, set[int]] = {}  # epoch of a rung to trials
         promotes = study.scheduler.promotes is not None
-        self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._released_at) if promotes else None
-        self._failed = sum(each.state is TrialState.FAILED for each in self.results.values())
-        self._seconds = sum(each.seconds for each in self.results.values())
+        self._promotion = Promotion(study.scheduler, self._modes, ledger.rungs, self._released) if promotes else None
+        self._failed, self._seconds = 0, 0.0
+        self._front = GrowingFront(self._modes)
+        self._volume = GrowingVolume(self._modes)
         self._judged, self._stagnates = 0, False
+        for number, result in self.results.items():
+            self._count(result)
+            if result.state is TrialState.PRUNED:
+                own_epoch = result.epochs - pretrain_epochs(result.config)
+                self._released.setdefault(own_epoch, set()).add(number)
         self.stopped: StopReason | None = None
         self._unfinished = deque(ledger.unfinished())
         for assignment, standing in ledger.waiting():
@@ -206,7 +211,7 @@ class Coordinator:
                 trial.costs = report.values
                 known = certain(trial.assignment.config, trial.costs)
                 self._ledger.costs(number, report.values)
-                reason = reason_to_skip(self._study, known, self.results.values())
+                reason = reason_to_skip(self._study, known, self._front)
                 if reason is not None and trial.assignment.confirms is None:
                     self._end(trial, TrialState.PRUNED, reason)
             case EpochMetrics():
@@ -273,25 +278,30 @@ class Coordinator:
         trial.started = None
         self._running.pop(number, None)
         self._waiting[number] = trial
+        self._waiting_at[number] = trial.own_epoch
+        self._waiting_of[trial.own_epoch, self._study.scheduler.bracket(number)] += 1
+        self._waiting_seconds += trial.seconds
+
+    def _no_longer_waits(self, number: int) -> _Trial:
+        trial = self._waiting.pop(number)
+        self._waiting_of[self._waiting_at.pop(number), self._study.scheduler.bracket(number)] -= 1
+        self._waiting_seconds -= trial.seconds
+        return trial
 
     def _go_on(self, number: int) -> _Trial:
-        trial = self._waiting.pop(number)
+        trial = self._no_longer_waits(number)
         trial.started = time.monotonic()
         self._ledger.promote(number, trial.own_epoch)
         return trial
 
     def _next_to_go_on(self) -> int | None:
-        return self._promotion.next(self._rungs_waited_at(), self._to_come) if self._promotion else None
-
-    def _rungs_waited_at(self) -> dict[int, int]:
-        return {number: trial.own_epoch for number, trial in self._waiting.items()}
+        return self._promotion.next(self._waiting_at, self._to_come) if self._promotion else None
 
     def _release(self) -> None:
         """End the waiting trials that will not be promoted any more; each may decide the fate of others."""
-        while self._promotion and (lost := self._promotion.lost(self._rungs_waited_at(), self._to_come)):
+        while self._promotion and (lost := self._promotion.lost(self._waiting_at, self._to_come)):
             for number in lost:
-                trial = self._waiting.pop(number)
-                self._released_at[number] = trial.own_epoch
+                trial = self._no_longer_waits(number)
                 self._end(trial, TrialState.PRUNED, _stopped_at(trial))
 
     def _to_come(self, own_epoch: int, bracket: int) -> int:
@@ -304,8 +314,13 @@ class Coordinator:
         new = 0 if self._budget_spent() else max(0, int(budget) - len(self._ledger))
         new += self._ledger.repetitions_waiting
         reached, of = self._ledger.rungs[own_epoch], self._study.scheduler.bracket
-        begun = (*(each.number for each in self._unfinished), *self._running, *self._waiting)
-        return new + sum(each not in reached and of(each) == bracket for each in begun)
+        new += sum(
+            count
+            for (epoch, waiting), count in self._waiting_of.items()
+            if epoch < own_epoch and waiting == bracket  # who waits at a rung has reached those below it
+        )
+        at_work = (*(each.number for each in self._unfinished), *self._running)
+        return new + sum(each not in reached and of(each) == bracket for each in at_work)
 
     def _projected(self, trial: _Trial) -> list[float]:
         """The objectives if the trial ended with its present accuracy; costs are those of the full plan."""
@@ -337,10 +352,21 @@ class Coordinator:
             self._job.checkpoint(number).unlink()
         for observer in self._observers:
             observer.trial_finished(result)
-        self._failed += state is TrialState.FAILED
-        self._seconds += result.seconds
+        self._count(result)
+        if state is TrialState.PRUNED:
+            self._released.setdefault(trial.own_epoch, set()).add(number)
         if self._study.budget.max_failed_trials is not None and self._failed >= self._study.budget.max_failed_trials:
             self.stop(StopReason.FAILURES)
+
+    def _count(self, result: TrialResult) -> None:
+        """Take an ended trial into what decisions look at, so that none of them reads all results."""
+        self._failed += result.state is TrialState.FAILED
+        self._seconds += result.seconds
+        if result.selectable:
+            values = [result.metrics[objective.metric] for objective in self._study.objectives]
+            self._front.add(result.number, values)
+            if self._study.budget.stagnation is not None:
+                self._volume.add(result.number, values)
 
     def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
         violations: dict[str, float] = {}
@@ -352,7 +378,7 @@ class Coordinator:
 
     def _gpu_hours(self) -> float:
         """What all trials of the study have held so far."""
-        open_ones = sum(trial.elapsed() for trial in (*self._running.values(), *self._waiting.values()))
+        open_ones = self._waiting_seconds + sum(trial.elapsed() for trial in self._running.values())
         return (self._seconds + open_ones) * self._study.resources.per_trial.gpu / 3600
 
     def _budget_spent(self) -> bool:
@@ -365,10 +391,9 @@ class Coordinator:
             return False
         if len(self.results) != self._judged:  # what else may change it?
             self._judged = len(self.results)
-            searched = [each for each in self.results.values() if each.confirms is None]  # means would lower it
-            series = ParetoFront.of(searched, self._study.objectives).hypervolume_series()
-            before = len(series) - 1 - wanted.trials
-            self._stagnates = before >= 0 and bool(series[-1] - series[before] <= wanted.gain * series[-1])
+            before = len(self._volume) - wanted.trials
+            now = self._volume.after(len(self._volume)) if before > 0 else 0.0
+            self._stagnates = before > 0 and now - self._volume.after(before) <= wanted.gain * now
             if self._stagnates:
                 logger.info("the last %d finished trials have added at most %g", wanted.trials, wanted.gain)
         return self._stagnates

@@ -386,7 +386,7 @@ class Ledger:
         trial = self._open[number]
         if metrics.epoch <= trial.epoch:
             return
-        self._record.append("epoch", number=number, **asdict(metrics))
+        self._record.append("epoch", number=number, **_fields(metrics))
         trial.epoch = metrics.epoch
         if len(self._config.objectives) == 1:
             self._storage.set_trial_intermediate_value(self._id(number), metrics.epoch, value)
@@ -434,7 +434,7 @@ class Ledger:
         """
         half = (trial_of(result.config).batch_size or 0) // 2 if with_half_batch else 0
         retry = {"retry": {"number": self._next, "batch_size": half}} if half else {}
-        self._record.append("ended", **asdict(result), **retry)
+        self._record.append("ended", **_fields(result), **retry)
         self._record.sync()
         del self._open[result.number]
         self.results[result.number] = result
@@ -564,6 +564,11 @@ def _completed(config: dict[str, Any], study: StudyConfig, number: int, batch_si
         return config
     shared = pretraining_key(config) if study.share_pretraining else None
     return {**config, "seed": _seed(study.seed, shared or number, "trial")}
+
+
+def _fields(told: EpochMetrics | TrialResult) -> dict[str, Any]:
+    """What `asdict` gives, but for the copies that it makes of all that is in them."""
+    return {name: getattr(told, name) for name in told.__slots__}
 
 
 def _text(config: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ rounded up, so that a short search ends with a finished trial too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from bnnsearch.config.metrics import Mode
@@ -38,7 +38,7 @@ class Promotion:
         config: settings of a scheduler that promotes.
         modes: one per objective.
         rungs: epoch to the values of all trials that have reached its rung.
-        released: number of a trial that was released to the epoch of the rung it waited at. It counts there, but takes
+        released: epoch to the numbers of the trials that were released from its rung. They count there, but take
             nobody's place: with several objectives a late arrival may rank others anew.
 
     Both mappings are read anew for every decision.
@@ -49,7 +49,7 @@ class Promotion:
         config: SchedulerSettings,
         modes: Sequence[Mode],
         rungs: Mapping[int, Rung],
-        released: Mapping[int, int],
+        released: Mapping[int, Collection[int]],
     ) -> None:
         assert config.promotes is not None
         self._config = config
@@ -82,12 +82,13 @@ class Promotion:
     def _at(self, epoch: int) -> list[_Contest]:
         """The contests at a rung, one per bracket."""
         rung = self._rungs[epoch]
-        state = len(rung), len(self._released)
+        state = len(rung), len(self._released.get(epoch, ()))
         if self._contests.get(epoch, (None,))[0] != state:
             groups = rivals(self._config, rung).items()
             self._contests[epoch] = state, [self._contest(epoch, bracket, group) for bracket, group in groups]
         return self._contests[epoch][1]
 
     def _contest(self, epoch: int, bracket: int, group: Rung) -> _Contest:
-        left = {number: values for number, values in group.items() if self._released.get(number) != epoch}
+        gone = self._released.get(epoch, ())
+        left = {number: values for number, values in group.items() if number not in gone}
         return _Contest(bracket, len(group), ranking(left, self._modes))

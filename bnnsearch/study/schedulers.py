@@ -41,8 +41,5 @@ def ranking(rung: Rung, modes: Sequence[Mode]) -> list[int]:
     numbers = list(rung)
     values = np.array([rung[number] for number in numbers], dtype=np.float64)
     ranks = nondominated_ranks(values, modes)
-    spread = np.zeros(len(numbers))
-    for rank in np.unique(ranks):
-        spread[ranks == rank] = crowding_distance(values[ranks == rank])
-    order = np.lexsort((losses(values, modes)[:, 0], -spread, ranks))
+    order = np.lexsort((losses(values, modes)[:, 0], -crowding_distance(values, ranks), ranks))
     return [numbers[row] for row in order]

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import trial_of
-from bnnsearch.pareto import dominates
-from bnnsearch.results import TrialResult
+from bnnsearch.pareto import GrowingFront
 
 
-def reason_to_skip(study: StudyConfig, costs: Mapping[str, float], results: Iterable[TrialResult]) -> str | None:
+def reason_to_skip(study: StudyConfig, costs: Mapping[str, float], front: GrowingFront) -> str | None:
     """Why a trial of these costs is not trained, as far as `study.skip` looks; None where it is.
 
     Args:
         study: objectives, constraints, and how far to look.
         costs: what is known before training.
-        results: trials that have ended.
+        front: of the trials that have finished.
     """
     if study.skip == "none":
         return None
     for constraint in study.constraints:
         if constraint.metric in costs and (excess := constraint.violation(costs[constraint.metric])) > 0:
             return f"not trained: {constraint.metric} is {costs[constraint.metric]:g}, {excess:g} beyond its bound"
-    return _dominator(study, costs, results) if study.skip == "dominated" else None
+    return _dominated(study, costs, front) if study.skip == "dominated" else None
 
 
 def certain(config: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, float]:
@@ -36,19 +35,10 @@ def certain(config: Mapping[str, Any], costs: Mapping[str, float]) -> dict[str, 
     return {name: value for name, value in costs.items() if name not in bounds}
 
 
-def _dominator(study: StudyConfig, costs: Mapping[str, float], results: Iterable[TrialResult]) -> str | None:
-    modes = [objective.mode for objective in study.objectives]
-    finished = {
-        result.number: [result.metrics[objective.metric] for objective in study.objectives]
-        for result in results
-        if result.selectable
-    }
-    if not finished:
+def _dominated(study: StudyConfig, costs: Mapping[str, float], front: GrowingFront) -> str | None:
+    if not front.best:
         return None
-    columns = zip(*finished.values(), strict=True)
-    best = [max(column) if mode == "max" else min(column) for column, mode in zip(columns, modes, strict=True)]
-    hoped = [costs.get(objective.metric, value) for objective, value in zip(study.objectives, best, strict=True)]
-    for number, values in finished.items():
-        if dominates(values, hoped, modes):
-            return f"not trained: trial {number} would dominate it even if it equalled the best values seen so far"
-    return None
+    hoped = [costs.get(objective.metric, value) for objective, value in zip(study.objectives, front.best, strict=True)]
+    if (number := front.dominator(hoped)) is None:
+        return None
+    return f"not trained: trial {number} would dominate it even if it equalled the best values seen so far"

@@ -82,5 +82,5 @@ def tell_status(
     print_lines(console, [f"{folder.path}: {where}", f"{trials_text(results, study.budget.trials)} ({counts})"])
     if front.results:
         console.print(*front_lines(front, console.width), sep="\n", soft_wrap=True)
-    print_lines(console, quantisation_notes(front.results))
+    print_lines(console, [*front.noise, *quantisation_notes(front.results)])
     print_lines(console, failure_lines(results))

@@ -114,7 +114,7 @@ def _end(
         write_event("study_finished", study=str(folder.path), stopped=stopped, front=sorted(front.numbers))
     if front.results:
         console.print(*front_lines(front, console.width), sep="\n", soft_wrap=True)
-    print_lines(console, quantisation_notes(front.results))
+    print_lines(console, [*front.noise, *quantisation_notes(front.results)])
     print_lines(console, failure_lines(results))
     resuming = command("resume", folder.path)
     match stopped:

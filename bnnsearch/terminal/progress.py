@@ -41,7 +41,7 @@ class StudyProgress(StudyObserver):
         self.results: list[TrialResult] = list(finished or [])
         self.running: dict[int, Running] = {}
         self.waiting: dict[int, Running] = {}
-        self.front = ParetoFront.of(self.results, study.objectives)
+        self._front: ParetoFront | None = None
         self.stage = ""
         self._began = time.monotonic()
         self._first: float | None = None
@@ -74,7 +74,15 @@ class StudyProgress(StudyObserver):
             self.results.append(result)
             self._fresh.append(result.seconds)
             if result.state is TrialState.COMPLETE:
-                self.front = ParetoFront.of(self.results, self.study.objectives)
+                self._front = None
+
+    @property
+    def front(self) -> ParetoFront:
+        """Of the trials that have ended; made when somebody looks."""
+        with self.lock:
+            if self._front is None:
+                self._front = ParetoFront.of(self.results, self.study.objectives)
+            return self._front
 
     @property
     def counts(self) -> Counter[TrialState]:

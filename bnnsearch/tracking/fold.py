@@ -9,7 +9,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import epoch_of
 from bnnsearch.record import Event
-from bnnsearch.results import TrialResult, result_of
+from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.tracking.describe import Describer
 from bnnsearch.tracking.updates import Update
 
@@ -86,6 +86,7 @@ class RunFold:
 
     def _end(self, result: TrialResult) -> None:
         self.results[result.number] = result
-        self._front = None
+        if result.state is TrialState.COMPLETE:  # no other changes the front
+            self._front = None
         self._started.pop(result.number, None)
         self._values.pop(result.number, None)

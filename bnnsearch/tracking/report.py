@@ -128,7 +128,7 @@ def _front_table(view: StudyView) -> str:
         ]
         for result in front.results
     ]
-    said = "".join(paragraph(f"{note}.", "note") for note in quantisation_notes(front.results))
+    said = "".join(paragraph(f"{note}.", "note") for note in [*front.noise, *quantisation_notes(front.results)])
     shown = table("trials on the front", ["trial", *map(label, metrics), *names], rows) + said
     return section("Trials on the front", _CAPTIONS["front"], shown)
 
