@@ -182,6 +182,7 @@ def test_learning_curves_know_how_trials_ended(view):
     (figure,) = figures.curves(view).values()
     lines = {each.get_label(): each for each in figure.axes[0].collections}
     assert lines["stopped early"].get_segments()[0].tolist() == [[1, 0.1]]
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())  # half an epoch is none
     assert set(trials_of(figure)) <= {str(number) for number in range(8)}
     assert view.rungs() == [1]
 

@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bnnsearch.core.trainer import WEIGHT_BINS
 from bnnsearch.pareto import mode_of
@@ -56,6 +57,7 @@ CURVES = {
     "front": ("Pareto front", FRONT, "-"),
 }
 PAPER = "#ffffff"
+LIGHT = "#fdfdfd"  # in the dark too, on what has colours of its own
 DPI = 110
 MARKS, CELLS = "marks ", "cells "
 SLICES = 6
@@ -409,7 +411,7 @@ def _contour_of(view: StudyView, metric: str) -> Figure | None:
     drawn = view.sample([each.number for each, has in zip(view.complete, both, strict=True) if has], MOST_DRAWN)
     chosen = [place for place, each in enumerate(view.complete) if each.number in drawn]
     xs, ys = ([_jittered(each, place) for place in chosen] for each in (across, up))
-    points(axes, xs, ys, [view.complete[place].number for place in chosen], s=20, color=PAPER, edgecolors="black")
+    points(axes, xs, ys, [view.complete[place].number for place in chosen], s=20, color=LIGHT, edgecolors="black")
     _spread(axes, "x", across)
     _spread(axes, "y", up)
     return figure
@@ -495,6 +497,7 @@ def curves(view: StudyView) -> Drawn:
     for rung in view.rungs():
         axes.axvline(rung, color=GRID, linewidth=1.5, zorder=0)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label("val_acc"))
     legend(figure, axes)
     return {"": figure}
@@ -511,6 +514,8 @@ def schedules(view: StudyView) -> Drawn:
         axes.plot(epochs, values, color=FRONT, drawstyle="steps-post" if name in BIT_WIDTHS else "default")
         axes.set_ylabel(label(name))
         axes.sharex(rows[-1])
+        if name in BIT_WIDTHS:
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         for index, (phase, first, last) in enumerate(view.phases(number)):
             axes.axvspan(first - 0.5, last + 0.5, color=GREY, alpha=(0.08, 0.2)[index % 2], linewidth=0, zorder=0)
             if axes is rows[0]:
@@ -518,6 +523,7 @@ def schedules(view: StudyView) -> Drawn:
                 axes.text(s=phase, ha="center", fontsize=9, color=INK, parse_math=False, **at)  # type: ignore[arg-type]
         axes.label_outer()
     rows[-1].set_xlabel(f"epoch of trial {number}")
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     return {"": figure}
 
 
@@ -576,6 +582,7 @@ def _draw_heat(
     told = {"what": what, "epochs": list(epochs), "names": list(names), "values": known}
     image.set_gid(CELLS + json.dumps(told, separators=(",", ":")))
     axes.set_xlabel(f"epoch of trial {number}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     bar = axes.figure.colorbar(image, ax=axes)
     bar.ax.tick_params(colors=INK, labelsize=9)
     bar.outline.set_edgecolor(GRID)
