@@ -40,6 +40,8 @@ def ranking(rung: Rung, modes: Sequence[Mode]) -> list[int]:
     """Trial numbers, best first: by non-dominated rank, then spread, then first objective, then arrival."""
     numbers = list(rung)
     values = np.array([rung[number] for number in numbers], dtype=np.float64)
+    if len(modes) == 1:  # each value is a rank of its own, in which nobody is lonelier
+        return [numbers[row] for row in np.argsort(losses(values, modes)[:, 0], kind="stable")]
     ranks = nondominated_ranks(values, modes)
     order = np.lexsort((losses(values, modes)[:, 0], -crowding_distance(values, ranks), ranks))
     return [numbers[row] for row in order]
