@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from search_fixtures import TinyTrainer, tiny
 
+from bnnsearch.config.sampler import HubConfig
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.space import SpaceError
 from bnnsearch.study import hub
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study
+from bnnsearch.testing import check_sampler
 
 CODE = """
 import optuna
@@ -42,6 +44,10 @@ def registry(tmp_path: Path) -> Path:
 def sampler(registry: Path, **more: str) -> str:
     told = {"name": "hub", "package": "samplers/shy", "local": str(registry)} | more
     return f"sampler={{{', '.join(f'{key}: {value}' for key, value in told.items())}}}"
+
+
+def test_it_keeps_the_contract_of_samplers(registry: Path) -> None:
+    check_sampler(HubConfig(package="samplers/shy", local=str(registry)))
 
 
 def test_it_suggests_and_goes_on_after_a_resume(tmp_path: Path, registry: Path) -> None:
