@@ -87,3 +87,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 the search failed, 2 bad input, 3 something around it failed, 130 and 143 stopped by a signal.
     """
+    if os.environ.get("BNNSEARCH_VARIANT"):  # a wrong one would end what first needs a kernel, in the middle of it
+        from bnnsearch import native
+
+        native.chosen()
