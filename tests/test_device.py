@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,26 @@ def test_the_library_calls_nothing(model: PackedModel, tmp_path: Path) -> None:
     write_project(model, tmp_path)
     assert compiled("gcc", *FLAGS, "-Os", "-c", "src/model.c", folder=tmp_path).returncode == 0
     assert compiled("nm", "-u", "model.o", folder=tmp_path).stdout.split() in ([], ["U", "_GLOBAL_OFFSET_TABLE_"])
+
+
+def test_a_processor_without_a_multiplier_needs_no_routine_for_it(model: PackedModel, tmp_path: Path) -> None:
+    """RV32I has none: what is multiplied calls __mulsi3, unless `--multiply-free` makes sums of it."""
+    plain = ("-march=rv32ic", "-mabi=ilp32")
+    for free, needed in ((False, True), (True, False)):
+        write_project(model, tmp_path, multiply_free=free)
+        flags = [*plain, *FLAGS, "-Os", "-ffreestanding"]
+        done = compiled("riscv64-unknown-elf-gcc", *flags, "-c", "src/model.c", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        listed = compiled("riscv64-unknown-elf-nm", "-u", "model.o", folder=tmp_path).stdout
+        assert ("__mul" in listed) == needed
+    assert "integers only, and no multiplication" in (tmp_path / "README.md").read_text()
+    target = TARGETS["riscv32"]
+    compiler = tuple("-march=rv32ic" if option.startswith("-march") else option for option in target.compiler)
+    images = sample_images(DIGITS)[:4]
+    found = measure(model, replace(target, compiler=compiler), images, multiply_free=True)
+    np.testing.assert_array_equal(found.labels, model.predict(images))
+    with pytest.raises(InputError, match="needs floating point"):
+        write_project(packed(CnnConfig(channels=(8, 16), pool_after=(1, 2)), DIGITS), tmp_path, multiply_free=True)
 
 
 def test_an_arena_that_is_too_small_does_not_compile(model: PackedModel, tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def test_a_library_that_does_not_load_is_one_line(tmp_path: Path, monkeypatch: p
     assert len(told.value.lines) == 1
 
 
-@pytest.mark.parametrize("command", [("train", "evolved.yaml"), ("train", "trained.yaml"), ("validate", "trained.yaml")])
+@pytest.mark.parametrize(
+    "command", [("train", "evolved.yaml"), ("train", "trained.yaml"), ("validate", "trained.yaml")]
+)
 def test_a_variant_that_does_not_run_here_ends_every_command_with_3_and_one_line(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ from bnnsearch.terminal.output import say, write_event
 )  # fmt: skip
 @click.option("--prefix", default="model", show_default=True, help="What the C's names begin with.")
 @click.option("--integer", is_flag=True, help="Refuse C that would need floating point.")
+@click.option("--multiply-free", is_flag=True, help="C for a processor without a multiplier; implies --integer.")
 @options.threads
 @options.as_json
 def pack(
@@ -36,6 +37,7 @@ def pack(
     page: Path | None,
     prefix: str,
     integer: bool,
+    multiply_free: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -51,7 +53,7 @@ def pack(
         _pack_run(run, out, edges=edges, threads=threads, as_json=as_json)
     model = run if run.is_file() else out
     if folder is not None:
-        _write_c(model, folder, prefix=prefix, integer=integer, as_json=as_json)
+        _write_c(model, folder, prefix=prefix, integer=integer, multiply_free=multiply_free, as_json=as_json)
     if page is not None:
         _write_page(model, page, as_json=as_json)
 
@@ -70,11 +72,12 @@ def _pack_run(run: Path, out: Path, *, edges: Literal["float32", "int8"], thread
     say(f"wrote {out}: {packed.bytes} bytes{told}")
 
 
-def _write_c(model: Path, folder: Path, *, prefix: str, integer: bool, as_json: bool) -> None:
+def _write_c(model: Path, folder: Path, *, prefix: str, integer: bool, multiply_free: bool, as_json: bool) -> None:
     from bnnsearch.device.project import table_bytes, write_project
     from bnnsearch.packed.model import PackedModel
 
-    program = write_project(PackedModel.load(model), folder, prefix=prefix, integer=integer)
+    loaded = PackedModel.load(model)
+    program = write_project(loaded, folder, prefix=prefix, integer=integer, multiply_free=multiply_free)
     arena, tables = program.arena_bytes, table_bytes(program)
     if as_json:
         write_event("device", folder=str(folder), arena_bytes=arena, table_bytes=tables, real=program.real)

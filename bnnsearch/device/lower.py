@@ -51,13 +51,14 @@ Tensors = Mapping[str, Array]
 MAX_SIDE = 2**15 - 1
 
 
-def lower(graph: Graph, tensors: Tensors, *, integer: bool = False) -> Program:
+def lower(graph: Graph, tensors: Tensors, *, integer: bool = False, multiply_free: bool = False) -> Program:
     """The program of a network.
 
     Args:
         graph: the network, thresholds folded.
         tensors: its arrays.
         integer: refuse what needs floating point.
+        multiply_free: its C is to have no multiplication; this too refuses what needs floating point.
 
     Raises:
         InputError: one line that names what cannot be lowered.
@@ -69,9 +70,9 @@ def lower(graph: Graph, tensors: Tensors, *, integer: bool = False) -> Program:
         fixed, real = fixed_values(brief, tensors), ""
     except NotFixedError as error:
         fixed, real, brief, factor = None, str(error), graph, 1.0
-        if integer:
+        if integer or multiply_free:
             raise InputError(f"this network needs floating point: {error}") from error
-    return _Lowering(brief, tensors, fixed).program(real, factor)
+    return replace(_Lowering(brief, tensors, fixed).program(real, factor), multiply_free=multiply_free)
 
 
 def _without_common_factor(graph: Graph, tensors: Tensors) -> tuple[Graph, float]:

@@ -124,6 +124,7 @@ class Program:
         output: the value with the scores, which have the type `number`.
         exponent: integer scores are in units of 2^exponent.
         factor: scores times this are the logits.
+        multiply_free: its C multiplies by sums.
     """
 
     number: str
@@ -134,6 +135,7 @@ class Program:
     output: str
     exponent: int = 0
     factor: float = 1.0
+    multiply_free: bool = False
     starts: dict[str, int] = field(default_factory=dict)
 
     def written(self) -> list[Stage]:

@@ -24,7 +24,9 @@ PREFIX = re.compile(r"[a-z][a-z0-9_]{0,39}")
 FLAGS = "-std=c99 -Os -Wall -Wextra -Werror -pedantic"
 
 
-def write_project(model: PackedModel, folder: Path, *, prefix: str = "model", integer: bool = False) -> Program:
+def write_project(
+    model: PackedModel, folder: Path, *, prefix: str = "model", integer: bool = False, multiply_free: bool = False
+) -> Program:
     """Write the C of a model, and what builds and tests it.
 
     Args:
@@ -32,6 +34,7 @@ def write_project(model: PackedModel, folder: Path, *, prefix: str = "model", in
         folder: is made where it is missing; files of these names in it are replaced.
         prefix: begins all public names, and names the files.
         integer: refuse a network that needs floating point.
+        multiply_free: multiply by sums, for a processor without a multiplier; `integer` is implied.
 
     Raises:
         InputError: the prefix is none, or the network cannot be lowered.
@@ -39,7 +42,7 @@ def write_project(model: PackedModel, folder: Path, *, prefix: str = "model", in
     """
     if not PREFIX.fullmatch(prefix):
         raise InputError(f"prefix must be a lower-case C name of at most 40 letters, digits and _, but got {prefix!r}")
-    program = lower(model.graph, model.tensors, integer=integer)
+    program = lower(model.graph, model.tensors, integer=integer, multiply_free=multiply_free)
     try:
         for name, text in project_files(model, program, prefix).items():
             path = folder / name
@@ -165,6 +168,7 @@ def _rows(values: NDArray[np.generic]) -> str:
 def readme(model: PackedModel, program: Program, prefix: str) -> str:
     """What stands where, and how to use it."""
     image, kind = program.image, "integers only" if not program.real else f"floating point: {program.real}"
+    kind += ", and no multiplication" * program.multiply_free
     rows = "\n".join(_memory_row(program, stage) for stage in program.stages)
     origin = ", ".join(f"{key} {value}" for key, value in sorted(_brief(model.provenance).items()))
     return f"""# {prefix}

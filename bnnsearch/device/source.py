@@ -74,6 +74,7 @@ def model_source(program: Program, prefix: str) -> str:
 #endif
 
 typedef {upper}_NUMBER Number;
+#define MULTIPLY_FREE {int(program.multiply_free)}
 
 {chr(10).join(text + chr(10) for text in functions(program))}
 static uint32_t arena[({upper}_ARENA_BYTES + 3) / 4];

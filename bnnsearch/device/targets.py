@@ -192,7 +192,9 @@ def wasm_module(model: PackedModel, program: Program) -> bytes:
         return (folder / "program").read_bytes()
 
 
-def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, count: bool = True) -> Measured:
+def measure(
+    model: PackedModel, target: Target, images: NDArray[np.uint8], *, count: bool = True, multiply_free: bool = False
+) -> Measured:
     """Compile a network for a target and run it there.
 
     Args:
@@ -200,13 +202,14 @@ def measure(model: PackedModel, target: Target, images: NDArray[np.uint8], *, co
         target: where.
         images: uint8, (N, C, H, W).
         count: count instructions, where the target can; this slows an emulator down.
+        multiply_free: multiply by sums.
 
     Raises:
         EnvironmentProblem: a tool is missing, or fails.
         InputError: the network cannot be lowered.
     """
     check_tools(target)
-    program = lower(model.graph, model.tensors)
+    program = lower(model.graph, model.tensors, multiply_free=multiply_free)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_source(model, program, folder)

@@ -21,6 +21,18 @@ typedef struct Step Step;
 #define APART static
 #endif
 
+/* A product; where a program asks for it, without a multiplier: as many sums as y has bits that are 1. */
+#if MULTIPLY_FREE
+APART int32_t times(int32_t x, int32_t y) {
+    uint32_t sum = 0, by = y < 0 ? 0 - (uint32_t)y : (uint32_t)y;
+    for (uint32_t each = (uint32_t)x; by; each += each, by >>= 1)
+        if (by & 1) sum += each;
+    return (int32_t)(y < 0 ? 0 - sum : sum);
+}
+#else
+#define times(x, y) ((x) * (y))
+#endif
+
 /* A window: of `kernel` numbers every `stride`, from `padding` outside of a map on; each (vertical, horizontal). */
 typedef struct {
     int16_t side[2], channels, kernel[2], stride[2], padding[2];
@@ -51,14 +63,14 @@ typedef struct {
 } Span;
 
 APART Span span(const Window *window, int axis, int place) {
-    Span inside = {place * window->stride[axis] - window->padding[axis], 0, window->kernel[axis]};
+    Span inside = {times(place, window->stride[axis]) - window->padding[axis], 0, window->kernel[axis]};
     int rest = window->side[axis] - inside.begin;
     if (inside.begin < 0) inside.first = -inside.begin;
     if (rest < inside.last) inside.last = rest;
     return inside;
 }
 
-static int32_t place_of(const Window *window, int y, int x) { return (int32_t)y * window->side[1] + x; }
+static int32_t place_of(const Window *window, int y, int x) { return times((int32_t)y, window->side[1]) + x; }
 
 APART void run(const Stage *stage) {
     int32_t pixel = 0;

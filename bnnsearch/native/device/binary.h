@@ -21,30 +21,30 @@ APART int ones(uint32_t x) {
 static Number dot(const Stage *stage, int y, int x, int channel) {
     const Window *window = &stage->window;
     Span rows = span(window, 0, y), columns = span(window, 1, x);
-    int32_t octets = (window->channels + 7) / 8, line = octets * window->kernel[1], distance = 0;
-    int32_t run_octets = octets * (columns.last - columns.first), left = octets * columns.first;
-    const uint8_t *filter = (const uint8_t *)stage->weights + channel * line * window->kernel[0] + left;
+    int32_t octets = (window->channels + 7) / 8, line = times(octets, window->kernel[1]), distance = 0;
+    int32_t run_octets = times(octets, columns.last - columns.first), left = times(octets, columns.first);
+    const uint8_t *filter = (const uint8_t *)stage->weights + times(times(channel, line), window->kernel[0]) + left;
     for (int row = rows.first; row < rows.last; row++) {
-        const uint8_t *a = (const uint8_t *)stage->map + octets * place_of(window, rows.begin + row, columns.begin) + left;
-        const uint8_t *b = filter + line * row;
+        const uint8_t *a = (const uint8_t *)stage->map + times(octets, place_of(window, rows.begin + row, columns.begin)) + left;
+        const uint8_t *b = filter + times(line, row);
         int32_t rest = run_octets;
         for (; rest >= 4; rest -= 4, a += 4, b += 4) distance += ones(four(a) ^ four(b));
         for (; rest > 0; rest--) distance += ones((uint32_t)(*a++ ^ *b++));
     }
-    return (Number)((int32_t)(rows.last - rows.first) * (columns.last - columns.first) * window->channels - 2 * distance);
+    return (Number)(times(times((int32_t)(rows.last - rows.first), columns.last - columns.first), window->channels) - 2 * distance);
 }
 
 /* One of a map's bits as a number. */
 static Number sign(const Stage *stage, int y, int x, int channel) {
     int32_t octets = (stage->window.channels + 7) / 8;
-    const uint8_t *pixel = (const uint8_t *)stage->map + octets * place_of(&stage->window, y, x);
+    const uint8_t *pixel = (const uint8_t *)stage->map + times(octets, place_of(&stage->window, y, x));
     return (Number)(2 * (pixel[channel / 8] >> channel % 8 & 1) - 1);
 }
 
 /* Store a bit: number >= level, turned round where b says so. */
 #define THRESHOLD(name, type)                                                                  \
     static Number name(const Step *step, Number number, int32_t pixel, int channel) {          \
-        uint8_t *to = (uint8_t *)step->map + pixel * ((step->channels + 7) / 8) + channel / 8; \
+        uint8_t *to = (uint8_t *)step->map + times(pixel, (step->channels + 7) / 8) + channel / 8; \
         int place = channel % 8, bit = number >= (Number)((const type *)step->a)[channel];     \
         bit ^= ((const uint8_t *)step->b)[channel / 8] >> place & 1;                           \
         *to = (uint8_t)((place ? *to : 0) | bit << place);                                     \

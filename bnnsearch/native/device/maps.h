@@ -4,7 +4,7 @@
 #define ELEMENT(name, type)                                                                \
     static Number name(const Stage *stage, int y, int x, int channel) {                    \
         const Window *window = &stage->window;                                             \
-        return (Number)((const type *)stage->map)[place_of(window, y, x) * window->channels + channel]; \
+        return (Number)((const type *)stage->map)[times(place_of(window, y, x), window->channels) + channel]; \
     }
 
 ELEMENT(element_i8, int8_t)
@@ -19,7 +19,7 @@ ELEMENT(element_f32, float)
 static const uint8_t *image;
 
 static uint8_t octet(const Stage *stage, int y, int x, int channel) {
-    return image[place_of(&stage->window, y, x) * stage->window.channels + channel];
+    return image[times(place_of(&stage->window, y, x), stage->window.channels) + channel];
 }
 
 /* What stands in a table of 256 for each channel, or of one for all. */
@@ -47,7 +47,7 @@ static Number normalised(const Stage *stage, int y, int x, int channel) {
 
 /* A map as a vector: channel, row, column. */
 static Number flattened(const Stage *stage, int y, int x, int channel) {
-    int width = stage->inner->width, size = width * stage->inner->height;
+    int width = stage->inner->width, size = times(width, stage->inner->height);
     (void)y, (void)x;
     return stage->inner->source(stage->inner, channel % size / width, channel % width, channel / size);
 }

@@ -25,12 +25,12 @@ static float fused(float x, float y, float z) {
         const Window *window = &stage->window;                                                                \
         const Stage *inner = stage->inner;                                                                    \
         Span rows = span(window, 0, y), columns = span(window, 1, x);                                         \
-        int32_t line = (int32_t)window->channels * window->kernel[1];                                         \
-        const type *filter = (const type *)stage->weights + line * window->kernel[0] * channel;               \
+        int32_t line = times((int32_t)window->channels, window->kernel[1]);                                     \
+        const type *filter = (const type *)stage->weights + times(times(line, window->kernel[0]), channel);    \
         Sum sum = 0;                                                                                          \
         for (int row = rows.first; row < rows.last; row++) {                                                  \
-            const type *weight = filter + line * row + (int32_t)window->channels * columns.first;             \
-            int32_t at = place_of(window, rows.begin + row, columns.begin + columns.first) * window->channels; \
+            const type *weight = filter + times(line, row) + times((int32_t)window->channels, columns.first); \
+            int32_t at = times(place_of(window, rows.begin + row, columns.begin + columns.first), window->channels); \
             for (int column = columns.first; column < columns.last; column++)                                 \
                 for (int k = 0; k < window->channels; k++, at++, weight++) {                                  \
                     Number number = given;                                                                    \
@@ -42,27 +42,27 @@ static float fused(float x, float y, float z) {
 
 #define ASKED inner->source(inner, rows.begin + row, columns.begin + column, k)
 
-CONVOLUTION(convolve_i8, Number, int8_t, ASKED, sum + number * *weight)
+CONVOLUTION(convolve_i8, Number, int8_t, ASKED, sum + times(number, *weight))
 
-CONVOLUTION(convolve_i16, Number, int16_t, ASKED, sum + number * *weight)
+CONVOLUTION(convolve_i16, Number, int16_t, ASKED, sum + times(number, *weight))
 
 CONVOLUTION(convolve_f32, float, float, ASKED, fused(number, *weight, sum))
 
 CONVOLUTION(convolve_wide, double, float, ASKED, sum + (double)number * *weight)
 
 /* The same of the image by a table, without a call for every octet: most of a small network's time is its first layer. */
-CONVOLUTION(convolve_pixels, Number, int8_t, (((const int8_t *)inner->weights)[image[at]]), sum + number * *weight)
+CONVOLUTION(convolve_pixels, Number, int8_t, (((const int8_t *)inner->weights)[image[at]]), sum + times(number, *weight))
 
 /* The same with weights of +-1, a filter's bits in a row of octets. */
 static Number convolve_bits(const Stage *stage, int y, int x, int channel) {
     const Window *window = &stage->window;
     const Stage *inner = stage->inner;
     Span rows = span(window, 0, y), columns = span(window, 1, x);
-    int32_t line = (int32_t)window->channels * window->kernel[1], size = line * window->kernel[0];
-    const uint8_t *filter = (const uint8_t *)stage->weights + (size + 7) / 8 * channel;
+    int32_t line = times((int32_t)window->channels, window->kernel[1]), size = times(line, window->kernel[0]);
+    const uint8_t *filter = (const uint8_t *)stage->weights + times((size + 7) / 8, channel);
     Number sum = 0;
     for (int row = rows.first; row < rows.last; row++) {
-        int32_t place = line * row + (int32_t)window->channels * columns.first;
+        int32_t place = times(line, row) + times((int32_t)window->channels, columns.first);
         for (int column = columns.first; column < columns.last; column++)
             for (int k = 0; k < window->channels; k++, place++) {
                 Number number = inner->source(inner, rows.begin + row, columns.begin + column, k);

@@ -3,7 +3,7 @@
 
 static Number scale(const Step *step, Number number, int32_t pixel, int channel) {
     (void)pixel;
-    return number * ((const Number *)step->a)[channel];
+    return times(number, ((const Number *)step->a)[channel]);
 }
 
 static Number shift(const Step *step, Number number, int32_t pixel, int channel) {
@@ -61,7 +61,7 @@ static Number multiply(const Step *step, Number number, int32_t pixel, int chann
 
 #define STORE(name, type)                                                              \
     static Number name(const Step *step, Number number, int32_t pixel, int channel) {  \
-        ((type *)step->map)[pixel * step->channels + channel] = (type)number;          \
+        ((type *)step->map)[times(pixel, step->channels) + channel] = (type)number;    \
         return number;                                                                 \
     }
 
