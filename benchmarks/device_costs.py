@@ -1,8 +1,9 @@
-"""What networks take on a Cortex-M4: predicted from their settings, and measured by compiler and emulator.
+"""What networks take on a device, a Cortex-M4 unless told otherwise: predicted from their settings, and measured by
+compiler and emulator.
 
-`--calibrate` first writes `bnnsearch/device/costs.json` anew, from what the compiler makes of every function, and from
-the instructions of networks of other sizes than those that are compared: to be run after a change below
-`bnnsearch/native/device`, or for another compiler.
+`--calibrate` first writes the target's part of `bnnsearch/device/costs.json` anew, from what the compiler makes of
+every function, and from measurements of networks of other sizes than those that are compared: to be run after a
+change below `bnnsearch/native/device`, or for another compiler.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
+from typing import get_args
 
 import numpy as np
 import torch
@@ -34,13 +37,15 @@ from bnnsearch.config.model import (
     VggSmallConfig,
     XnornetConfig,
 )
+from bnnsearch.config.study import DeviceName
 from bnnsearch.core.models.build import build_model
 from bnnsearch.device import cost
 from bnnsearch.device.count import counts
 from bnnsearch.device.lower import lower
+from bnnsearch.device.program import Program
 from bnnsearch.device.project import header, sample_images
 from bnnsearch.device.source import model_source
-from bnnsearch.device.targets import TARGETS, measure
+from bnnsearch.device.targets import TARGETS, Measured, measure
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.evolve.layout import Layout
 from bnnsearch.evolve.network import Binarizer, XorNetwork
@@ -99,7 +104,7 @@ def calibrate(target_name: str) -> dict[str, cost.Calibration]:
     """Sizes of functions by the type of numbers, from all networks."""
     target = TARGETS[target_name]
     found: dict[str, cost.Calibration] = defaultdict(
-        lambda: {"bytes": {}, "frames": {}, "routines": {}, "instructions": {}}
+        lambda: {"bytes": {}, "frames": {}, "routines": {}, "rest": {"flash": 0, "stack": 0}, "instructions": {}}
     )
     prefix = target.compiler[0].removesuffix("gcc")
     for model in [evolved(), *(packed(config, shape, trained=True) for _, config, shape in NETWORKS)]:
@@ -127,8 +132,7 @@ def calibrate(target_name: str) -> dict[str, cost.Calibration]:
     for into in found.values():  # what is called through two names is counted by the functions themselves
         into["bytes"] = dict(sorted(into["bytes"].items()))
         into["frames"] = dict(sorted(into["frames"].items()))
-    for number, fitted in fit_instructions(target_name).items():
-        found[number]["instructions"] = fitted
+    fit(target_name, found)
     return dict(found)
 
 
@@ -148,29 +152,38 @@ def others() -> Iterator[PackedModel]:
             yield packed(config.model_copy(update=changed), shape, trained=True)
 
 
-def fit_instructions(target_name: str) -> dict[str, dict[str, float]]:
-    """What calls of functions and turns of their loops take: least squares of relative errors, none below 0.
+def fit(target_name: str, known: Mapping[str, cost.Calibration]) -> None:
+    """Fill in the rest of flash and stack, and what calls of functions and turns of their loops take: least squares of
+    relative errors, none below 0.
 
     Two of them that always go together share what they take as the solver likes; a weak pull keeps them near the usual.
     """
-    rows: dict[str, list[tuple[int, dict[str, float]]]] = defaultdict(list)
+    rows: dict[str, list[tuple[Measured, Program]]] = defaultdict(list)
     for model in others():
         program = lower(model.graph, model.tensors)
         try:
-            found = measure(model, TARGETS[target_name], sample_images(model.shape)[:1])
+            measured = measure(model, TARGETS[target_name], sample_images(model.shape)[:1])
         except EnvironmentProblem as error:  # it is too large for the board
             print(error)
             continue
-        rows[program.number].append((found.instructions, dict(counts(program.stages))))
-    fitted = {}
-    for number, measured in rows.items():
-        names = sorted({name for _, counted in measured for name in counted})
+        rows[program.number].append((measured, program))
+    for number, each in rows.items():
+        costs = known[number]
+        flash = median(measured.flash_bytes - cost.flash_bytes(program, costs) for measured, program in each)
+        stack = median(measured.stack_bytes - cost.stack_bytes(program, costs) for measured, program in each)
+        costs["rest"] = {"flash": round(flash), "stack": round(stack)}
+        counted = [counts(program.stages) for _, program in each]
+        names = sorted({name for turns in counted for name in turns})
         usual = np.array([cost.TURN if " " in name else cost.CALL for name in names])
-        shares = np.array([[counted.get(name, 0) / total for name in names] for total, counted in measured])
+        shares = np.array(
+            [
+                [turns.get(name, 0) / measured.instructions for name in names]
+                for turns, (measured, _) in zip(counted, each, strict=True)
+            ]
+        )
         pull = np.diag(PULL / usual)
         found, _ = nnls(np.vstack((shares, pull)), np.concatenate((np.ones(len(shares)), pull @ usual)))
-        fitted[number] = {name: round(float(value), 2) for name, value in zip(names, found, strict=True)}
-    return fitted
+        costs["instructions"] = {name: round(float(value), 2) for name, value in zip(names, found, strict=True)}
 
 
 def symbols(text: str) -> Iterator[tuple[str, int]]:
@@ -208,21 +221,22 @@ def run(command: list[str], folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=get_args(DeviceName), default=cost.REFERENCE)
     parser.add_argument("--calibrate", action="store_true", help="write the costs of functions anew")
     parser.add_argument("--quick", action="store_true", help="only the first twelve networks")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     if arguments.calibrate:
-        made = {cost.REFERENCE: calibrate(cost.REFERENCE)}
         path = Path(cost.__file__).with_name("costs.json")
+        made = json.loads(path.read_text(encoding="utf-8")) | {arguments.target: calibrate(arguments.target)}
         path.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    print("predicted before training | measured | error, of flash and of RAM (arena, stack)")
+    print(f"{arguments.target}: predicted before training | measured | error, of flash and of RAM (arena, stack)")
     rows, worst, slowest = [], 0.0, 0.0
     for name, config, shape in NETWORKS[: 12 if arguments.quick else None]:
         fresh, trained = (packed(config, shape, trained=done) for done in (False, True))
-        predicted = cost.device_costs(lower(fresh.graph, fresh.tensors))
+        predicted = cost.device_costs(lower(fresh.graph, fresh.tensors), arguments.target)
         try:
-            measured = measure(trained, TARGETS[cost.REFERENCE], sample_images(shape)[:1])
+            measured = measure(trained, TARGETS[arguments.target], sample_images(shape)[:1])
         except EnvironmentProblem as error:  # it is too large for the board
             print(f"{name:24} {error}")
             continue

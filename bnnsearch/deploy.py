@@ -23,7 +23,7 @@ from bnnsearch.core.loop import EVAL_BATCH
 from bnnsearch.core.models.build import build_model
 from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.trainer import Trainer
-from bnnsearch.device.cost import device_costs
+from bnnsearch.device.cost import REFERENCE, device_costs
 from bnnsearch.device.lower import lower
 from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.evolve.network import XorNetwork
@@ -97,19 +97,22 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     return Packed(path.stat().st_size, checked, rounded)
 
 
-def deployed_costs(config: TrialConfig, trainer: Trainer, names: Collection[str] = MEASURED) -> dict[str, float]:
+def deployed_costs(
+    config: TrialConfig, trainer: Trainer, names: Collection[str] = MEASURED, target: str = REFERENCE
+) -> dict[str, float]:
     """What the packed network takes, of which training changes nothing.
 
     Args:
         config: the run.
         trainer: its trainer.
         names: which of `latency_ms` (one image, one thread, here), `packed_bytes`, `flash_bytes`, `ram_bytes` and
-            `device_cycles` (as C on a Cortex-M4, image not counted, see `device.cost`).
+            `device_cycles` (as C on `target`, image not counted, see `device.cost`).
+        target: one of `DeviceName`.
     """
     model = packed_network(trainer, load_data(config.data), "float32")
     costs = {"packed_bytes": float(model.packed_bytes)}
     if not ON_DEVICE.isdisjoint(names):
-        costs |= device_costs(lower(model.graph, model.tensors))
+        costs |= device_costs(lower(model.graph, model.tensors), target)
     if "latency_ms" in names:
         costs["latency_ms"] = measure_latency(model).median_ms
     return {name: value for name, value in costs.items() if name in names}

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from test_packed import MODELS, pack, random_images, settle
 
 from bnnsearch.cli import main
 from bnnsearch.config.activation import RpreluConfig
-from bnnsearch.config.model import CnnConfig, MlpConfig, ModelConfig, Realtobinary18Config, Resnet20Config
+from bnnsearch.config.model import (
+    CnnConfig,
+    MlpConfig,
+    ModelConfig,
+    Realtobinary18Config,
+    Resnet20Config,
+    VggSmallConfig,
+)
+from bnnsearch.config.study import DeviceName
 from bnnsearch.core.models.build import build_model
 from bnnsearch.device.cost import REFERENCE, device_costs
 from bnnsearch.device.lower import lower
@@ -26,6 +35,8 @@ from bnnsearch.packed.model import PackedModel
 
 DIGITS = (1, 28, 28)
 INTEGER = CnnConfig(channels=(10, 16, 24), pool_after=(1, 2), first="int8", classifier="int8", head="mean")
+REAL = CnnConfig(channels=(8, 16), pool_after=(1, 2))
+DEVICES = get_args(DeviceName)
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 FEW: list[tuple[ModelConfig, tuple[int, int, int]]] = [
     (INTEGER, DIGITS),
@@ -75,17 +86,21 @@ def test_every_target_scores_so(model: PackedModel, target: str) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "host"])
 def test_every_target_rounds_floats_so(target: str) -> None:
-    check_equal(packed(CnnConfig(channels=(8, 16), pool_after=(1, 2)), DIGITS), target, sample_images(DIGITS)[:4])
+    check_equal(packed(REAL, DIGITS), target, sample_images(DIGITS)[:4])
 
 
-@pytest.mark.parametrize("config", [INTEGER, CnnConfig(channels=(8, 16), pool_after=(1, 2))], ids=["int8", "real"])
-def test_flash_ram_and_instructions_are_known_before_training(config: ModelConfig) -> None:
+@pytest.mark.parametrize(
+    ("config", "target"),
+    [(config, REFERENCE) for config in (INTEGER, REAL)] + [(INTEGER, name) for name in DEVICES if name != REFERENCE],
+    ids=lambda value: value if isinstance(value, str) else value.first,
+)
+def test_flash_ram_and_instructions_are_known_before_training(config: ModelConfig, target: str) -> None:
     """Of a fresh network, as compiler and emulator say of a trained one: flash within 1 %, RAM 0.3 %, time 5 %."""
-    if missing := [tool for tool in TARGETS[REFERENCE].tools if shutil.which(tool) is None]:
+    if missing := [tool for tool in TARGETS[target].tools if shutil.which(tool) is None]:
         pytest.skip(f"{', '.join(missing)} is not installed")
     fresh = pack(build_model(config, shape=DIGITS, classes=10).eval(), DIGITS)
-    found = measure(packed(config, DIGITS), TARGETS[REFERENCE], sample_images(DIGITS)[:1])
-    known = device_costs(lower(fresh.graph, fresh.tensors))
+    found = measure(packed(config, DIGITS), TARGETS[target], sample_images(DIGITS)[:1])
+    known = device_costs(lower(fresh.graph, fresh.tensors), target)
     assert known == {
         "flash_bytes": pytest.approx(found.flash_bytes, rel=0.01),
         "ram_bytes": pytest.approx(found.ram_bytes, rel=0.003),
@@ -132,7 +147,7 @@ def test_a_processor_without_a_multiplier_needs_no_routine_for_it(model: PackedM
     found = measure(model, replace(target, compiler=compiler), images, multiply_free=True)
     np.testing.assert_array_equal(found.labels, model.predict(images))
     with pytest.raises(InputError, match="needs floating point"):
-        write_project(packed(CnnConfig(channels=(8, 16), pool_after=(1, 2)), DIGITS), tmp_path, multiply_free=True)
+        write_project(packed(REAL, DIGITS), tmp_path, multiply_free=True)
 
 
 def test_an_arena_that_is_too_small_does_not_compile(model: PackedModel, tmp_path: Path) -> None:
@@ -168,7 +183,7 @@ def test_the_files_are_a_function_of_the_model(model: PackedModel, tmp_path: Pat
 
 
 def test_a_network_that_needs_floats_is_refused_by_name(tmp_path: Path) -> None:
-    model = packed(CnnConfig(channels=(8, 16), pool_after=(1, 2)), DIGITS)
+    model = packed(REAL, DIGITS)
     with pytest.raises(
         InputError, match="needs floating point: input: the normalised image has values that are no int"
     ):
@@ -188,6 +203,10 @@ def test_commands(model: PackedModel, tmp_path: Path, monkeypatch: pytest.Monkey
     assert made.stdout.startswith("10 of 10 labels equal"), made.stderr
     assert CliRunner().invoke(main, ["pack", file]).exit_code == 2
     assert CliRunner().invoke(main, ["bench", file, "--target", "z80"]).exit_code == 2
+    packed(VggSmallConfig(width=0.05), (3, 32, 32)).save(file)
+    done = CliRunner().invoke(main, ["bench", file, "--target", "cortex-m0"])
+    assert done.exit_code == 3
+    assert "--target cortex-m0: its board has 16,384 bytes of RAM, the network needs 24," in done.output
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match=r"needs arm-none-eabi-gcc, .*apt-get install gcc-arm-none-eabi qemu"):
         measure(model, TARGETS["cortex-m4"], sample_images(DIGITS))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from base64 import b64decode, b64encode
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from record_fixtures import record_past
 from test_device import DIGITS, INTEGER, packed
 from test_packed import settle
 
@@ -30,6 +32,7 @@ from bnnsearch.device.lower import lower
 from bnnsearch.device.page import page_html, write_page
 from bnnsearch.device.project import expected_scores, interleaved, sample_images
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.folder import StudyFolder
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import softmax
@@ -99,6 +102,9 @@ def in_browser(html: str, script: str, folder: Path) -> Any:
       field.name = "told"; field.value = JSON.stringify(value);
       form.append(field); document.body.append(form); form.submit();
     }});</script></body>"""
+    if "'sha256-" in html:  # a policy that names the scripts which may run
+        body = send.removeprefix("<script>").partition("</script>")[0].encode()
+        html = html.replace("'sha256-", f"'sha256-{b64encode(sha256(body).digest()).decode()}' 'sha256-", 1)
     page = folder / "page.html"
     page.write_text(html.replace("</body>", send), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -154,6 +160,30 @@ def test_the_page_says_in_a_browser_what_the_packed_model_says(name: str, tmp_pa
     assert found["answer"] == f"{NAMES[label]}, {100 * share:.1f} %"
     assert len(found["rows"]) == 10
     assert found["time"].endswith(" ms for a prediction, in this browser")
+
+
+@needs_compiler
+@needs_browser
+def test_a_report_holds_the_network_that_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a frame of its own, under the report's policy, which runs no other script."""
+    model = named(INTEGER, DIGITS)
+    images = sample_images(DIGITS, 10)
+    model.save(tmp_path / "model.bnn")
+    folder = StudyFolder(tmp_path / "runs" / "tiny" / "1")
+    folder.path.mkdir(parents=True)
+    record_past(folder)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["report", str(folder.path), "--network", "model.bnn"])
+    assert done.exit_code == 0, done.output
+    html = (folder.report / "report.html").read_text()
+    given = json.dumps([b64encode(octets).decode() for octets in interleaved(images)])
+    script = f"""const frame = document.querySelector("iframe"), found = [];
+      while (!frame.contentWindow.classify) await new Promise((resolve) => setTimeout(resolve, 10));
+      for (const image of {given}) found.push(await frame.contentWindow.classify(bytes(image)));
+      return found;"""
+    found = in_browser(html, script, tmp_path)
+    np.testing.assert_array_equal([each["label"] for each in found], model.predict(images))
+    assert CliRunner().invoke(main, ["report", "a", "b", "--network", "model.bnn"]).exit_code == 2
 
 
 @needs_compiler

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 @click.argument("studies", metavar="[STUDY]...", type=options.FOLDER, nargs=-1)
 @options.runs
 @options.output("comparison.html", "The file to write, of several studies.")
+@click.option(
+    "--network", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MODEL",
+    help="A packed model to try in the report of one study.",
+)  # fmt: skip
 @options.as_json
-def report(studies: tuple[Path, ...], runs: Path, out: Path, as_json: bool) -> None:
+def report(studies: tuple[Path, ...], runs: Path, out: Path, network: Path | None, as_json: bool) -> None:
     """Write the report of a finished, running or interrupted search into its folder; of several, compare their fronts.
 
     Example: bnnsearch report runs/digits_quickstart/*
@@ -30,12 +34,14 @@ def report(studies: tuple[Path, ...], runs: Path, out: Path, as_json: bool) -> N
     from bnnsearch.folder import find_study_folder
 
     if len(studies) > 1:
+        if network is not None:
+            raise click.UsageError("--network is for the report of one study")
         _compare([find_study_folder(study, study.parent) for study in studies], out, as_json=as_json)
     else:
-        _report(find_study_folder(studies[0] if studies else None, runs), as_json=as_json)
+        _report(find_study_folder(studies[0] if studies else None, runs), network, as_json=as_json)
 
 
-def _report(folder: StudyFolder, *, as_json: bool) -> None:
+def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None:
     """Write it anew, from what is in the folder; send MLflow what it has not got."""
     from bnnsearch.errors import StudyInUse
     from bnnsearch.past import read_past
@@ -46,7 +52,7 @@ def _report(folder: StudyFolder, *, as_json: bool) -> None:
 
     past = read_past(folder)
     say(*filter(None, [past.damage]), err=True)
-    page = str(write_report(folder, past.space.study) / PAGE)
+    page = str(write_report(folder, past.space.study, _page_of(network) if network else None) / PAGE)
     if as_json:
         write_event("report", study=str(folder.path), file=page)
     else:
@@ -54,6 +60,13 @@ def _report(folder: StudyFolder, *, as_json: bool) -> None:
     if not is_complete(folder, study_store(past.space.study, folder)):
         with suppress(StudyInUse), held(folder):  # a search that runs delivers by itself
             _check_delivered(folder, deliver_rest(past.space.study, folder), as_json=as_json)
+
+
+def _page_of(network: Path) -> str:
+    from bnnsearch.device.page import page_html
+    from bnnsearch.packed.model import PackedModel
+
+    return page_html(PackedModel.load(network))[0]
 
 
 def _check_delivered(folder: StudyFolder, sent: Tracker, *, as_json: bool) -> None:

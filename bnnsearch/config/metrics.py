@@ -103,9 +103,9 @@ METRICS = {
         _network("energy", "uJ", "energy"),
         Metric("latency_ms", "min", "ms", "latency", "measured"),
         Metric("packed_bytes", "min", "bytes", "packed file", "measured"),
-        Metric("flash_bytes", "min", "bytes", "flash of a Cortex-M4", "measured"),
-        Metric("ram_bytes", "min", "bytes", "RAM of a Cortex-M4", "measured"),
-        Metric("device_cycles", "min", "instructions", "instructions of a Cortex-M4", "measured"),
+        Metric("flash_bytes", "min", "bytes", "flash of the device", "measured"),
+        Metric("ram_bytes", "min", "bytes", "RAM of the device", "measured"),
+        Metric("device_cycles", "min", "instructions", "instructions of the device", "measured"),
         _network("params", "", "parameters"),
     )
 }

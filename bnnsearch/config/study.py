@@ -211,10 +211,15 @@ class SelectConfig(Settings):
         return self
 
 
+DeviceName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "riscv32"]
+"""The processors whose flash, RAM and instructions are known before training."""
+
+
 class StudyConfig(Settings):
     """Everything of a space file but its `trial` tree.
 
     Attributes:
+        target: the processor that `flash_bytes`, `ram_bytes` and `device_cycles` are of.
         retries: how often a trial that crashed is taken up again from its checkpoint.
         share_pretraining: trials that agree in all that their pretraining depends on share it, and their seed.
         skip: trials recorded as pruned instead of trained because of costs that are known before: `infeasible` ones
@@ -239,6 +244,7 @@ class StudyConfig(Settings):
     scheduler: SchedulerConfig = NoSchedulerConfig()
     budget: BudgetConfig
     resources: ResourcesConfig = ResourcesConfig()
+    target: DeviceName = "cortex-m4"
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     checkpoint: CheckpointConfig = CheckpointConfig()
     storage: StorageConfig = StorageConfig()

@@ -1,7 +1,7 @@
 """What a network takes on a device, known before it is trained: flash, memory, instructions.
 
-flash = functions it uses + their share of the compiler's routines + descriptions of its stages + tables
-ram   = arena + the stack of the deepest chain of calls
+flash = functions it uses + their share of the compiler's routines + descriptions of its stages + tables + a rest
+ram   = arena + the stack of the deepest chain of calls + a rest
 cycles = calls of functions and turns of their loops, each times what it takes: instructions, as an emulator counts them
 
 Sizes and frames of functions are those that the compiler of a target gave them: `costs.json`, which
@@ -31,12 +31,14 @@ REFERENCE = "cortex-m4"
 
 class Calibration(TypedDict):
     """Of one target and type of numbers: bytes and frames of functions; bytes of routines by the functions that call
-    any, joined by a blank; instructions of what `count.counts` counts.
+    any, joined by a blank; by how much flash and stack differ from what these give, which is what a linker takes away
+    and the frames of routines; instructions of what `count.counts` counts.
     """
 
     bytes: dict[str, int]
     frames: dict[str, int]
     routines: dict[str, int]
+    rest: dict[str, int]
     instructions: dict[str, float]
 
 
@@ -73,7 +75,8 @@ def flash_bytes(program: Program, known: Calibration) -> int:
     stages = program.written()
     described = STAGE_BYTES * len(stages) + STEP_BYTES * sum(len(stage.steps) for stage in stages)
     described += PART_BYTES * sum(len(stage.weights) for stage in stages if isinstance(stage.weights, tuple))
-    return code + max(routines, default=0) + described + sum(table.nbytes for table in program.tables())
+    tables = sum(table.nbytes for table in program.tables())
+    return code + max(routines, default=0) + described + tables + known["rest"]["flash"]
 
 
 def stack_bytes(program: Program, known: Calibration) -> int:
@@ -95,7 +98,7 @@ def stack_bytes(program: Program, known: Calibration) -> int:
         return [chain(step.take, asked(step.a) if isinstance(step.a, Stage) else 0) for step in stage.steps]
 
     deepest = max(max(asked(stage), *taken(stage), 0) for stage in program.stages)
-    return frames["predict"] + frames["run"] + deepest
+    return frames["predict"] + frames["run"] + deepest + known["rest"]["stack"]
 
 
 @cache

@@ -205,11 +205,14 @@ def measure(
         multiply_free: multiply by sums.
 
     Raises:
-        EnvironmentProblem: a tool is missing, or fails.
+        EnvironmentProblem: a tool is missing, or fails; or the board's memory is too small.
         InputError: the network cannot be lowered.
     """
     check_tools(target)
     program = lower(model.graph, model.tensors, multiply_free=multiply_free)
+    if target.memory and program.arena_bytes > target.memory[3]:
+        rule = f"its board has {target.memory[3]:,} bytes of RAM, the network needs {program.arena_bytes:,} and a stack"
+        raise EnvironmentProblem(f"--target {target.name}: {rule}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_source(model, program, folder)

@@ -252,19 +252,19 @@ def _job(space: Space, folder: StudyFolder, build_trainer: BuildTrainer | None) 
         time_limit=study.resources.trial_timeout,
         cache=cache if study.share_pretraining else None,
         watched=sorted(study.watched),
-        measure=partial(_measure, names=study.measured) if study.measured else None,
+        measure=partial(_measure, names=study.measured, target=study.target) if study.measured else None,
         sample=_sample if study.tracking.system_metrics else None,
         classes=None if build_trainer else partial(_classes, device=device),
         guests=space.guests,
     )
 
 
-def _measure(config: dict[str, Any], trainer: Trainer, *, names: Collection[str]) -> Mapping[str, float]:
+def _measure(config: dict[str, Any], trainer: Trainer, *, names: Collection[str], target: str) -> Mapping[str, float]:
     from bnnsearch.deploy import deployed_costs  # loads the kernels
 
     trial = trial_of(config)
     assert isinstance(trial, TrialConfig), "nothing else reports what is measured"
-    return deployed_costs(trial, trainer, names)
+    return deployed_costs(trial, trainer, names, target)
 
 
 def _sample() -> Mapping[str, float]:

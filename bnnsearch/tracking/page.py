@@ -30,11 +30,37 @@ def _shown(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def page(title: str, about: str, parts: Sequence[str]) -> str:
-    """A whole page, whose policy lets a browser run its own script alone and fetch nothing; `parts` are HTML."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A page within a page: what it is for, as plain text, and its HTML, of which one script runs, WebAssembly too."""
+
+    title: str
+    html: str
+
+    @property
+    def part(self) -> str:
+        """It as HTML."""
+        return f"<iframe title='{escape(self.title)}' srcdoc='{html_escape(self.html)}'></iframe>"
+
+    @property
+    def policy(self) -> str:
+        """What the page around it must allow."""
+        script = self.html.rpartition("<script>")[2].partition("</script>")[0]
+        return f" {_digest(script)} 'wasm-unsafe-eval'"
+
+
+def _digest(script: str) -> str:
+    """A script as a policy names it."""
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def page(title: str, about: str, parts: Sequence[str], frame: Frame | None = None) -> str:
+    """A whole page, whose policy lets a browser run its own script alone, and that of a `frame` which one of the
+    `parts` of HTML has, and fetch nothing.
+    """
     script = _file("page.js")
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    allowed = _digest(script) + (frame.policy if frame else "")
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
     written = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

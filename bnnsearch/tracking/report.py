@@ -16,7 +16,7 @@ from bnnsearch.past import Past, read_past
 from bnnsearch.results import TrialResult, TrialState, quantisation_notes
 from bnnsearch.space.distribution import Choice
 from bnnsearch.tracking.front import write_front, write_trials
-from bnnsearch.tracking.page import Cell, facts, page, paragraph, picture, section, table, trials_table
+from bnnsearch.tracking.page import Cell, Frame, facts, page, paragraph, picture, section, table, trials_table
 from bnnsearch.tracking.view import StudyView, label, number_text, value_text
 
 if TYPE_CHECKING:
@@ -28,8 +28,13 @@ MOST_ROWS = 2000
 """Trials in the page's table; the files have all."""
 
 
-def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
+def write_report(folder: StudyFolder, study: StudyConfig, network: str | None = None) -> Path:
     """Write the report of a finished, running or interrupted study from what its folder holds.
+
+    Args:
+        folder: of the study.
+        study: its settings.
+        network: a page that tries a network, for the report to hold.
 
     Returns:
         The folder with `report.html`, the PNGs, `front.json`, `front.csv`, `trials.csv` and `trials.parquet`.
@@ -39,7 +44,7 @@ def write_report(folder: StudyFolder, study: StudyConfig) -> Path:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # the first import ever tells that it looks for fonts
     make_way(folder.report, unless=lambda report: report.is_dir() and all(map(Path.is_file, report.iterdir())))
     try:
-        _write(view, folder)
+        _write(view, folder, network)
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or folder.report}: cannot be written: {error.strerror}") from error
     return folder.report
@@ -54,7 +59,7 @@ def _orders(past: Past) -> dict[str, tuple[Any, ...]]:
     return {each.name: each.distribution.categories for each in parameters if isinstance(each.distribution, Choice)}
 
 
-def _write(view: StudyView, folder: StudyFolder) -> None:
+def _write(view: StudyView, folder: StudyFolder, network: str | None) -> None:
     from bnnsearch.tracking.figures import save
 
     drawn = draw(view)
@@ -64,7 +69,7 @@ def _write(view: StudyView, folder: StudyFolder) -> None:
     for name, figures in drawn.items():
         if figures:
             save(next(iter(figures.values())), folder.report / f"{name}.png")
-    replace_file(folder.report / PAGE, report_html(view, folder.search_id, drawn))
+    replace_file(folder.report / PAGE, report_html(view, folder.search_id, drawn, network))
 
 
 def draw(view: StudyView) -> dict[str, Drawn]:
@@ -74,15 +79,18 @@ def draw(view: StudyView) -> dict[str, Drawn]:
     return {each.name: each.draw(view) for each in PICTURES}
 
 
-def report_html(view: StudyView, search_id: str, drawn: Mapping[str, Drawn] | None = None) -> str:
-    """The page, of what `draw` has drawn."""
+def report_html(
+    view: StudyView, search_id: str, drawn: Mapping[str, Drawn] | None = None, network: str | None = None
+) -> str:
+    """The page, of what `draw` has drawn; `network` is as for `write_report`."""
     study = view.study
     about = f"search {search_id} · {study.sampler.name} sampler · seed {study.seed}"
-    return page(
-        study.name,
-        about,
-        [paragraph(study.description, "lead"), _facts(view), *_sections(view, draw(view) if drawn is None else drawn)],
-    )
+    parts = [paragraph(study.description, "lead"), _facts(view)]
+    parts += _sections(view, draw(view) if drawn is None else drawn)
+    if network is None:
+        return page(study.name, about, parts)
+    frame = Frame("The network to try", network)
+    return page(study.name, about, [*parts, section("Try it", _CAPTIONS["network"], frame.part)], frame)
 
 
 def _facts(view: StudyView) -> str:
@@ -196,9 +204,10 @@ _SAMPLED = (
 
 _CAPTIONS = {
     "front": "The best of the first objective first; ★ is the knee. <code>bnnsearch export --trial N</code> writes one "
-    "of them as a file that <code>bnnsearch train</code> takes, and <code>bnnsearch pack --wasm PAGE</code> makes a "
-    "page to try the network on. Where <code>confirm</code> trained them again, values "
+    "of them as a file that <code>bnnsearch train</code> takes, and <code>bnnsearch report --network MODEL</code> "
+    "has it, once it is packed, in this page to be tried. Where <code>confirm</code> trained them again, values "
     "are means over the other seeds, ± their standard deviation.",
+    "network": "A network of <code>bnnsearch train</code>, packed, that runs in this page.",
     "trials": "Heads sort; words and limits such as <code>memory_bytes&lt;20000</code> filter; a row marks its points "
     "in the charts, and a box drawn in a chart is what the table shows. In a chart, arrow keys go from trial to "
     "trial, and Enter marks one. The same is in <code>trials.csv</code> and <code>trials.parquet</code>.",
