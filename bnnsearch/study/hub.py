@@ -55,11 +55,13 @@ def _package(package: str, ref: str | None, local: str | None) -> ModuleType:
         raise EnvironmentProblem("sampler hub needs the package optunahub: pip install 'bnnsearch[hub]'") from error
     try:
         if local is not None:
-            return optunahub.load_local_module(package, registry_root=str(Path(local).expanduser()))
-        return optunahub.load_module(package, ref=ref or "main")
+            module: ModuleType = optunahub.load_local_module(package, registry_root=str(Path(local).expanduser()))
+        else:
+            module = optunahub.load_module(package, ref=ref or "main")
     except Exception as error:  # a stranger's code, and what a network may come to
         where = "OptunaHub" if local is None else local
         raise EnvironmentProblem(f"sampler.package {package} cannot be loaded from {where}: {_line(error)}") from error
+    return module
 
 
 def _line(error: Exception) -> str:
