@@ -259,7 +259,7 @@ class GrowingFront:
         self.best = [max(best, value) if mode == "max" else min(best, value) for best, value, mode in known]
         if _dominating(self._table, row).any():
             return
-        kept = ~((row <= self._table).all(axis=1) & (row < self._table).any(axis=1))
+        kept = ~_dominating(-self._table, -row)  # what the new one does not dominate
         self._table = np.vstack([self._table[kept], row])
         self._numbers = np.append(self._numbers[kept], number)
 

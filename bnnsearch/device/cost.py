@@ -26,7 +26,7 @@ CALL, TURN = 15.0, 6.0
 """Instructions of a call, and of a turn of a loop, where no network that was measured has any."""
 
 REFERENCE = "cortex-m4"
-"""The target that a search counts for."""
+"""The target that a search counts for unless its space names another."""
 
 
 class Calibration(TypedDict):

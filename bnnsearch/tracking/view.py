@@ -334,7 +334,7 @@ class StudyView:
         Long ones are thinned out.
         """
         ended, shown = by_number(self.results), self.sample(sorted(self.history), most)
-        most = max(8, min(MAX_POINTS, ALL_POINTS // max(1, len(shown))))
+        each_most = max(8, min(MAX_POINTS, ALL_POINTS // max(1, len(shown))))
         curves = []
         for number, epochs in sorted(self.history.items()):
             if number not in shown:
@@ -343,7 +343,7 @@ class StudyView:
             if not points:
                 continue
             kind = ended[number].state.value if number in ended else "running"
-            kept = _evenly(points, most)
+            kept = _evenly(points, each_most)
             curves.append(
                 (
                     "front" if number in self.front.numbers else kind,
