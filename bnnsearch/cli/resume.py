@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.imports import importing
 from bnnsearch.terminal.output import say
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def resume(
         from bnnsearch.terminal.following import tell_done
 
         return tell_done(past, as_json=as_json)
-    from bnnsearch.study.executor import executor_for
-    from bnnsearch.study.study import earlier_study
-    from bnnsearch.terminal.following import follow_study
+    with importing():
+        from bnnsearch.study.executor import executor_for
+        from bnnsearch.study.study import earlier_study
+        from bnnsearch.terminal.following import follow_study
 
     with earlier_study(folder.path, trials=trials, changed_guests=changed_guests) as held:
         runner, why = executor_for(executor, held.space)

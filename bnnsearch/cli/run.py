@@ -10,6 +10,7 @@ import click
 
 from bnnsearch.cli import options
 from bnnsearch.errors import OK
+from bnnsearch.imports import importing
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def run(
         return run_followed(loaded, load_cluster(cluster), runs=runs, as_json=as_json)
     if watched:
         say("loading torch, checking the data and the trial of all defaults ...")
-    from bnnsearch.study.executor import executor_for
-    from bnnsearch.study.study import study_below
-    from bnnsearch.terminal.following import follow_study
+    with importing():
+        from bnnsearch.study.executor import executor_for
+        from bnnsearch.study.study import study_below
+        from bnnsearch.terminal.following import follow_study
 
     with study_below(runs, loaded) as study:
         runner, why = executor_for(executor, loaded)

@@ -48,7 +48,7 @@ from bnnsearch.core.metrics import (
 from bnnsearch.core.optimizers import real_optimizer, set_lr_factor
 from bnnsearch.core.precision import CyclicPrecision
 from bnnsearch.core.recu import Recu
-from bnnsearch.core.reproducible import derived_seed, reproducible
+from bnnsearch.core.reproducible import compiled, derived_seed, reproducible
 from bnnsearch.core.schedule import stretch, warmup_factor
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.core.training_cost import TrainingCost
@@ -271,7 +271,8 @@ class GradientTrainer:
         for part in self.network.modules():
             if isinstance(part, Sign | RSign):
                 part.estimate = estimate
-        self._forward = torch.compile(self._loss) if self._config.plan.compile else self._loss
+        plan = self._config.plan
+        self._forward = compiled(self._loss, deterministic=plan.deterministic) if plan.compile else self._loss
         if self._captures:
             self._captured: CapturedStep | None = None
             self.network.zero_grad()  # what the last phase's graph writes is its own

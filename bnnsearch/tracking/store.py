@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 from bnnsearch.config.study import StudyConfig, TrackingConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.imports import importing
 from bnnsearch.tracking.database import SUFFIXES, database_uri, is_damaged, make_ready
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def import_mlflow(module: str = "mlflow.store.tracking.sqlalchemy_store") -> Non
     """
     for name, value in _PROMPT.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), importing():
         warnings.simplefilter("ignore")
         import_module(module)
     for name, level in _QUIET.items():
