@@ -413,7 +413,7 @@ class GradientTrainer:
             return self._captured(images, labels)
         self.network.zero_grad()
         loss, logits = self._forward(images, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss, logits
 
     def _anneal(self, step: int) -> None:
