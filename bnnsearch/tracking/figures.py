@@ -95,6 +95,7 @@ def save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a script that the font does not have
         figure.savefig(path, dpi=DPI)
+    figure.set_layout_engine("none")  # laid out for the page too, which takes longer than drawing
 
 
 def svg(figure: Figure, name: str, alt: str) -> str:
