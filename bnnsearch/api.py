@@ -278,15 +278,31 @@ class Study:
         config = trial_of({**found.config, "use": settings.use})
         return Configuration(found.number, config, dict(found.metrics), dict(found.params), self)
 
-    def resume(self, *, trials: int | None = None, executor: Executors = "auto", progress: bool = True) -> Study:
+    def resume(
+        self,
+        *,
+        trials: int | None = None,
+        space: Source | None = None,
+        executor: Executors = "auto",
+        progress: bool = True,
+    ) -> Study:
         """Go on with it: first the trials that were cut off, then new ones, up to `trials` in all.
 
+        Args:
+            trials: replaces `budget.trials`.
+            space: a narrower or wider one: bounds, choices, branches, `forbid`, `constraints`, `budget` and `confirm`
+                may differ. Trials outside it leave the front.
+            executor: see `search`.
+            progress: whether to show it.
+
         Raises:
-            InputError: another process works on it, or its space was edited in more than may differ.
+            InputError: another process works on it, or a space differs in more than may.
         """
         from bnnsearch.study.study import earlier_study
 
-        return _searched(earlier_study(self.path, trials=trials), executor, progress=progress)
+        given = Path(space) if isinstance(space, str) else space
+        new = given if given is None or isinstance(given, Path) else load_space(given)
+        return _searched(earlier_study(self.path, trials=trials, space=new), executor, progress=progress)
 
     def report(self) -> Path:
         """Write its report anew; the page."""

@@ -21,6 +21,7 @@ from bnnsearch.invocation import command
 from bnnsearch.record import Reader, Record
 from bnnsearch.results import TrialResult, by_number, result_of
 from bnnsearch.space import Space, load_space, space_of
+from bnnsearch.verdict import Verdict
 
 History = Mapping[int, tuple[EpochMetrics, ...]]
 """Trial number to its epochs, in order."""
@@ -37,7 +38,7 @@ class Past:
 
     Attributes:
         folder: the study's.
-        results: the ended trials, by number.
+        results: the ended trials, by number, with the violations that they have in the space as it is now.
         history: every epoch of every trial, where it was asked for.
         text: the space as the last session had it; None where the record does not tell.
         damage: what is wrong with the record, in one line; None where nothing is.
@@ -77,15 +78,18 @@ def read_past(folder: StudyFolder, *, epochs: bool = False) -> Past:
     guests: dict[str, bytes] = {}
     results: dict[int, TrialResult] = {}
     history: dict[int, dict[int, EpochMetrics]] = {}
+    verdict = Verdict()
     for event in reader.events(("ended", "epoch") if epochs else ("ended",)):
         match event["event"]:
             case "session":
                 text, guests = event["space"], files_told(event.get(GUESTS, ()))
+                verdict = verdict.after(event)
             case "ended":
                 results[event["number"]] = result_of(event)
             case "epoch":
                 history.setdefault(event["number"], {})[event["epoch"]] = epoch_of(event)
     if reader.last:
+        results = {number: verdict.of(result) for number, result in results.items()}
         return Past(folder, _ordered(results), _in_order(history), text, reader.damage, guests)
     if reader.damaged:
         raise EnvironmentProblem(f"{folder.record}: no line of the study's record is whole")

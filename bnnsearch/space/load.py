@@ -80,7 +80,7 @@ def load_space(path: str | Path, *, overrides: Sequence[str] = (), begins: bool 
         SpaceError: with every problem found, each as `file:line:col: rule, value, what is allowed`.
     """
     path = Path(path)
-    return space_of(_content(path), path, overrides=overrides, begins=begins)
+    return space_of(content(path), path, overrides=overrides, begins=begins)
 
 
 def use_guests(path: Path) -> None:
@@ -89,10 +89,11 @@ def use_guests(path: Path) -> None:
     Raises:
         SpaceError: it is no YAML, or something in its `use:` cannot be used.
     """
-    used(read_tree(_content(path), str(path)), path.parent)
+    used(read_tree(content(path), str(path)), path.parent)
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """What stands in a space file; a `SpaceError` where it cannot be read."""
     try:
         return read_regular(path, most=MAX_BYTES)
     except (OSError, ValueError) as error:  # a ValueError where the name holds a NUL

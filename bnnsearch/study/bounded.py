@@ -9,7 +9,7 @@ that is opened anew is what events in their order make it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -105,6 +105,19 @@ class Generations:
             self._complete.setdefault(generation, []).append(trial)
             last = max(self._complete)
             self._complete = {each: trials for each, trials in self._complete.items() if each >= last - 1}
+
+    def own(self, noted: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the attributes of a trial, its generation."""
+        return {name: value for name, value in noted.items() if name == self._generation}
+
+    def within(self, noted: Mapping[str, Any], outside: Collection[int]) -> dict[str, Any]:
+        """Of the attributes of the study, the parents, without those of some numbers; two at least, or none."""
+        parents = {
+            name: [each for each in numbers if each not in outside]
+            for name, numbers in noted.items()
+            if name.startswith(self._parents)
+        }
+        return {name: numbers if len(numbers) > 1 else [] for name, numbers in parents.items()}
 
     def trials(self, noted: Mapping[str, Any], trial_of: Callable[[int], FrozenTrial]) -> list[FrozenTrial]:
         """The trials to look at, in order.

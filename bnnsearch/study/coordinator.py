@@ -25,6 +25,7 @@ from bnnsearch.study.promotion import Promotion
 from bnnsearch.study.schedulers import survives
 from bnnsearch.study.skipping import certain, reason_to_skip
 from bnnsearch.study.worker import Assignment, Costs, Failure, Job, Preparation, Report
+from bnnsearch.verdict import violations
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,9 @@ class Coordinator:
         self._unfinished = deque(ledger.unfinished())
         for assignment, standing in ledger.waiting():
             self._let_wait(_Trial.of(assignment, ledger.params(assignment.number), **standing))
+        for assignment, standing in ledger.left_outside():
+            trial = _Trial.of(assignment, ledger.params(assignment.number), started=None, **standing)
+            self._end(trial, TrialState.PRUNED, "it lies outside the space, which was changed")
         self._release()
 
     @property
@@ -338,13 +342,14 @@ class Coordinator:
             config=trial.assignment.config,
             params=trial.params,
             metrics=metrics,
-            violations=self._violations(metrics),
+            violations=violations(self._study.constraints, metrics),
             epochs=trial.epoch,
             seconds=trial.elapsed(),
             reason=reason,
             retry_of=trial.assignment.retry_of,
             confirms=trial.assignment.confirms,
         )
+        result = self._ledger.verdict.of(result)
         self._running.pop(number, None)
         self._ledger.tell(result, with_half_batch=with_half_batch)
         self.results[number] = result
@@ -367,14 +372,6 @@ class Coordinator:
             self._front.add(result.number, values)
             if self._study.budget.stagnation is not None:
                 self._volume.add(result.number, values)
-
-    def _violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        violations: dict[str, float] = {}
-        for constraint in self._study.constraints:
-            if constraint.metric in metrics:
-                violation = constraint.violation(metrics[constraint.metric])
-                violations[constraint.metric] = max(violation, violations.get(constraint.metric, violation))
-        return violations
 
     def _gpu_hours(self) -> float:
         """What all trials of the study have held so far."""

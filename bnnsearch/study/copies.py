@@ -120,7 +120,8 @@ def _same(copied: Iterable[FrozenTrial], trials: list[FrozenTrial]) -> bool:
 
 
 def _essence(trial: FrozenTrial) -> tuple[Any, ...]:
-    return trial.number, trial.state, trial.values, trial.params, trial.constraints, trial.intermediate_values
+    shown = trial.number, trial.state, trial.values, trial.params, trial.constraints, trial.intermediate_values
+    return (*shown, trial.distributions)  # they change with the space
 
 
 def _in_database(

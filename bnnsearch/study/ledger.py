@@ -17,7 +17,7 @@ counted twice. Knows no executor.
 | `promoted` | it goes on from the rung at `epoch` |
 | `paused` | it has left its worker and waits |
 | `ended` | a `TrialResult`; with a `retry`, another trial was queued that repeats it with half the batch |
-| `session` | the `first` trials of a new study are queued |
+| `session` | the `first` trials of a new study are queued; what has `changed` of the space, see `verdict` |
 | `stopped` | the driver ended, and why |
 """
 
@@ -44,18 +44,19 @@ from bnnsearch.config.trial import trial_of
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.record import Event, Record
+from bnnsearch.record import SESSION, Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.space import SearchSpace, Space
 from bnnsearch.space.distribution import Range
 from bnnsearch.study.advised import AdvisedSampler, with_rungs
 from bnnsearch.study.allowed import AllowedSampler
-from bnnsearch.study.believing import BelievingSampler
+from bnnsearch.study.believing import BY_PRIOR, BelievingSampler
 from bnnsearch.study.bounded import Generations, ShownSampler, View
 from bnnsearch.study.copies import OptunaCopy
 from bnnsearch.study.pretraining import pretraining_key
 from bnnsearch.study.samplers import make_sampler
 from bnnsearch.study.worker import Assignment
+from bnnsearch.verdict import CHANGED, Verdict
 
 RETRY_OF, CONFIRMS = "retry_of", "confirms"
 """Attributes of a trial in Optuna's study."""
@@ -76,11 +77,14 @@ class _Seen:
     asked: Event | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
     epoch: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
     reports: dict[int, float] = field(default_factory=dict)
     highest_rung: float = -math.inf
     promoted: float = -math.inf
     standing: dict[str, Any] | None = None
     result: TrialResult | None = None
+    earlier: bool = False
+    """Whether it is of before the last change of the space."""
 
     @property
     def params(self) -> Mapping[str, Any] | None:
@@ -153,7 +157,9 @@ class Ledger:
     Attributes:
         results: ended trials by number.
         copy: follows Optuna's view of the trials, where there is one.
-        trials: Optuna's view of all trials, in order.
+        trials: Optuna's view of all trials, in order; those outside a space that was changed have failed there and have
+            no parameters.
+        verdict: what a change of the space says of earlier trials.
 
     Raises:
         EnvironmentProblem: a trial of the record does not lie in the space.
@@ -187,14 +193,23 @@ class Ledger:
         self._view = View(self._modes)
         genetic = self._study.sampler
         self._generations = Generations(genetic) if isinstance(genetic, BaseGASampler) else None
+        self.verdict = Verdict()
+        self._changes = 0  # of the space, that are still to come as the record is read
+        self._earlier: list[str] = []  # configurations of the trials before the last one
+        self._left_outside: list[tuple[int, _Seen]] = []
         self._fold()
 
     def _fold(self) -> None:
         """Count what the record holds, once: a decision must not take longer the more trials there are."""
         seen: dict[int, _Seen] = {}
+        for event in self._record.events((SESSION,)):
+            self.verdict = self.verdict.after(event)
+            self._changes += CHANGED in event
         for event in self._record.events():
-            for queued in _queued_by(event):
-                seen.setdefault(queued["number"], _Seen()).queued = queued
+            self._changes -= event["event"] == SESSION and CHANGED in event
+            for queued in queued_by(event):
+                trial = seen.setdefault(queued["number"], _Seen())
+                trial.queued, trial.earlier = queued, self._changes > 0
             if (number := event.get("number")) is not None:
                 self._note(seen.setdefault(number, _Seen()), number, event)
         for number in range(max(seen, default=-1) + 1):
@@ -202,22 +217,31 @@ class Ledger:
             if trial.asked is None and trial.result is None:  # what was drawn is lost: it begins anew, at no rung
                 trial = _Seen(queued=trial.queued)
                 self._leave_rungs(number)
-            self._take_in(number, trial)
+            if number in self.verdict.outside:
+                self._leave_out(number, trial)
+            else:
+                self._take_in(number, trial)
         self._next = len(self._trials())
+        if self._listed is not None and self._earlier:
+            known = set(self._earlier)
+            new = [each for each in self._listed if _text(self._space.config_of(each)) not in known]
+            self._listed = [{}] * len(self._earlier) + new
 
     def _note(self, trial: _Seen, number: int, event: Event) -> None:
         match event["event"]:
             case "queued":
-                trial.queued = event
+                trial.queued, trial.earlier = event, self._changes > 0
             case "asked":
                 if self._record.damaged:  # what samplers noted may name trials that are lost: they begin anew
                     event = {**event, "attributes": {}, "study": {}}
-                trial.asked = event
+                elif self._changes:
+                    event = self._still_true(event)
+                trial.asked, trial.earlier = event, self._changes > 0
                 self._remember(event["study"])
             case "costs":
                 trial.costs = event["values"]
             case "epoch":
-                trial.epoch = event["epoch"]
+                trial.epoch, trial.values = event["epoch"], event["values"]
                 known = {**event["values"], **trial.costs}
                 if len(self._config.objectives) == 1 and (metric := self._config.objectives[0].metric) in known:
                     trial.reports[event["epoch"]] = known[metric]
@@ -229,9 +253,19 @@ class Ledger:
             case "promoted":
                 trial.promoted = max(trial.promoted, event["epoch"])
             case "ended":
-                trial.result = result_of(event)
-                with suppress(KeyError):  # an objective is missing: `_take_in` says so
-                    self._view.ended(trial.result, self._objectives(trial.result))
+                trial.result = self.verdict.of(result_of(event))
+                if number not in self.verdict.outside:
+                    with suppress(KeyError):  # an objective is missing: `_take_in` says so
+                        self._view.ended(trial.result, self._objectives(trial.result))
+
+    def _still_true(self, asked: Event) -> Event:
+        """A trial of before the last change of the space, with what holds of all that samplers noted then."""
+        attributes = {name: value for name, value in asked["attributes"].items() if name == BY_PRIOR}
+        study: dict[str, Any] = {}
+        if self._generations is not None:
+            attributes |= self._generations.own(asked["attributes"])
+            study = self._generations.within(asked["study"], self.verdict.outside)
+        return {**asked, "attributes": attributes, "study": study}
 
     def _leave_rungs(self, number: int) -> None:
         self._view.forget(number)
@@ -244,13 +278,31 @@ class Ledger:
         for key, value in attributes.items():
             self._storage.set_study_system_attr(self._study._study_id, key, value)
 
+    def _leave_out(self, number: int, trial: _Seen) -> None:
+        """A trial of the record lies outside the space; one that nobody has asked for is dropped."""
+        self._leave_rungs(number)
+        self._storage.create_new_trial(self._study._study_id, create_trial(state=OptunaState.FAIL))
+        if trial.is_waiting_for_worker:
+            return
+        if trial.retry_of is None and trial.confirms is None:
+            self._asked += 1
+            self._earlier.append("")
+        if trial.result is not None:
+            self.results[number] = trial.result
+        else:
+            self._left_outside.append((number, trial))
+
     def _take_in(self, number: int, trial: _Seen) -> None:
         """Make a trial of the record one of Optuna's study."""
-        self._asked += not trial.is_waiting_for_worker and trial.retry_of is None and trial.confirms is None
+        counts = trial.retry_of is None and trial.confirms is None
+        self._asked += counts and not trial.is_waiting_for_worker
         try:
-            found = _Distributions(trial.params or {})
+            found = Distributions(trial.params or {})
             if trial.params is not None:
                 self._asked_for.add(_text(self._space.sample(found)))
+            if trial.earlier and counts and self._listed is not None:
+                drawn = (trial.queued or {}).get("params") if trial.params is None else trial.params
+                self._earlier.append("" if drawn is None else _text(self._space.config_of(drawn)))
             self._storage.create_new_trial(self._study._study_id, _frozen(trial, found.found, self._values(trial)))
         except (KeyError, ValueError, TypeError) as error:
             raise EnvironmentProblem(
@@ -355,6 +407,18 @@ class Ledger:
             if trial.waits_at_rung and trial.standing is not None
         ]
 
+    def left_outside(self) -> list[tuple[Assignment, dict[str, Any]]]:
+        """Of the trials that had not ended those outside the space, and what is known of each; they are to end."""
+        return [
+            (
+                self._taken_over(number, trial),
+                trial.standing
+                if trial.waits_at_rung and trial.standing is not None
+                else {"epoch": trial.epoch, "costs": trial.costs, "values": trial.values},
+            )
+            for number, trial in self._left_outside
+        ]
+
     def _taken_over(self, number: int, trial: _Seen) -> Assignment:
         if trial.asked is None:  # the record lost what was drawn for it
             self._seed_sampler(number)
@@ -438,6 +502,8 @@ class Ledger:
         self._record.sync()
         del self._open[result.number]
         self.results[result.number] = result
+        if result.number in self.verdict.outside:
+            return
         for key, violation in _constraint_attributes(result).items():
             self._storage.set_trial_system_attr(self._id(result.number), key, violation)
         self._study.tell(result.number, self._objectives(result), state=_OPTUNA_STATES[result.state])
@@ -499,7 +565,7 @@ class Ledger:
     def _is_known(self, params: Mapping[str, Any]) -> bool:
         """Whether these parameters, where they are all, have been asked for and would be trained alike again."""
         try:
-            config = self._space.sample(_Distributions(params))
+            config = self._space.sample(Distributions(params))
         except KeyError:  # some are drawn one by one, later
             return False
         return self._repeatable(config) and _text(config) in self._asked_for
@@ -535,7 +601,7 @@ class Ledger:
         return Assignment(trial.number, config, queued.retry_of, queued.confirms)
 
 
-def _queued_by(event: Event) -> Iterator[Event]:
+def queued_by(event: Event) -> Iterator[Event]:
     """The trials that an event of another kind queues."""
     if event["event"] == "session":
         for number, params in enumerate(event.get("first", ())):
@@ -551,7 +617,7 @@ def config_of(
 ) -> dict[str, Any] | None:
     """What trial `number` of these parameters trains; None where some of them are missing or do not fit."""
     try:
-        return _completed(space.trial.sample(_Distributions(params)), space.study, number, batch_size)
+        return _completed(space.trial.sample(Distributions(params)), space.study, number, batch_size)
     except (KeyError, ValueError, TypeError):
         return None
 
@@ -610,7 +676,7 @@ def _frozen(trial: _Seen, distributions: dict[str, BaseDistribution], values: li
     )
 
 
-class _Distributions:
+class Distributions:
     """Suggests known values and notes what they would have been drawn from."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,24 @@ from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
 from bnnsearch.past import GUESTS
-from bnnsearch.record import Event
-from bnnsearch.space import Space, SpaceError, space_of
+from bnnsearch.record import SESSION, Event, Record
+from bnnsearch.space import Space, SpaceError, load, space_of
+from bnnsearch.space.narrowing import changes
 from bnnsearch.space.reader import read_tree
+from bnnsearch.verdict import CHANGED
 
 MAY_DIFFER = ("budget", "confirm", "tracking.uri")
 """A part of the space, or one setting of a part."""
 
 
 def resumed_space(
-    folder: StudyFolder, session: Event | None, *, trials: int | None, changed_guests: bool = False
+    folder: StudyFolder, record: Record | None, *, trials: int | None, changed_guests: bool = False
 ) -> tuple[Space, list[str]]:
     """The space to go on with, and a line for each thing that the user should know about its files.
 
     Args:
         folder: the study's.
-        session: how the last session began; None where the record does not tell.
+        record: of the study; None where it does not tell.
         trials: a new `budget.trials`.
         changed_guests: whether guests may be others than they were.
 
@@ -35,16 +37,45 @@ def resumed_space(
         InputError: a file was edited in more than may differ, or a guest has changed.
         EnvironmentProblem: neither the record nor the file holds a space.
     """
-    overrides = () if trials is None else (f"budget.trials={trials}",)
+    overrides = _overrides(trials)
+    session: Event | None = None
+    texts: set[str] = set()
+    replaced: set[str] = set()
+    for session in () if record is None else record.events((SESSION,)):
+        if CHANGED in session:
+            replaced |= texts - {session["space"]}
+        texts.add(session["space"])
     told = [] if session is None else session.get(GUESTS, [])
     guests, changes = _guest_files(folder, files_told(told), changed=changed_guests)
-    text, notes = _edited(folder.space, None if session is None else session["space"], guests)
+    text, notes = _edited(folder.space, None if session is None else session["space"], guests, replaced)
     space = space_of(text, folder.space, overrides=overrides, guests=guests)
     before = {each["entry"]: each["digest"] for each in told}
     for guest in space.guests:
         if not guest.is_file and guest.digest != before.get(guest.entry, guest.digest):
             changes.append(_changed(f"{guest.entry}: its package", accepted=changed_guests))
     return space, notes + changes
+
+
+def other_space(space: Space, given: Path | Space, *, trials: int | None) -> tuple[Space, list[str]]:
+    """The space of a file in the place of a study's, and a line for each thing in which it is another one.
+
+    Args:
+        space: the study's so far.
+        given: the new one; what it uses is what the study does.
+        trials: a new `budget.trials`.
+
+    Raises:
+        SpaceError: it is none, or differs in more than may while a search stands.
+    """
+    path = given if isinstance(given, Path) else given.path
+    text = load.content(given) if isinstance(given, Path) else given.text.encode()
+    guests = {guest.entry: guest.files[guest.entry] for guest in space.guests if guest.is_file}
+    told = changes(space, space_of(text, path, guests=guests), besides=MAY_DIFFER)
+    return space_of(text, path, overrides=_overrides(trials), guests=guests), told
+
+
+def _overrides(trials: int | None) -> tuple[str, ...]:
+    return () if trials is None else (f"budget.trials={trials}",)
 
 
 def write_space(folder: StudyFolder, space: Space) -> None:
@@ -79,7 +110,10 @@ def _changed(what: str, *, accepted: bool) -> str:
     return f"{said}; the trials from here on are of another kind"
 
 
-def _edited(path: Path, recorded: str | None, guests: Mapping[str, bytes]) -> tuple[bytes, list[str]]:
+def _edited(
+    path: Path, recorded: str | None, guests: Mapping[str, bytes], replaced: Collection[str]
+) -> tuple[bytes, list[str]]:
+    """The text to go on with; `replaced` are those of before the space was changed, which may still stand there."""
     try:
         found = read_regular(path)
     except OSError as error:
@@ -90,6 +124,8 @@ def _edited(path: Path, recorded: str | None, guests: Mapping[str, bytes]) -> tu
         return recorded.encode(), [f"{path}: {error.strerror}; made anew from the study's record"]
     if recorded is None or found == recorded.encode():
         return found, []
+    if found in {text.encode() for text in replaced}:
+        return recorded.encode(), [f"{path}: is of before the space was changed; made anew from the study's record"]
     if recorded.encode().startswith(found):
         return recorded.encode(), [f"{path}: cut short; made anew from the study's record"]
     try:

@@ -28,6 +28,7 @@ from bnnsearch.record import Record, held
 from bnnsearch.results import StopReason, StudyObserver, TrialResult
 from bnnsearch.space import Space
 from bnnsearch.space.objectives import trainers_of
+from bnnsearch.study.change import outside
 from bnnsearch.study.coordinator import Coordinator
 from bnnsearch.study.copies import OptunaCopy, ResultsCopy
 from bnnsearch.study.executor import Executor
@@ -35,10 +36,11 @@ from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.migration import migrate, needs_migration
 from bnnsearch.study.samplers import make_sampler
 from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
-from bnnsearch.study.space_file import resumed_space, write_space
+from bnnsearch.study.space_file import other_space, resumed_space, write_space
 from bnnsearch.study.story import Story
 from bnnsearch.study.warm_start import starting_points
 from bnnsearch.study.worker import BuildTrainer, Job
+from bnnsearch.verdict import change
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ def resume_study(
     *,
     executor: Executor,
     trials: int | None = None,
+    space: Path | Space | None = None,
     observers: Sequence[StudyObserver] = (),
     build_trainer: BuildTrainer | None = None,
 ) -> StudyOutcome:
@@ -99,14 +102,15 @@ def resume_study(
         study_dir: a folder that `run_study` made.
         executor: runs the trials.
         trials: a new `budget.trials`.
+        space: as for `earlier_study`.
         observers: told about trials as they go; a trial that is continued is started once more.
         build_trainer: as for `run_study`.
 
     Raises:
-        InputError: there is no study, its space was edited in more than may differ, or another process works on it.
+        InputError: there is no study, its space differs in more than may, or another process works on it.
         EnvironmentProblem: the study's files cannot be used.
     """
-    with earlier_study(study_dir, trials=trials) as study:
+    with earlier_study(study_dir, trials=trials, space=space) as study:
         return study.search(executor, observers, build_trainer)
 
 
@@ -200,33 +204,49 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
 
 @contextmanager
 def earlier_study(
-    study_dir: Path, *, trials: int | None = None, changed_guests: bool = False, record: Record | None = None
+    study_dir: Path,
+    *,
+    trials: int | None = None,
+    space: Path | Space | None = None,
+    changed_guests: bool = False,
+    record: Record | None = None,
 ) -> Iterator[HeldStudy]:
     """Hold the folder of a study that began earlier.
 
     Args:
         study_dir: a folder that `run_study` made.
         trials: a new `budget.trials`.
+        space: a narrower or wider one, from here on; see `bnnsearch.space.narrowing`.
         changed_guests: whether guests may be others than they were.
         record: the folder's, where it is held already.
 
     Raises:
-        InputError: there is no study, its space was edited in more than may differ, a guest has changed, or another
-            process works on it.
+        InputError: there is no study, its space was edited in more than may differ, or `space` differs in more than
+            may, a guest has changed, or another process works on it.
         EnvironmentProblem: the study's files cannot be used, or the native library that its trials need.
     """
     folder = find_study_folder(study_dir, study_dir)
     with held(folder, record) as own:
         if needs_migration(own, folder):
-            space, _ = resumed_space(folder, None, trials=None)
-            migrate(own, folder, space)
-        space, notes = resumed_space(folder, own.last_session(), trials=trials, changed_guests=changed_guests)
+            old, _ = resumed_space(folder, None, trials=None)
+            migrate(own, folder, old)
+        begins: dict[str, Any] = {}
+        if space is None:
+            now, notes = resumed_space(folder, own, trials=trials, changed_guests=changed_guests)
+        else:
+            old, notes = resumed_space(folder, own, trials=None, changed_guests=changed_guests)
+            now, told = other_space(old, space, trials=trials)
+            if told:
+                beyond = outside(own, old, now)
+                begins = change(beyond, now.study.constraints)
+                notes += [f"the space is changed: {each}" for each in told]
+                notes += [f"trials outside it leave the front: {', '.join(map(str, beyond))}"] if beyond else []
         news = own.news
         with to_be_resumed(folder.path):
-            _check_library(space)
-            begin_session(own, space)
-            write_space(folder, space)
-        yield HeldStudy(folder, space, own, notes=tuple(filter(None, (news, *notes))))
+            _check_library(now)
+            begin_session(own, now, **begins)
+            write_space(folder, now)
+        yield HeldStudy(folder, now, own, notes=tuple(filter(None, (news, *notes))))
 
 
 def _check_library(space: Space) -> None:

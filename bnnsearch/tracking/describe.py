@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,12 @@ class Describer:
     def trial_interrupted(self, number: int) -> Update:
         """The driver stopped while the trial ran; `resume` takes it up again."""
         return Update(str(number), ended=("KILLED", now_ms()), tags={"state": "interrupted"})
+
+    def judged(self, result: TrialResult, earlier: Iterable[str], *, on_front: bool, at: int | None = None) -> Update:
+        """The space was changed: an ended trial has other violations; those of `earlier` that it has no more are 0."""
+        found = {VIOLATION + name: result.violations.get(name, 0.0) for name in {*earlier, *result.violations}}
+        tags = {"feasible": _yes(result.feasible), "pareto": _yes(on_front)}
+        return Update(str(result.number), metrics=as_metrics(found, result.epochs, at), tags=tags)
 
     def moved(self, number: int, *, on_front: bool) -> Update:
         """An ended trial came onto the front or left it."""

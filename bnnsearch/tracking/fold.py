@@ -12,6 +12,7 @@ from bnnsearch.record import Event
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.tracking.describe import Describer
 from bnnsearch.tracking.updates import Update
+from bnnsearch.verdict import Verdict
 
 
 class RunFold:
@@ -26,6 +27,7 @@ class RunFold:
         self._describe = describe
         self.results: dict[int, TrialResult] = {}
         self._front: ParetoFront | None = None
+        self._verdict = Verdict()
         self._started: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self._values: dict[int, Mapping[str, float]] = {}
 
@@ -39,19 +41,21 @@ class RunFold:
     def note(self, event: Event) -> None:
         """Take an event that MLflow has already."""
         match event["event"]:
+            case "session":
+                self._judge(event)
             case "asked":
                 self._started[event["number"]] = event["config"], event["params"]
             case "epoch":
                 self._values[event["number"]] = event["values"]
             case "ended":
-                self._end(result_of(event))
+                self._end(self._verdict.of(result_of(event)))
 
     def updates(self, event: Event) -> list[Update]:
         """What an event makes new."""
         number, at = event.get("number", -1), event["at"]
         match event["event"]:
             case "session":
-                return [self._describe.report_started(at)]
+                return [self._describe.report_started(at), *self._judged(event, at)]
             case "asked" | "restarted" | "promoted":
                 self.note(event)
                 return self._start(number, at)
@@ -61,8 +65,34 @@ class RunFold:
             case "paused":
                 return [self._describe.trial_waits(number)]
             case "ended":
-                return self._ended(result_of(event), at)
+                return self._ended(self._verdict.of(result_of(event)), at)
         return []
+
+    def _judge(self, session: Event) -> dict[int, TrialResult]:
+        """Take a change of the space; the results that it changes as they were."""
+        self._verdict = self._verdict.after(session)
+        judged = {number: self._verdict.of(result) for number, result in self.results.items()}
+        before = {number: result for number, result in self.results.items() if judged[number] is not result}
+        self.results = judged
+        self._front = None if before else self._front
+        return before
+
+    def _judged(self, session: Event, at: int) -> list[Update]:
+        on_front = self.front.numbers
+        before = self._judge(session)
+        if not before:
+            return []
+        moved = sorted((on_front ^ self.front.numbers) - before.keys())
+        return [
+            *(
+                self._describe.judged(
+                    self.results[number], earlier.violations, on_front=number in self.front.numbers, at=at
+                )
+                for number, earlier in sorted(before.items())
+            ),
+            *(self._describe.moved(each, on_front=each in self.front.numbers) for each in moved),
+            self._describe.progress(self.front, ended=len(self.results), at=at),
+        ]
 
     def _start(self, number: int, at: int) -> list[Update]:
         if number not in self._started:
