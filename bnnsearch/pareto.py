@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import operator
 import re
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate
+from operator import attrgetter
 from statistics import fmean
 from typing import Literal, Self
 
@@ -418,10 +419,17 @@ class ParetoFront:
             else:
                 found.append(result)
         candidates = tuple(result for result in found if result.selectable)
-        table = losses(_values(candidates, objectives), _modes(objectives))
-        order = np.lexsort([np.arange(len(table)), *table.T[::-1]])
-        front = _nondominated(table)
-        return cls(tuple(objectives), candidates, tuple(candidates[row] for row in order if front[row]), confirmed)
+        return cls(tuple(objectives), candidates, _best_first(candidates, objectives), confirmed)
+
+    def grown(self, result: TrialResult) -> Self:
+        """The front with one more ended trial, which confirms none; what is off the front is not looked at again."""
+        if not result.selectable:
+            return self
+        number = attrgetter("number")
+        candidates = list(self.candidates)
+        insort(candidates, result, key=number)
+        results = _best_first(sorted([*self.results, result], key=number), self.objectives)
+        return type(self)(self.objectives, tuple(candidates), results, self.confirmed)
 
     def deviation(self, number: int, metric: str) -> float | None:
         """A candidate's standard deviation over the other seeds; None where they are fewer than 2, or all the same."""
@@ -562,6 +570,14 @@ def _mean(result: TrialResult, runs: Sequence[TrialResult], spread: Mapping[str,
     }
     metrics = {**result.metrics, **{name: each.mean for name, each in spread.items()}}
     return replace(result, metrics=metrics, violations=violations)
+
+
+def _best_first(candidates: Sequence[TrialResult], objectives: Sequence[Objective]) -> tuple[TrialResult, ...]:
+    """The front of candidates that stand by number, the best of the first objective first."""
+    table = losses(_values(candidates, objectives), _modes(objectives))
+    order = np.lexsort([np.arange(len(table)), *table.T[::-1]])
+    front = _nondominated(table)
+    return tuple(candidates[row] for row in order if front[row])
 
 
 def _excess(result: TrialResult, where: Sequence[Limit]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from search_fixtures import TinyTrainer, tiny
 
 from bnnsearch.config.metrics import Mode
-from bnnsearch.config.study import StudyConfig
+from bnnsearch.config.scheduler import AshaConfig
+from bnnsearch.config.study import Objective, StudyConfig
 from bnnsearch.pareto import (
     GrowingFront,
     GrowingVolume,
@@ -25,13 +27,15 @@ from bnnsearch.pareto import (
     nondominated_ranks,
     reference_point,
 )
-from bnnsearch.results import TrialState
+from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.study.coordinator import Coordinator
+from bnnsearch.study.promotion import Promotion
 from bnnsearch.study.schedulers import ranking
 from bnnsearch.study.study import run_study
 from bnnsearch.study.worker import Assignment, Job, Report, run_trial
 
 MODES: list[Mode] = ["max", "min", "min"]
+METRICS = ["val_acc", "memory_bytes", "train_bitops"]
 
 histories = st.integers(1, 3).flatmap(
     lambda width: st.tuples(
@@ -97,6 +101,70 @@ def test_a_ranking_is_that_of_each_rank_by_itself(history: tuple[list[Sequence[f
     assert ranking(dict(enumerate(rows)), modes) == sorted(
         range(len(rows)), key=lambda each: (ranks[each], -spread[each], first[each], each)
     )
+
+
+@given(history=histories)
+@settings(max_examples=100, deadline=None)
+def test_a_front_that_grows_is_that_of_all_results(history: tuple[list[Sequence[float]], random.Random]) -> None:
+    rows, chance = history
+    objectives = [Objective(metric=metric, mode=mode) for metric, mode in zip(METRICS, MODES, strict=True)][
+        : len(rows[0])
+    ]
+    results: list[TrialResult] = []
+    front = ParetoFront.of(results, objectives)
+    for number in chance.sample(range(len(rows)), len(rows)):
+        metrics = dict(zip(METRICS, rows[number], strict=False))
+        violations = {"val_loss": chance.choice([-1.0, 0.0, 0.5])}
+        results.append(TrialResult(number, TrialState.COMPLETE, {}, {}, metrics, violations))
+        front = front.grown(results[-1])
+        whole = ParetoFront.of(results, objectives)
+        assert front == whole
+        assert front.hypervolume == whole.hypervolume
+
+
+@given(history=histories, factor=st.integers(2, 4))
+@settings(max_examples=200, deadline=None)
+def test_who_goes_on_and_who_is_lost_is_that_of_a_rung_ranked_anew(
+    history: tuple[list[Sequence[float]], random.Random], factor: int
+) -> None:
+    rows, chance = history
+    modes = MODES[: len(rows[0])]
+    rungs: dict[int, dict[int, Sequence[float]]] = {1: {}, 3: {}}
+    released: dict[int, set[int]] = {1: set(), 3: set()}
+    waiting: dict[int, int] = {}
+    promotion = Promotion(AshaConfig(reduction_factor=factor), modes, rungs, released)
+
+    def order(epoch: int) -> list[int]:
+        return ranking({each: v for each, v in rungs[epoch].items() if each not in released[epoch]}, modes)
+
+    def share(epoch: int, coming: int) -> float:
+        return (len(rungs[epoch]) + coming) / factor
+
+    for number, row in enumerate(rows):
+        rungs[1][number], waiting[number] = row, 1
+        if waiting and chance.random() < 0.3:  # one comes to the next rung
+            higher = chance.choice([each for each in rungs[1] if each not in released[1] | rungs[3].keys()])
+            rungs[3][higher], waiting[higher] = chance.choice(rows), 3
+        coming = chance.choice([0, 1, 5])
+        expected = [
+            each
+            for epoch in sorted(set(waiting.values()), reverse=True)
+            for each in order(epoch)[: (math.floor if coming else math.ceil)(share(epoch, 0))]
+            if waiting.get(each) == epoch
+        ]
+        chosen = promotion.next(waiting, lambda *_, coming=coming: coming)
+        assert chosen == (expected[0] if expected else None)
+        if chosen is not None and chance.random() < 0.7:
+            del waiting[chosen]
+        lost = promotion.lost(waiting, lambda *_, coming=coming: coming)
+        assert lost == [
+            each
+            for epoch in sorted(set(waiting.values()))
+            for each in order(epoch)[math.ceil(share(epoch, coming)) :]
+            if waiting.get(each) == epoch
+        ]
+        for each in lost if chance.random() < 0.7 else ():
+            released[waiting.pop(each)].add(each)
 
 
 def spread_of(table: np.ndarray) -> np.ndarray:

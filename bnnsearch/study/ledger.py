@@ -33,6 +33,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.samplers._ga import BaseGASampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, Trial, create_trial
@@ -153,6 +154,7 @@ class Ledger:
         record: of the study; its events are what has happened so far.
         study: objectives and sampler.
         space: what is searched.
+        sampler: the study's, where it is made already.
 
     Attributes:
         results: ended trials by number.
@@ -165,7 +167,9 @@ class Ledger:
         EnvironmentProblem: a trial of the record does not lie in the space.
     """
 
-    def __init__(self, record: Record, *, study: StudyConfig, space: SearchSpace) -> None:
+    def __init__(
+        self, record: Record, *, study: StudyConfig, space: SearchSpace, sampler: BaseSampler | None = None
+    ) -> None:
         self._record = record
         self._config = study
         self._space = space
@@ -174,7 +178,7 @@ class Ledger:
             storage=self._storage,
             study_name=study.name,
             directions=["maximize" if each.mode == "max" else "minimize" for each in study.objectives],
-            sampler=make_sampler(study.sampler, seed=study.seed),
+            sampler=sampler or make_sampler(study.sampler, seed=study.seed),
         )
         beliefs = {each.name: each.distribution for each in space.parameters()}
         self._priors = {

@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from itertools import islice
 
 from bnnsearch.config.metrics import Mode
 from bnnsearch.config.scheduler import Rung, SchedulerSettings
-from bnnsearch.study.schedulers import ranking, rivals
+from bnnsearch.study.standings import Standings
 
 Waiting = Mapping[int, int]
 """Number of a trial to the epoch of the rung it waits at."""
 
 ToCome = Callable[[int, int], int]
 """How many trials of a bracket may still reach the rung at an epoch, at most: `(epoch, bracket)`."""
-
-
-class _Contest(NamedTuple):
-    """How many of a bracket have reached a rung, and those that were not released, best first."""
-
-    bracket: int
-    size: int
-    order: list[int]
 
 
 class Promotion:
@@ -41,7 +33,7 @@ class Promotion:
         released: epoch to the numbers of the trials that were released from its rung. They count there, but take
             nobody's place: with several objectives a late arrival may rank others anew.
 
-    Both mappings are read anew for every decision.
+    Both mappings only grow; every decision takes in what is new in them.
     """
 
     def __init__(
@@ -57,38 +49,39 @@ class Promotion:
         self._modes = modes
         self._rungs = rungs
         self._released = released
-        self._contests: dict[int, tuple[tuple[int, int], list[_Contest]]] = {}
+        self._contests: dict[int, dict[int, Standings]] = {}
+        self._gone: dict[int, set[int]] = {}
 
     def next(self, waiting: Waiting, to_come: ToCome) -> int | None:
         """The trial to go on with: of the highest rung that has one to promote, the best."""
-        for epoch in sorted(set(waiting.values()), reverse=True):
-            for contest in self._at(epoch):
-                rounded = math.ceil if to_come(epoch, contest.bracket) == 0 else math.floor
-                for number in contest.order[: rounded(contest.size / self._factor)]:
-                    if waiting.get(number) == epoch:
-                        return number
+        for epoch in sorted(self._rungs, reverse=True):
+            for bracket, contest in self._at(epoch).items():
+                rounded = math.ceil if to_come(epoch, bracket) == 0 else math.floor
+                number = contest.among_best(rounded(contest.size / self._factor), waiting, epoch)
+                if number is not None:
+                    return number
         return None
 
     def lost(self, waiting: Waiting, to_come: ToCome) -> list[int]:
         """The waiting trials that would not be promoted even if all that may come were worse than they."""
         return [
             number
-            for epoch in sorted(set(waiting.values()))
-            for contest in self._at(epoch)
-            for number in contest.order[math.ceil((contest.size + to_come(epoch, contest.bracket)) / self._factor) :]
+            for epoch in sorted(self._rungs)
+            for bracket, contest in self._at(epoch).items()
+            for number in contest.behind(math.ceil((contest.size + to_come(epoch, bracket)) / self._factor))
             if waiting.get(number) == epoch
         ]
 
-    def _at(self, epoch: int) -> list[_Contest]:
-        """The contests at a rung, one per bracket."""
-        rung = self._rungs[epoch]
-        state = len(rung), len(self._released.get(epoch, ()))
-        if self._contests.get(epoch, (None,))[0] != state:
-            groups = rivals(self._config, rung).items()
-            self._contests[epoch] = state, [self._contest(epoch, bracket, group) for bracket, group in groups]
-        return self._contests[epoch][1]
-
-    def _contest(self, epoch: int, bracket: int, group: Rung) -> _Contest:
-        gone = self._released.get(epoch, ())
-        left = {number: values for number, values in group.items() if number not in gone}
-        return _Contest(bracket, len(group), ranking(left, self._modes))
+    def _at(self, epoch: int) -> dict[int, Standings]:
+        """The contests at a rung, by bracket, with what has come and gone since they were last looked at."""
+        rung, contests = self._rungs[epoch], self._contests.setdefault(epoch, {})
+        new = len(rung) - sum(contest.size for contest in contests.values())
+        for number, values in islice(rung.items(), len(rung) - new, None) if new else ():
+            contests.setdefault(self._config.bracket(number), Standings(self._modes)).come(number, values)
+        released, gone = self._released.get(epoch, ()), self._gone.setdefault(epoch, set())
+        if len(released) != len(gone):
+            for number in set(released) - gone:
+                gone.add(number)
+                if number in rung:
+                    contests[self._config.bracket(number)].go(number)
+        return contests

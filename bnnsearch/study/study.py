@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from optuna.samplers import BaseSampler
 
 from bnnsearch import native
 from bnnsearch.config.metrics import EVOLUTION
@@ -123,12 +125,14 @@ class HeldStudy:
         space: what is searched.
         record: what has happened.
         notes: what the user should know of its files, a line each.
+        sampler: the space's, where it is made already.
     """
 
     folder: StudyFolder
     space: Space
     record: Record
     notes: tuple[str, ...] = ()
+    sampler: BaseSampler | None = None
 
     def search(
         self,
@@ -142,7 +146,7 @@ class HeldStudy:
             session.enter_context(to_be_resumed(folder.path))
             session.enter_context(logging_to(folder.log))
             job = _job(self.space, folder, build_trainer)
-            ledger = Ledger(self.record, study=study, space=self.space.trial)
+            ledger = Ledger(self.record, study=study, space=self.space.trial, sampler=self.sampler)
             ledger.copy = OptunaCopy.of(study, folder, ledger.trials)
             results = ResultsCopy(folder.results, ledger.results.values())
             coordinator = Coordinator(study, ledger, job=job, observers=[results, Story(study), *observers])
@@ -187,12 +191,12 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
             raise InputError(f"{study_dir}: holds a study already; `{command('resume', study_dir)}` goes on with it")
         points = starting_points(space)
         _check_library(space)
-        make_sampler(space.study.sampler, seed=space.study.seed)  # its package may be missing
+        sampler = make_sampler(space.study.sampler, seed=space.study.seed)  # its package may be missing
         with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
             write_space(folder, space)
         try:
-            yield HeldStudy(folder, space, own)
+            yield HeldStudy(folder, space, own, sampler=sampler)
         finally:
             if not folder.checkpoints.exists():  # no search began
                 own.clear()  # what is left empty is taken away
@@ -241,6 +245,7 @@ def earlier_study(
                 begins = change(beyond, now.study.constraints)
                 notes += [f"the space is changed: {each}" for each in told]
                 notes += [f"trials outside it leave the front: {', '.join(map(str, beyond))}"] if beyond else []
+            now = replace(now, path=folder.space)
         news = own.news
         with to_be_resumed(folder.path):
             _check_library(now)

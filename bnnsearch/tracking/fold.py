@@ -115,8 +115,9 @@ class RunFold:
         ]
 
     def _end(self, result: TrialResult) -> None:
+        alone = result.confirms is None and result.number not in self.results
         self.results[result.number] = result
-        if result.state is TrialState.COMPLETE:  # no other changes the front
-            self._front = None
+        if self._front is not None and result.state is TrialState.COMPLETE:  # no other changes the front
+            self._front = self._front.grown(result) if alone else None
         self._started.pop(result.number, None)
         self._values.pop(result.number, None)
