@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import InputError
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def bench(*, model: Path, batch: int, threads: int, target: str | None, no_basel
 def _on_target(model: PackedModel, path: Path, name: str, *, as_json: bool) -> None:
     from bnnsearch.device.project import sample_images
     from bnnsearch.device.targets import TARGETS, measure
-    from bnnsearch.errors import InputError
 
     if name not in TARGETS:
         raise InputError(f"--target must be one of {', '.join(TARGETS)}, but got {name!r}")

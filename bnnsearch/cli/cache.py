@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import cache_folder
+from bnnsearch.study.cache import cache_entries, clear_cache
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ def cache(*, clear: bool, as_json: bool) -> None:
 
     Example: bnnsearch cache --clear
     """
-    from bnnsearch.folder import cache_folder
-    from bnnsearch.study.cache import cache_entries, clear_cache
-
     folder = cache_folder()
     deleted, kept = clear_cache(folder) if clear else [], cache_entries(folder)
     if as_json:

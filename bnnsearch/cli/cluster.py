@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import InputError
+from bnnsearch.invocation import command
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -69,7 +71,6 @@ def down(file: Path) -> None:
 def _launched_by_us(path: Path) -> LauncherFile:
     from bnnsearch.cluster.files import load_cluster
     from bnnsearch.cluster.launcher import LauncherFile
-    from bnnsearch.errors import InputError
 
     found = load_cluster(path)
     if not isinstance(found, LauncherFile):
@@ -78,8 +79,6 @@ def _launched_by_us(path: Path) -> LauncherFile:
 
 
 def _ending(file: Path) -> str:
-    from bnnsearch.invocation import command
-
     return f"end it with: {command('cluster', 'down', file)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import get_completion_class
 
 from bnnsearch.terminal.output import say
 
@@ -23,8 +24,6 @@ def completion(context: click.Context, shell: str, *, install: bool) -> None:
 
     Example: bnnsearch completion bash --install
     """
-    from click.shell_completion import get_completion_class
-
     found, program = get_completion_class(shell), context.find_root().command
     assert found is not None
     source = found(program, {}, "bnnsearch", "_BNNSEARCH_COMPLETE").source().strip()

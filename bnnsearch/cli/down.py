@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
 from bnnsearch.terminal.output import say, write_event
 
 
@@ -21,7 +22,6 @@ def down(study: Path | None, runs: Path, as_json: bool) -> None:
     """
     from bnnsearch.cluster.launcher import LOG
     from bnnsearch.cluster.placement import Placement
-    from bnnsearch.folder import find_study_folder
 
     folder = find_study_folder(study, runs)
     told = Placement.of(folder).file().end(folder.path / LOG)

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import InputError
+from bnnsearch.folder import find_study_folder, study_folders
+from bnnsearch.invocation import command
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -61,8 +64,6 @@ def export(
     if sum((knee, best is not None, number is not None, run_id is not None)) > 1:
         raise click.UsageError("at most one of --knee, --best, --trial and --run-id")
     from bnnsearch.export import Provenance, export_best, select_trial
-    from bnnsearch.folder import find_study_folder
-    from bnnsearch.invocation import command
     from bnnsearch.past import read_past
     from bnnsearch.terminal.text import metric_text
     from bnnsearch.tracking.ids import study_store, trial_run_id
@@ -118,8 +119,6 @@ def _selection(
 
 def _trial_of_run(run_id: str, study: Path | None, runs: Path) -> tuple[Path, int]:
     """The study and the trial of a run in MLflow: of the named study, or of any below `runs`."""
-    from bnnsearch.errors import InputError
-    from bnnsearch.folder import find_study_folder, study_folders
     from bnnsearch.tracking.ids import trial_of_run
 
     for folder in [find_study_folder(study, runs)] if study is not None else study_folders(runs):

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.invocation import command
+from bnnsearch.shipped import copy, shipped
 from bnnsearch.terminal.output import say, write_event
 
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    from bnnsearch.shipped import shipped
-
     return [each.name for each in shipped() if each.name.startswith(incomplete)]
 
 
@@ -25,9 +25,6 @@ def init(name: str | None, out: Path | None, as_json: bool) -> None:
 
     Example: bnnsearch init digits_quickstart
     """
-    from bnnsearch.invocation import command
-    from bnnsearch.shipped import copy, shipped
-
     if name is not None:
         found, path = copy(name, out)
         following = ("run", str(path)) if found.folder == "spaces" else ("run", "SPACE", "--cluster", str(path))

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.folder import study_folders
 from bnnsearch.terminal.output import say, write_event
 
 
@@ -19,8 +21,6 @@ def list(*, runs: Path, as_json: bool) -> None:  # noqa: A001  # commands are fo
     Example: bnnsearch list
     """
     from bnnsearch.cluster.placement import is_remote
-    from bnnsearch.errors import EnvironmentProblem, InputError
-    from bnnsearch.folder import study_folders
     from bnnsearch.pareto import ParetoFront
     from bnnsearch.past import read_past
     from bnnsearch.study.state import read_state

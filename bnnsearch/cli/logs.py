@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
 from bnnsearch.terminal.output import say
 
 
@@ -19,6 +20,5 @@ def logs(study: Path | None, runs: Path) -> None:
     Example: bnnsearch logs
     """
     from bnnsearch.cluster.remote import logs_on_cluster
-    from bnnsearch.folder import find_study_folder
 
     say(*logs_on_cluster(find_study_folder(study, runs)), whole=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
-from bnnsearch.errors import ENVIRONMENT, OK
+from bnnsearch.errors import ENVIRONMENT, OK, DataError
 from bnnsearch.terminal.output import say, write_event
 
 SHOWN_SCORES = 3
@@ -26,7 +26,6 @@ def predict(model: Path, images: tuple[Path, ...], threads: int, as_json: bool) 
 
     Example: bnnsearch predict model.bnn digit.png
     """
-    from bnnsearch.errors import DataError
     from bnnsearch.packed.model import PackedModel
     from bnnsearch.packed.predict import files_below, predict_files
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import EnvironmentProblem, StudyInUse
+from bnnsearch.folder import find_study_folder
+from bnnsearch.invocation import command
 from bnnsearch.terminal.output import say, write_event
 
 if TYPE_CHECKING:
@@ -31,8 +34,6 @@ def report(studies: tuple[Path, ...], runs: Path, out: Path, network: Path | Non
 
     Example: bnnsearch report runs/digits_quickstart/*
     """
-    from bnnsearch.folder import find_study_folder
-
     if len(studies) > 1:
         if network is not None:
             raise click.UsageError("--network is for the report of one study")
@@ -43,7 +44,6 @@ def report(studies: tuple[Path, ...], runs: Path, out: Path, network: Path | Non
 
 def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None:
     """Write it anew, from what is in the folder; send MLflow what it has not got."""
-    from bnnsearch.errors import StudyInUse
     from bnnsearch.past import read_past
     from bnnsearch.record import held
     from bnnsearch.tracking.ids import study_store
@@ -71,9 +71,6 @@ def _page_of(network: Path) -> str:
 
 def _check_delivered(folder: StudyFolder, sent: Tracker, *, as_json: bool) -> None:
     """Raise an `EnvironmentProblem` where MLflow has not got everything."""
-    from bnnsearch.errors import EnvironmentProblem
-    from bnnsearch.invocation import command
-
     say(*filter(None, [sent.notice]), err=as_json)
     store, again = sent.store.shown, f"`{command('report', folder.path)}`"
     if sent.undelivered:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
 from bnnsearch.imports import importing
 from bnnsearch.terminal.output import say
 
@@ -43,7 +44,6 @@ def resume(
     Example: bnnsearch resume runs/digits_quickstart/20260101-120000 --trials 48
     """
     from bnnsearch.cluster.placement import is_remote
-    from bnnsearch.folder import find_study_folder
 
     folder = find_study_folder(study, runs)
     if cluster is not None or is_remote(folder):

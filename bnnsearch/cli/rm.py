@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import InputError
+from bnnsearch.folder import find_study_folder
+from bnnsearch.invocation import command
 from bnnsearch.terminal.output import say, write_event
 
 
@@ -24,9 +27,6 @@ def rm(*, study: Path, runs: Path, yes: bool, keep_mlflow: bool, as_json: bool) 
     Example: bnnsearch rm runs/digits_quickstart/20260101-120000
     """
     from bnnsearch.cluster.placement import is_remote
-    from bnnsearch.errors import InputError
-    from bnnsearch.folder import find_study_folder
-    from bnnsearch.invocation import command
     from bnnsearch.past import read_past
 
     folder = find_study_folder(study, runs)

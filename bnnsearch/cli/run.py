@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,8 +79,6 @@ def run(
 
 def _foretell(space: Space, *, as_json: bool) -> None:
     """Say what a search would do: the space, one configuration, what its training costs at most."""
-    import json
-
     from bnnsearch.config.trial import trial_of
     from bnnsearch.core.data import DataError
     from bnnsearch.terminal.text import metric_text

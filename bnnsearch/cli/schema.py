@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -18,8 +19,6 @@ def schema(space: Path | None, out: Path | None) -> None:
 
     Example: bnnsearch schema -o schema.json
     """
-    import json
-
     from bnnsearch.schema import space_schema
     from bnnsearch.space import use_guests
 

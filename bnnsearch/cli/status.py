@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
 from bnnsearch.terminal.output import say
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ def status(*, study: Path | None, runs: Path, watch: bool, as_json: bool) -> Non
     Example: bnnsearch status --watch
     """
     from bnnsearch.cluster.placement import is_remote
-    from bnnsearch.folder import find_study_folder
     from bnnsearch.past import read_past
     from bnnsearch.terminal.ending import tell_status
 

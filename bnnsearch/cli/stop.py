@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
+from bnnsearch.invocation import command
 from bnnsearch.terminal.output import say, write_event
 
 
@@ -22,8 +24,6 @@ def stop(study: Path | None, runs: Path, as_json: bool) -> None:
     from bnnsearch.cluster.backend import JobState
     from bnnsearch.cluster.placement import Placement
     from bnnsearch.cluster.remote import stop_on_cluster
-    from bnnsearch.folder import find_study_folder
-    from bnnsearch.invocation import command
 
     folder = find_study_folder(study, runs)
     state = stop_on_cluster(folder)

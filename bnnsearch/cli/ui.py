@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.folder import find_study_folder
 
 
 @click.command()
@@ -21,7 +22,6 @@ def ui(study: Path | None, runs: Path, host: str, port: int) -> None:
 
     Example: bnnsearch ui --port 5001
     """
-    from bnnsearch.folder import find_study_folder
     from bnnsearch.past import read_past
 
     folder = find_study_folder(study, runs)

@@ -25,6 +25,7 @@ from bnnsearch.results import StopReason, StudyObserver
 from bnnsearch.space import Space, load_space
 from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import HeldStudy, StudyOutcome, earlier_study, new_study
+from bnnsearch.tracking.tracker import Tracker
 
 FAILED, BAD_INPUT, ENVIRONMENT = 1, 2, 3
 EXIT = {
@@ -104,8 +105,6 @@ def _recorder(study: HeldStudy, *, track: bool) -> Iterator[StudyObserver]:
     if not track:
         yield StudyObserver()
         return
-    from bnnsearch.tracking.tracker import Tracker
-
     with Tracker(study.space.study, study.folder, study.record) as tracker:
         yield tracker
 

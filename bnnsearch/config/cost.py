@@ -37,8 +37,7 @@ class CostSettings(Member):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        name = name_of(cls)
-        if name is not None:
+        if name := name_of(cls):
             define(Metric(name, "min", cls.unit, cls.label or name, "before", unmoved_by=NETWORK))
 
     def cost(self, network: ModelCost) -> float:

@@ -29,8 +29,7 @@ class MeasureSettings(Member):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        name = name_of(cls)
-        if name is not None:
+        if name := name_of(cls):
             define(Metric(f"val_{name}", cls.mode, "", cls.label or f"validation {name}", "after"))
 
     def measure(self, predicted: Tensor, labels: Tensor, classes: int) -> float:

@@ -80,12 +80,7 @@ class _ClippedSign(Function):
         return grads[0] * (x.abs() <= 1)
 
 
-class _PolynomialSign(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return sign(x)
-
+class _PolynomialSign(_ClippedSign):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x: Tensor = ctx.saved_tensors[0]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,8 @@ class Signum(Optimizer):
     def __init__(self, params: Any, lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """One step; closures are not taken."""
         assert closure is None, "Signum evaluates no closure"
         for group in self.param_groups:
@@ -43,7 +37,6 @@ class Signum(Optimizer):
                 momentum: Tensor = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
                 momentum.lerp_(gradient, 1 - group["momentum"])
                 weight.sub_(momentum.sgn(), alpha=group["lr"])
-        return None
 
 
 def adam(config: AdamConfig, groups: Groups, lr: float) -> Optimizer:

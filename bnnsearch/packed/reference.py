@@ -34,7 +34,6 @@ from bnnsearch.packed.operations import (
 from bnnsearch.packed.prepare import real_weight
 
 Reals = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 _FAR = np.float32(1.5 * 2**23)
 
 

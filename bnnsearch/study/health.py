@@ -16,7 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bnnsearch import __version__, native
+from bnnsearch.config.trial import trial_of
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.space import load_space
+from bnnsearch.tracking.store import check_store, store_of
 
 PACKAGES = ("torch", "ray", "optuna", "mlflow", "deap")
 ROOM = 1e9
@@ -177,8 +180,6 @@ def _ray() -> Finding:
 
 
 def _space(path: Path) -> Iterator[Finding]:
-    from bnnsearch.config.trial import trial_of
-    from bnnsearch.space import load_space
     from bnnsearch.trial import check_trial
 
     looked: list[tuple[str, Callable[[], object]]] = []
@@ -187,8 +188,6 @@ def _space(path: Path) -> Iterator[Finding]:
     except InputError as error:
         yield Finding("space", str(error), False, "mend it; `bnnsearch validate` says the same")
         return
-    from bnnsearch.tracking.store import check_store, store_of
-
     store = store_of(space.study)
     looked = [("data", lambda: check_trial(trial_of(space.trial.defaults()))), ("MLflow", lambda: check_store(store))]
     for name, look in looked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bnnsearch.config.metrics import ON_DEVICE
+from bnnsearch.config.trial import trial_of
 from bnnsearch.errors import InputError
 from bnnsearch.space import Space
 
@@ -18,7 +19,6 @@ def check_measured(space: Space) -> None:
     study = space.study
     if not study.measured:
         return
-    from bnnsearch.config.trial import trial_of
     from bnnsearch.deploy import unpackable  # loads torch
 
     config = trial_of({**space.trial.defaults(), "seed": study.seed})

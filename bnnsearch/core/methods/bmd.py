@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from bnnsearch.config.method import BmdConfig
 from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
+from bnnsearch.core.methods.relaxed import Relaxed
 from bnnsearch.core.optimizers import binary_optimizer
 
 DEFAULT_RATE = 1.01
@@ -75,22 +76,13 @@ class Dual:
         return {"beta": float(self.beta)}
 
 
-class Primal:
+class Primal(Relaxed):
     """Weights in [-1, 1], moved in the dual space of tanh."""
 
-    seen: Seen = "relaxed"
-    rate_name = "lr"
-
     def __init__(self, config: BmdConfig, optimizer: OptimizerSettings) -> None:
+        super().__init__(optimizer)
         self._config = config
-        self._optimizer = optimizer
         self.beta = 1.0
-
-    def start(self, weights: Sequence[Parameter]) -> None:
-        clip_(weights)
-
-    def view(self, weight: Tensor) -> Tensor:
-        return weight
 
     def optimizer(self, weights: Sequence[Parameter]) -> Optimizer:
         before: list[Tensor] = []

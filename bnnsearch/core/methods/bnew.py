@@ -19,13 +19,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from bnnsearch.config.method import BnewConfig
 from bnnsearch.config.optimizer import OptimizerSettings
-from bnnsearch.core.methods.base import Progress, Seen, after_step, before_step, clip_
+from bnnsearch.core.methods.base import Progress, after_step, before_step
+from bnnsearch.core.methods.relaxed import Relaxed
 from bnnsearch.core.optimizers import binary_optimizer
 
 DEFAULT_LAMBDA_RATE = 1e-2
@@ -41,23 +41,14 @@ def growth(strength: float, *, exact: bool) -> float:
     return 1 / (1 - 2 * strength) if 2 * strength < 1 - 1 / LARGEST_GROWTH else LARGEST_GROWTH
 
 
-class Bnew:
+class Bnew(Relaxed):
     """The quantisation phase of BNEW."""
 
-    seen: Seen = "relaxed"
-    rate_name = "lr"
-
     def __init__(self, config: BnewConfig, optimizer: OptimizerSettings) -> None:
+        super().__init__(optimizer)
         self._config = config
-        self._optimizer = optimizer
         self._lambda_rate = DEFAULT_LAMBDA_RATE if config.lambda_rate is None else config.lambda_rate
         self._lambda = 0.0
-
-    def start(self, weights: Sequence[Parameter]) -> None:
-        clip_(weights)
-
-    def view(self, weight: Tensor) -> Tensor:
-        return weight
 
     def optimizer(self, weights: Sequence[Parameter]) -> Optimizer:
         optimizer = binary_optimizer(self._optimizer, weights)

@@ -9,8 +9,8 @@ learning rate in the plan's schedule, the paper's "linear schedule for eta_0".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,14 +36,8 @@ class BopOptimizer(Optimizer):
         self.sigma = sigma
         self.bias_correction = bias_correction
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Any = None) -> Any:
         """One step; closures are not taken."""
         assert closure is None, "BOP evaluates no closure"
         for group in self.param_groups:
@@ -51,7 +45,6 @@ class BopOptimizer(Optimizer):
                 if weight.grad is not None:
                     flipped = weight * self._evidence(weight, weight.grad, group["lr"]) > self.threshold
                     weight.copy_(torch.where(flipped, -weight, weight))
-        return None
 
     def _evidence(self, weight: Tensor, gradient: Tensor, gamma: float) -> Tensor:
         state = self.state[weight]

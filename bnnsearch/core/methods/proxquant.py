@@ -19,7 +19,8 @@ from torch.optim import Optimizer
 from bnnsearch.config.method import ProxquantConfig
 from bnnsearch.config.optimizer import OptimizerSettings
 from bnnsearch.core.binarize import sign
-from bnnsearch.core.methods.base import Progress, Seen, after_step, clip_
+from bnnsearch.core.methods.base import Progress, after_step
+from bnnsearch.core.methods.relaxed import Relaxed
 from bnnsearch.core.optimizers import binary_optimizer
 
 DEFAULT_REG_RATE = 1e-4
@@ -39,23 +40,14 @@ def prox_l2(weight: Tensor, strength: float) -> Tensor:
     return (weight + strength * sign(weight)) / (1 + strength)
 
 
-class Proxquant:
+class Proxquant(Relaxed):
     """Relaxed weights under a growing W-shaped penalty."""
 
-    seen: Seen = "relaxed"
-    rate_name = "lr"
-
     def __init__(self, config: ProxquantConfig, optimizer: OptimizerSettings) -> None:
+        super().__init__(optimizer)
         self._config = config
-        self._optimizer = optimizer
         self._reg_rate = DEFAULT_REG_RATE if config.reg_rate is None else config.reg_rate
         self._reg = 0.0
-
-    def start(self, weights: Sequence[Parameter]) -> None:
-        clip_(weights)
-
-    def view(self, weight: Tensor) -> Tensor:
-        return weight
 
     def optimizer(self, weights: Sequence[Parameter]) -> Optimizer:
         optimizer = binary_optimizer(self._optimizer, weights)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
 from bnnsearch.config.distill import TorchvisionConfig
 from bnnsearch.core.checkpoint import misfit
@@ -47,8 +48,6 @@ def torchvision_network(source: TorchvisionConfig, data: Dataset, *, trained: bo
         InputError: torchvision has no such model or weights, or they do not fit the images or classes.
         EnvironmentProblem: the weights are missing, damaged or cannot be downloaded.
     """
-    from torchvision import models
-
     state = torchvision_state(source) if trained else None
     channels = data.shape[0]
     if channels != 3:
@@ -74,8 +73,6 @@ def torchvision_state(source: TorchvisionConfig) -> dict[str, Any]:
         InputError: torchvision has no such model or weights.
         EnvironmentProblem: they are missing, damaged or cannot be downloaded.
     """
-    from torchvision import models
-
     known = models.list_models(module=models)
     if source.model not in known:
         raise InputError(f"torchvision has no classifier {source.model!r}; allowed: {', '.join(known)}")
