@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bnnsearch.config.data import MnistConfig
+from bnnsearch.config.data import ImageFolderConfig, MnistConfig
 from bnnsearch.core.data import load_data
 from bnnsearch.export import load_trial
 from bnnsearch.packed.model import PackedModel
@@ -20,8 +20,9 @@ STATED = re.findall(
 def test_a_packed_network_is_as_good_and_as_small_as_stated(name: str, accuracy: str, size: str) -> None:
     folder = ROOT / "zoo" / name
     data = load_trial(folder / "best.yaml")[0].data
-    if isinstance(data, MnistConfig) and not Path(data.root, "MNIST/raw").exists():
-        pytest.skip("needs MNIST below $BNN_DATA")
+    below = {MnistConfig: "MNIST/raw", ImageFolderConfig: ""}.get(type(data))
+    if below is not None and not Path(data.root, below).exists():
+        pytest.skip("needs its data below $BNN_DATA")
     test = load_data(data).test
     labels = PackedModel.load(folder / "model.bnn").predict(test.images.numpy())
     assert f"{100 * float((labels == test.labels.numpy()).mean()):.2f}" == accuracy
