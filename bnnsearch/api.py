@@ -22,7 +22,6 @@ from pydantic import BaseModel
 from bnnsearch import space as spaces
 from bnnsearch.config.trial import AnyTrial, trial_of
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.export import Provenance, Selection, export_best, load_trial, select_trial
 from bnnsearch.folder import StudyFolder, find_study_folder
 from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import Past, read_past
@@ -30,10 +29,6 @@ from bnnsearch.results import TrialResult
 from bnnsearch.space import Space, space_of
 from bnnsearch.space.reader import read_tree
 from bnnsearch.space.writer import write_yaml
-from bnnsearch.study.measured import check_measured
-from bnnsearch.tracking.front import trials_table
-from bnnsearch.tracking.report import PAGE, write_report
-from bnnsearch.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -133,6 +128,7 @@ def search(
         InputError: it watches what only packed networks have, and its network cannot be packed.
         EnvironmentProblem: the machine, or a service, is not as needed.
     """
+    from bnnsearch.study.measured import check_measured
     from bnnsearch.study.study import study_below
 
     space = load_space(source, overrides=() if trials is None else [f"budget.trials={trials}"])
@@ -143,6 +139,7 @@ def search(
 def _searched(entering: AbstractContextManager[HeldStudy], executor: Executors, *, progress: bool) -> Study:
     from bnnsearch.study.executor import executor_for
     from bnnsearch.terminal.following import follow_study
+    from bnnsearch.tracking.tracker import Tracker
 
     with entering as study:
         runner, _ = executor_for(executor, study.space)
@@ -174,6 +171,8 @@ class Configuration:
 
     def save(self, path: str | Path) -> Path:
         """Write it as `best.yaml`, which `bnnsearch train` takes; files that it uses are written beside it."""
+        from bnnsearch.export import Provenance, Selection, export_best
+
         past, settings = self.study.past, self.study.space.study
         provenance = Provenance(
             study=settings.name, search_id=self.study.folder.search_id, trial=self.number, tracking=settings.tracking
@@ -237,6 +236,8 @@ class Study:
     @property
     def trials(self) -> pandas.DataFrame:
         """A row for each ended trial: state, metrics, `params.` and what was sampled, reason, epochs, seconds."""
+        from bnnsearch.tracking.front import trials_table
+
         return trials_table(self.results)
 
     @property
@@ -248,6 +249,8 @@ class Study:
     @property
     def front(self) -> pandas.DataFrame:
         """The rows of `trials` on the front, the best of the first objective first."""
+        from bnnsearch.tracking.front import trials_table
+
         front = self.pareto
         objectives = [each.metric for each in front.objectives]
         table = trials_table(front.results)
@@ -264,6 +267,8 @@ class Study:
         Raises:
             InputError: none is within the limits (the nearest is named), or there is no such trial or metric.
         """
+        from bnnsearch.export import Selection, select_trial
+
         past = self.past
         settings = past.space.study
         selection = Selection(where=where) if by == "knee" else Selection("best", metric=by, where=where)
@@ -301,6 +306,8 @@ class Study:
 
     def report(self) -> Path:
         """Write its report anew; the page."""
+        from bnnsearch.tracking.report import PAGE, write_report
+
         return write_report(self.folder, self.space.study) / PAGE
 
     def __repr__(self) -> str:
@@ -348,6 +355,7 @@ def train(
         InputError: it is no configuration, or `out` holds a run of another one.
         EnvironmentProblem: the data, or a checkpoint, is not as needed.
     """
+    from bnnsearch.export import load_trial
     from bnnsearch.training import best_device
     from bnnsearch.training import train as train_in
 

@@ -25,7 +25,7 @@ from bnnsearch.config.model import (
 )
 from bnnsearch.config.precision import PrecisionConfig
 from bnnsearch.core import convolution
-from bnnsearch.core.cost import ModelCost, model_cost
+from bnnsearch.core.cost import model_cost
 from bnnsearch.core.layers import BinaryConv2d, BinaryLinear, Scale, Sign, binary_layers
 from bnnsearch.core.methods.base import Seen
 from bnnsearch.core.models.blocks import InputScaled, named
@@ -97,10 +97,6 @@ def tiny() -> nn.Sequential:
     })  # fmt: skip
 
 
-def folded_bits(cost: ModelCost) -> int:
-    return sum(layer.folded_bits for layer in cost.layers)
-
-
 def test_costs_of_a_network_counted_by_hand() -> None:
     cost = model_cost(tiny(), (1, 4, 4))
     assert cost.binary_params == 2 * 3 * 9
@@ -110,7 +106,9 @@ def test_costs_of_a_network_counted_by_hand() -> None:
     assert cost.flops == 18 * 16 + 240
     assert cost.ops == 54 * 16 / 64 + 18 * 16 + 240
     # norm1 follows a real layer: 2 biases; the scale goes into norm2, of which scale and bias remain
-    assert folded_bits(cost) == 54 + 32 * (18 + 2 + 6 + 245)
+    assert cost.folded_memory_bytes == math.ceil((54 + 32 * (18 + 2 + 6 + 245)) / 8)
+    # most is alive when norm2 reads 3x4x4 and writes 3x4x4; the stem's outputs are smaller
+    assert cost.peak_activation_bytes == 2 * 3 * 16 * 4
 
 
 def test_a_norm_before_sign_is_a_threshold_and_a_side() -> None:
@@ -136,6 +134,12 @@ def test_the_scale_of_activations_is_charged_as_real_operations() -> None:
     # in training each real product is followed by one for the gradient of its inputs, and none of weights
     binary = 1 + 32 + 32  # signs times signs; the gradient at 32 bits times either
     assert step_products(cost, "signs", StepBits()) == cost.bops * binary + cost.flops * 2 * 32**2
+
+
+def test_a_shortcut_keeps_its_activations_alive() -> None:
+    """ResNet-20 at full width: while a convolution works, what the shortcut carries waits."""
+    cost = model_cost(build_model(Resnet20Config(), shape=CIFAR, classes=10), CIFAR)
+    assert cost.peak_activation_bytes == 3 * 16 * 32 * 32 * 4  # convolution's output, norm's output, shortcut
 
 
 def test_energy_adds_arithmetic_and_movement() -> None:
@@ -300,7 +304,7 @@ def test_whole_numbers_are_charged_by_the_bits_of_their_operands() -> None:
     norms, logits = 2 * (4 + 2), 1 + 5
     assert (cost.params, cost.binary_params) == (36 + 72 + 10 + norms + logits, 72)
     assert cost.memory_bytes == math.ceil((72 + 8 * (36 + 10) + 32 * (norms + logits)) / 8)
-    assert folded_bits(cost) == 72 + 8 * (36 + 10) + 33 * (4 + 2) + 32 * logits
+    assert cost.folded_memory_bytes == math.ceil((72 + 8 * (36 + 10) + 33 * (4 + 2) + 32 * logits) / 8)
     # a sum of 16 signs has 33 values, 6 bits
     assert cost.bops == 64 * (36 * 64) + 72 * 16 + 8 * 6 * 10
     assert cost.flops == 0
@@ -314,7 +318,7 @@ def test_binary_ends_cost_less_than_int8_and_these_less_than_real_ones() -> None
         costs = [model_cost(build_model(config, shape=(1, 28, 28), classes=10), (1, 28, 28)) for config in configs]
         for cost in (
             [each.memory_bytes for each in costs],
-            [folded_bits(each) for each in costs],
+            [each.folded_memory_bytes for each in costs],
             [AceConfig().cost(each) for each in costs],
             [HOROWITZ.cost(each) for each in costs],
         ):

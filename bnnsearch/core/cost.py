@@ -79,11 +79,13 @@ class ModelCost:
 
     Attributes:
         layers: in the order of the forward pass.
-        moved_activation_bits: bits of activations written and read, see `_moved_bits`;
+        peak_activation_bytes: most bytes of activations alive at once, each layer writing its output to new memory;
             outputs of sign have 1 bit, quantised pixels 8, others 32.
+        moved_activation_bits: bits of activations written and read, see `_moved_bits`.
     """
 
     layers: tuple[LayerCost, ...]
+    peak_activation_bytes: int
     moved_activation_bits: int
 
     @cached_property
@@ -100,6 +102,11 @@ class ModelCost:
     def memory_bytes(self) -> int:
         """Parameters as trained, batch norm's running statistics not counted, as in the literature."""
         return math.ceil(sum(layer.bits for layer in self.layers) / 8)
+
+    @cached_property
+    def folded_memory_bytes(self) -> int:
+        """Parameters as deployed, batch norms folded into their neighbours (see `folding`)."""
+        return math.ceil(sum(layer.folded_bits for layer in self.layers) / 8)
 
     @cached_property
     def bops(self) -> int:
@@ -138,7 +145,7 @@ def model_cost(model: nn.Module, shape: tuple[int, int, int]) -> ModelCost:
     graph = trace_shapes(model, shape)
     trained = _trained_before(graph)
     layers = tuple(_layer_cost(node, graph, trained[node]) for node in graph.graph.nodes if node.op == "call_module")
-    return ModelCost(layers, _moved_bits(graph))
+    return ModelCost(layers, _peak_activation_bytes(graph), _moved_bits(graph))
 
 
 def _layer_cost(node: fx.Node, graph: fx.GraphModule, trained_before: tuple[bool, bool]) -> LayerCost:
@@ -245,6 +252,23 @@ def _owner(node: fx.Node, graph: fx.GraphModule) -> fx.Node:
     while isinstance(layer_of(node, graph), nn.Identity | nn.Flatten | nn.Dropout):
         node = node.all_input_nodes[0]
     return node
+
+
+def _peak_activation_bytes(graph: fx.GraphModule) -> int:
+    nodes = [node for node in graph.graph.nodes if node.op != "output"]
+    place = {node: step for step, node in enumerate(nodes)}
+    last_use = {
+        _owner(node, graph): step for step, node in enumerate(nodes)
+    }  # what nothing uses lives for its own step
+    for step, node in enumerate(nodes):
+        for source in node.all_input_nodes:
+            owner = _owner(source, graph)
+            last_use[owner] = max(last_use[owner], step)
+    alive = [0] * len(nodes)
+    for owner, last in last_use.items():
+        for step in range(place[owner], last + 1):
+            alive[step] += _bits(owner, graph)
+    return math.ceil(max(alive) / 8)
 
 
 _GATHERING = (

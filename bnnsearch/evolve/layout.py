@@ -6,6 +6,7 @@ starting at a multiple of 64; activations of a block of samples are columns over
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -121,5 +122,6 @@ def network_cost(layout: Layout) -> ModelCost:
         )
         for number, (inputs, outputs) in enumerate(pairwise(layout.sizes))
     )
+    alive = max(inputs + outputs for inputs, outputs in pairwise(layout.sizes))
     moved = layout.sizes[0] + 2 * sum(layout.sizes[1:-1]) + layout.sizes[-1]
-    return ModelCost(layers, moved_activation_bits=moved)
+    return ModelCost(layers, peak_activation_bytes=math.ceil(alive / 8), moved_activation_bits=moved)
