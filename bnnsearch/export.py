@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +22,8 @@ from bnnsearch.config.base import Settings
 from bnnsearch.config.guests import keep_guests
 from bnnsearch.config.study import Objective, TrackingConfig
 from bnnsearch.config.trial import AnyTrial, kind_of, trial_of
-from bnnsearch.errors import EnvironmentProblem, InputError
-from bnnsearch.files import read_regular
+from bnnsearch.errors import InputError
+from bnnsearch.files import read_regular, write_whole
 from bnnsearch.pareto import Limit, ParetoFront
 from bnnsearch.results import Spread, TrialResult, TrialState, by_number
 from bnnsearch.space.check import model_problems
@@ -170,7 +169,7 @@ def export_best(
     )
     shown = dict.fromkeys([*(objective.metric for objective in objectives), *sorted(result.metrics)])
     config = trial_of({**result.config, "use": use})
-    _replace(path, trial_yaml(config, whole, metrics=list(shown)))
+    write_whole(path, trial_yaml(config, whole, metrics=list(shown)).encode())
     keep_guests(use, path.parent)
     return result
 
@@ -229,18 +228,6 @@ def _names_first(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {key: _names_first(tree[key]) for key in sorted(tree, key=lambda key: key != "name")}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old or the new file, never half of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as draft:
-            draft.write(text)
-        Path(draft.name).chmod(0o644)
-        Path(draft.name).replace(path)
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def load_trial(path: Path) -> tuple[AnyTrial, Provenance | None]:

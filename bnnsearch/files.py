@@ -11,8 +11,11 @@ import math
 import os
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+
+from bnnsearch.errors import EnvironmentProblem
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
@@ -33,6 +36,34 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, f"{_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """See that a file may be made in the place of `path`: that nothing is there, or a file.
+
+    Raises:
+        OSError: see `check_regular`. As root a device such as /dev/null would be replaced for the whole machine.
+    """
+    with suppress(FileNotFoundError):
+        check_regular(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, in one step: where it is replaced, a reader sees the old or the new one.
+
+    Raises:
+        EnvironmentProblem: it cannot be written; nothing is left of it.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        check_replaceable(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # in a folder that is read-only, or is none, this fails too
+            draft.unlink(missing_ok=True)
+        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open the file `path` for reading.
 
@@ -51,7 +82,10 @@ def read_regular(path: str | os.PathLike[str], *, most: int | None = None) -> by
         OSError: see `open_regular`.
     """
     with open_regular(path) as content:
-        return content.read(-1 if most is None else most + 1)
+        try:
+            return content.read(-1 if most is None else most + 1)
+        except MemoryError as error:  # the hole of a sparse file takes no disk
+            raise OSError(errno.ENOMEM, "larger than the memory") from error
 
 
 def lock(file: int | IO[Any], *, wait: float = math.inf) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bnnsearch.errors import InputError
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.invocation import command
 
 
@@ -123,6 +123,14 @@ TEACHERS = "teachers"
 
 
 def cache_folder() -> Path:
-    """What studies share, such as pretrained networks: BNNSEARCH_CACHE, else below the user's cache folder."""
-    own = os.environ.get("BNNSEARCH_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnnsearch"
+    """What studies share, such as pretrained networks: BNNSEARCH_CACHE, else below the user's cache folder.
+
+    Raises:
+        EnvironmentProblem: nothing says where that is.
+    """
+    if own := os.environ.get("BNNSEARCH_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnnsearch"
+    except RuntimeError as error:  # as of a container's user who has a number alone
+        raise EnvironmentProblem("this user has no home folder; set HOME, or BNNSEARCH_CACHE to a folder") from error

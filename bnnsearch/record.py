@@ -23,6 +23,7 @@ import platform
 import re
 import time
 import zlib
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -37,6 +38,9 @@ from bnnsearch.folder import StudyFolder
 
 FORMAT = 1
 """Version of the events; a record of a later one is refused."""
+
+LONGEST = 2**26
+"""Bytes of a line, which no event comes near."""
 
 SESSION = "session"
 
@@ -92,7 +96,11 @@ class Reader:
         try:
             with open_regular(self._path) as file:
                 file.seek(self.end)
-                for line in file:
+                while line := file.readline(LONGEST):
+                    if len(line) == LONGEST:  # such as the hole of a sparse file, which no memory may hold
+                        raise EnvironmentProblem(
+                            f"{self._path}: line {self.lines + 1} is longer than {LONGEST} bytes, which no event is"
+                        )
                     if not line.endswith(b"\n"):
                         if not _BEGINNING.fullmatch(line):
                             self.damaged.add(self.lines + 1)
@@ -180,10 +188,8 @@ class Record:
 
     def last_session(self) -> Event | None:
         """The event with which the newest session began; None where there is none."""
-        found = None
-        for event in self.events((SESSION,)):
-            found = event
-        return found
+        self._open()
+        return _last_session(self.path)
 
     def begin_session(self, *, name: str, seed: int, space: str, **fields: Any) -> None:
         """Add the event of a driver that takes up the study; a power failure does not take it away.
@@ -195,7 +201,8 @@ class Record:
             fields: more that is to be told.
         """
         last = self.last_session()
-        known = {"identity": uuid4().hex if last is None else last["identity"], **fields}
+        own = last is not None and original(StudyFolder(self.path.parent)) is None
+        known = {"identity": last["identity"] if last is not None and own else uuid4().hex, **fields}
         versions = {each: version(each) for each in ("torch", "optuna", "ray", "mlflow")}
         versions |= {"bnnsearch": __version__, "python": platform.python_version()}
         driver = {"host": platform.node(), "pid": os.getpid()}
@@ -206,6 +213,7 @@ class Record:
             "versions": versions,
             "damaged": self.damaged,
             "driver": driver,
+            "folder": str(self.path.parent.resolve()),
         }
         self.append(SESSION, format=FORMAT, **told, **known)
         self.sync()
@@ -237,7 +245,9 @@ class Record:
         self._reader, self._last, self._end = None, 0, 0
 
     def _write(self, line: bytes) -> None:
-        if not os.fstat(self._file).st_nlink:  # it was deleted: what is written now would reach nobody
+        if not os.path.samestat(
+            os.fstat(self._file), self.path.stat()
+        ):  # who follows the path would not read this line
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         done = 0
         try:
@@ -289,6 +299,35 @@ def _finite(value: Any) -> Any:
 
 def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def identity_of(folder: StudyFolder) -> str | None:
+    """What tells the study from all others in MLflow; None where its record does not say."""
+    session = _last_session(folder.record)
+    return None if session is None else session["identity"]
+
+
+def original(folder: StudyFolder) -> Path | None:
+    """The folder of the study that this one is a copy of, while the copy has not been searched in; None of any other.
+
+    A folder that was moved lies no longer where its last session was. What it has in MLflow is the original's.
+    """
+    session = _last_session(folder.record)
+    place = None if session is None else session.get("folder")
+    if session is None or place is None:
+        return None
+    there = StudyFolder(Path(place))
+    try:
+        if there.record.samefile(folder.record):
+            return None
+        return there.path if identity_of(there) == session["identity"] else None
+    except (OSError, EnvironmentProblem):  # it is gone, or no record any more
+        return None
+
+
+def _last_session(path: Path) -> Event | None:
+    last = deque(Reader(path).events((SESSION,)), maxlen=1)
+    return last[0] if last else None
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.errors import InputError
+from bnnsearch.files import write_whole
 
 FOLDERS = ("spaces", "clusters")
 
@@ -70,11 +71,7 @@ def copy(name: str, out: Path | None) -> tuple[Shipped, Path]:
     if found is None:
         raise InputError(f"there is no file {name}; there are: {', '.join(each.name for each in known)}")
     path = out or Path(found.name)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(found.text)
-    except FileExistsError:
-        raise InputError(f"{path}: is there already; name another file with -o") from None
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
+    if path.exists():
+        raise InputError(f"{path}: is there already; name another file with -o")
+    write_whole(path, found.text.encode())
     return found, path

@@ -23,8 +23,8 @@ from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
-from bnnsearch.files import open_regular
-from bnnsearch.folder import TEACHERS, cache_folder
+from bnnsearch.files import read_regular
+from bnnsearch.folder import TEACHERS, cache_folder, replace_file
 from bnnsearch.trial import build_trainer, class_names
 
 HISTORY = "epochs.jsonl"
@@ -86,9 +86,9 @@ def train(
                 "metrics": asdict(metrics),
                 "classes": list(classes),
             }
+            with (out / HISTORY).open("a") as history:  # before the checkpoint: an epoch that is repeated counts once
+                history.write("\n" * (history.tell() > 0) + json.dumps(asdict(metrics)))  # ends what a full disk tore
             save_checkpoint(out / CHECKPOINT, state)
-            with (out / HISTORY).open("a") as history:
-                history.write(json.dumps(asdict(metrics)) + "\n")
         last = metrics
         on_epoch(metrics)
     assert last is not None, "a plan has at least one epoch"
@@ -158,8 +158,7 @@ def read_trial(out: Path) -> AnyTrial:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with open_regular(path) as file:
-            content = json.loads(file.read())
+        content = json.loads(read_regular(path))
     except OSError as error:
         raise EnvironmentProblem(f"{printable(path)}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -189,7 +188,7 @@ def _check_shares(config: AnyTrial, processes: int) -> None:
 def _claim(config: AnyTrial, out: Path) -> None:
     written, wanted = out / TRIAL, config.model_dump(mode="json")
     if not written.exists():
-        written.write_text(json.dumps(wanted, indent=2) + "\n")
+        replace_file(written, json.dumps(wanted, indent=2) + "\n")
     elif _read_json(written) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
     keep_guests(config.use, out)

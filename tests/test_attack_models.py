@@ -5,17 +5,20 @@ In the full form, `make test-attacks`, 10,000 mutations of each.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import pickle
 import random
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from attacks import mutated, tries
@@ -36,7 +39,7 @@ from bnnsearch.deploy import pack_run
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.format import parse
 from bnnsearch.packed.model import PackedModel
-from bnnsearch.training import read_run, train
+from bnnsearch.training import read_epochs, read_run, train
 from bnnsearch.trial import build_trainer
 
 # --- packed files
@@ -221,6 +224,52 @@ def test_checkpoints_of_other_values_are_refused(run: tuple[TrialConfig, Path], 
                 read_run(trainer.load_state_dict, tmp_path, tuple("0123456789"))
         except EnvironmentProblem as problem:
             assert str(problem).isprintable(), seed
+
+
+@pytest.mark.parametrize("name", ["trial.json", "result.json", "checkpoint.pt", "model.bnn"])
+def test_a_sparse_file_that_no_memory_holds_is_named(name: str, run: tuple[TrialConfig, Path], tmp_path: Path) -> None:
+    config, out = run
+    shutil.copytree(out, tmp_path / "run")
+    path = tmp_path / "run" / name
+    with path.open("ab") as file:
+        file.truncate(2**33)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**31, before[1]))
+    try:
+        with pytest.raises(EnvironmentProblem, match=rf"{name}: cannot be read.*larger than the memory"):
+            use_run(name, config, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def use_run(name: str, config: TrialConfig, path: Path) -> None:
+    if name == "model.bnn":
+        PackedModel.load(path)
+    elif name == "result.json":
+        train(config, path.parent)
+    else:
+        pack_run(path.parent, path.with_name("packed.bnn"))
+
+
+def test_an_epoch_whose_line_or_checkpoint_did_not_fit_is_in_the_history(
+    run: tuple[TrialConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full in the second epoch, and half of a line is left."""
+    config, saved = run[0].model_copy(update={"plan": PlanConfig(epochs=3)}), []
+
+    def full(path: Path, state: dict[str, Any]) -> None:
+        saved.append(path)
+        if len(saved) == 2:
+            history = tmp_path / "epochs.jsonl"
+            os.truncate(history, history.stat().st_size - 9)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save_checkpoint(path, state)
+
+    monkeypatch.setattr("bnnsearch.training.save_checkpoint", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(config, tmp_path)
+    train(config, tmp_path)
+    assert [each.epoch for each in read_epochs(tmp_path)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["trial.json", "result.json", "checkpoint.pt"])

@@ -248,6 +248,16 @@ def test_odd_settings_are_refused(tmp_path, setting, message):
         assert done.output.startswith("--set ")
 
 
+def test_a_variable_that_is_no_text_is_refused_where_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNN_ODD", os.fsdecode(b"/data/caf\xe9"))
+    path = tmp_path / "space.yaml"
+    path.write_text(SMALL.replace("{name: digits,", "{name: mnist, root: '${BNN_ODD}',"))
+    for command in (["validate"], ["run", "--dry-run"], ["run", "--executor", "local"]):
+        done = CliRunner().invoke(main, [*command, str(path)])
+        assert done.exit_code == 2, done.exception
+        assert f"{path}:12:29: BNN_ODD: text holds no lone surrogates, nor bytes that are not UTF-8" in done.output
+
+
 def test_a_hash_in_quotes_or_within_a_word_is_none_of_these(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SMALL)

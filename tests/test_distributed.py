@@ -17,7 +17,7 @@ from bnnsearch.core.distributed import joined, share
 from bnnsearch.core.layers import BinaryLinear
 from bnnsearch.core.loop import GradientTrainer
 from bnnsearch.core.reproducible import reproducible
-from bnnsearch.errors import InputError
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.training import train
 
 CONFIG = {
@@ -109,3 +109,15 @@ def test_what_cannot_be_shared_is_refused(
     monkeypatch.setattr("bnnsearch.training.share", lambda: (0, 2))
     with pytest.raises(InputError, match=message):
         train(TrialConfig.model_validate({**CONFIG, **changes}), tmp_path)
+
+
+@pytest.mark.parametrize("size", ["2", "two", ""])
+def test_a_size_without_a_launcher_is_told(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    """As a shell on a cluster's node may have it."""
+    monkeypatch.setenv("WORLD_SIZE", size)
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(EnvironmentProblem, match="WORLD_SIZE is .*; call it by torchrun, or unset WORLD_SIZE"):
+            with joined(device):
+                pass

@@ -19,8 +19,13 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from record_fixtures import record_past
 
 from bnnsearch.cli import main
+from bnnsearch.export import load_trial
+from bnnsearch.folder import StudyFolder
+from bnnsearch.past import read_past
+from bnnsearch.results import TrialResult, TrialState
 
 SPACE = """
 version: 1
@@ -132,6 +137,47 @@ def test_what_goes_to_no_one_at_all_ends_well(finished: Path, monkeypatch: pytes
     assert command("status") == 0
 
 
+def test_nobody_is_asked_where_there_is_no_standard_input(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(sys, "stdin", None)  # `<&-`
+    assert command("rm runs/brief/*") == 2
+    assert capfd.readouterr().err == "there is nobody to ask; --yes deletes without asking\n"
+    assert command("status") == 0
+
+
+@pytest.mark.parametrize("words", ["export --no-register -o {}", "pack trained -o {}"])
+def test_an_output_never_takes_the_place_of_what_is_no_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str
+) -> None:
+    """As root it could: /dev/null would be a file from then on, for everybody."""
+    monkeypatch.chdir(finished)
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    for place in (fifo, link):
+        assert command(words.format(place)) == 3
+        problem = capfd.readouterr().err.splitlines()
+        assert len(problem) == 1
+        assert "a FIFO, not a file" in problem[0]
+        assert fifo.is_fifo() and link.is_symlink()
+    assert {each.name for each in tmp_path.iterdir()} == {"fifo", "link"}
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that runs under a number which /etc/passwd does not have."""
+    for name in ("HOME", "BNNSEARCH_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert command("cache") == 3
+    assert capfd.readouterr().err == (
+        "bnnsearch: this user has no home folder; set HOME, or BNNSEARCH_CACHE to a folder\n"
+    )
+
+
 def shell(line: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """A line of bash in which `bnnsearch` is ours; the exit code is that of the first command of a pipe."""
     setting = f'bnnsearch() {{ "{sys.executable}" -m bnnsearch "$@"; }}; {line}; exit ${{PIPESTATUS[0]}}'
@@ -139,6 +185,19 @@ def shell(line: str, home: Path, **more: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         ["bash", "-c", setting], cwd=home, env=environment, capture_output=True, text=True, check=False
     )
+
+
+@pytest.mark.slow
+def test_an_export_is_in_utf_8_in_every_locale(tmp_path: Path) -> None:
+    """And it has the rights that the umask leaves."""
+    config = {"data": {"name": "mnist", "root": "caf\xe9 \u6771"}, "model": {"name": "mlp"}, "method": {"name": "ste"}}
+    ended = TrialResult(0, TrialState.COMPLETE, config, {}, {"val_acc": 0.5, "memory_bytes": 9.0})
+    record_past(StudyFolder(tmp_path / "study"), [ended])
+    c_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = shell("umask 077; bnnsearch export study --no-register", tmp_path, **c_locale)
+    assert done.returncode == 0, done.stderr
+    assert load_trial(tmp_path / "best.yaml")[0].data.root == "caf\xe9 \u6771"
+    assert (tmp_path / "best.yaml").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.slow
@@ -210,6 +269,19 @@ def test_a_full_disk_ends_a_search_with_what_to_do(tmp_path: Path) -> None:
         assert problems[-1] == f"  bnnsearch resume {study.relative_to(disk)}"
 
 
+def test_a_training_that_found_no_room_to_begin_begins_where_there_is_some(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    with small_disk(tmp_path, 1) as disk:
+        (disk / "filler").write_bytes(bytes(2**20))
+        words = f"train best.yaml --no-track -o {disk / 'trained'}"
+        assert command(words) == 3
+        assert "No space left on device" in capfd.readouterr().err
+        (disk / "filler").unlink()
+        assert command(words) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -236,13 +308,16 @@ def test_a_folder_that_is_read_only_is_said_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_deleted_folder_ends_a_search_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["rm", "-rf"], ["mv", "-t", ".."]], ids=["deleted", "moved"])
+def test_a_folder_that_is_there_no_more_ends_a_search_in_one_line(tmp_path: Path, words: list[str]) -> None:
     with long_search(tmp_path) as process:
         (study,) = tmp_path.glob("runs/brief/*")
-        subprocess.run(["rm", "-rf", str(study)], check=True)
+        subprocess.run([*words, str(study)], cwd=study.parent, check=True)
         code, _, problems = last_lines(process)
         assert (code, len(problems)) == (3, 1)
         assert problems[0].startswith("bnnsearch: No such file or directory: ")
+        assert not study.exists()
+        assert read_past(StudyFolder(study.parent.parent / study.name)).text if words[0] == "mv" else True
 
 
 @pytest.mark.slow
@@ -266,9 +341,12 @@ def test_a_signal_is_answered_at_once_and_ends_with_the_resume_line(
 @pytest.mark.slow
 def test_a_ui_that_is_killed_leaves_no_server_behind(finished: Path) -> None:
     port = free_port()
+    proxied = {**os.environ, "http_proxy": "http://127.0.0.1:1"}  # which does not reach this machine's servers
+    proxied = {name: value for name, value in proxied.items() if name.lower() != "no_proxy"}
     with subprocess.Popen(
-        [sys.executable, "-m", "bnnsearch", "ui", "--port", str(port)], cwd=finished, stdout=subprocess.PIPE, text=True
-    ) as ui:
+        [sys.executable, "-m", "bnnsearch", "ui", "--port", str(port)],
+        cwd=finished, env=proxied, stdout=subprocess.PIPE, text=True,
+    ) as ui:  # fmt: skip
         assert ui.stdout is not None
         assert str(port) in ui.stdout.readline()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:

@@ -12,7 +12,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from bnnsearch.errors import DataError, InputError
 from bnnsearch.folder import StudyFolder
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.model import PackedModel
-from bnnsearch.packed.predict import predict_files
+from bnnsearch.packed.predict import files_below, predict_files
 from bnnsearch.space import Space, load_space
 from bnnsearch.study.study import _job
 from bnnsearch.study.worker import Assignment, run_trial
@@ -628,6 +628,37 @@ def test_predict_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert reason in told and told.count("\n") == 1
     assert run("predict", tmp_path / "pipe.png", good) == 3
     assert "a FIFO, not a file" in capsys.readouterr().err
+
+
+def test_predict_reads_a_folder_as_training_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Links are followed once; what training keeps there is no sample; what cannot be read is said."""
+    model, root, other = tmp_path / "model.bnn", tmp_path / "set", tmp_path / "other"
+    tiny(("cat", "dog")).save(model)
+    for place in (root / "cat", root / ".bnnsearch-cache", other):
+        place.mkdir(parents=True)
+        np.savez(place / "kept.npz", images=np.zeros((3, 1, 2, 2), np.uint8))
+        (place / "a.png").write_bytes(saved(u8(0, 255)))
+    (root / "cat" / "kept.npz").unlink()
+    (other / "kept.npz").unlink()
+    (root / "linked").symlink_to(other)
+    (other / "back").symlink_to(root)
+    with (root / "ARRAY.NPY").open("wb") as file:
+        np.save(file, np.zeros((2, 1, 2, 2), np.uint8))
+    assert run("predict", model, root) == 0
+    shown = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == [f"{root}/{name}" for name in ("ARRAY.NPY[0]", "ARRAY.NPY[1]", "cat/a.png", "linked/a.png")]
+
+    (root / "cat" / "gone.png").symlink_to("nothing")
+    assert run("predict", model, root) == 3
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 4
+    assert (
+        said.err == f"bnnsearch: {root}/cat/gone.png: expected an image, but it cannot be decoded (a link to nothing)\n"
+    )
+    (root / "cat").chmod(0)
+    with chdir(root), as_nobody(), pytest.raises(DataError, match=r"cat: cannot be read \(Permission denied\)"):
+        files_below([Path()])
+    (root / "cat").chmod(0o700)
 
 
 def test_images_are_scaled_across_then_down() -> None:

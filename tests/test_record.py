@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bnnsearch.errors import EnvironmentProblem, StudyInUse
 from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
-from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held
+from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held, identity_of, original
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study
 
@@ -208,6 +209,42 @@ def test_a_record_that_is_a_folder_is_an_environment_problem(tmp_path: Path) -> 
         pass
     with pytest.raises(EnvironmentProblem, match=r"study\.record: .* cannot be read: a folder, not a file"):
         read_past(folder)
+
+
+def test_a_hole_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    whole = begun(folder, 1, 2)
+    with folder.record.open("r+b") as file:
+        file.truncate(2**27)
+    with pytest.raises(EnvironmentProblem, match="line 4 is longer than"):
+        read_past(folder)
+    with held(folder) as record, pytest.raises(EnvironmentProblem, match="line 4 is longer than"):
+        record.append("costs", number=3, values={})
+    with folder.record.open("r+b") as file:
+        file.truncate(len(whole) + 4096)  # what a file system leaves of what was not written yet
+    with held(folder) as record:
+        assert record.news is not None
+        record.append("costs", number=3, values={})
+    assert costs_in(folder) == [1, 2, 3]
+
+
+def test_a_copy_is_told_from_a_study_that_moved(tmp_path: Path) -> None:
+    folder, copy = StudyFolder(tmp_path / "study"), StudyFolder(tmp_path / "copy")
+    begun(folder, 1)
+    identity = identity_of(folder)
+    shutil.copytree(folder.path, copy.path)
+    (tmp_path / "link").symlink_to(folder.path)
+    assert (original(folder), original(StudyFolder(tmp_path / "link"))) == (None, None)
+    assert original(copy) == folder.path
+    begun(copy)
+    assert original(copy) is None
+    assert identity_of(copy) not in {identity, None}
+
+    folder.path.rename(tmp_path / "moved")
+    moved = StudyFolder(tmp_path / "moved")
+    assert original(moved) is None
+    begun(moved)
+    assert identity_of(moved) == identity
 
 
 def test_a_reader_hears_what_is_appended_later(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from bnnsearch.config.study import BudgetConfig, Objective, StudyConfig
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.invocation import command
+from bnnsearch.pareto import ParetoFront
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.terminal.ending import front_lines
 from bnnsearch.terminal.live import screen
@@ -113,6 +114,16 @@ def shown(progress: StudyProgress, width: int, height: int = 24, **settings: Any
     text = io.StringIO()
     Console(file=text, width=width, **settings).print(screen(progress, width=width, height=height))
     return text.getvalue()
+
+
+@pytest.mark.parametrize("width", [*range(12), 20, 40])
+def test_no_window_is_too_narrow(busy: StudyProgress, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen(busy, width=width, height=width)
+    monkeypatch.setenv("COLUMNS", str(width))
+    console = Console(file=io.StringIO())
+    front = ParetoFront.of(busy.results, busy.study.objectives)
+    assert len(front_lines(front, console.width)) > len(front.results)
+    Console(file=io.StringIO(), width=max(1, width)).print(screen(busy, width=width, height=9))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

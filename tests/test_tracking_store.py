@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -31,9 +32,11 @@ from tracking_study import (  # noqa: F401  # two are fixtures
 from bnnsearch import cli
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder
+from bnnsearch.record import held, original
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.tracking.database import database_uri, has_runs, make_ready
 from bnnsearch.tracking.ids import CHECK, FILE, study_store, trial_run_id
+from bnnsearch.tracking.production import production_store
 from bnnsearch.tracking.store import Store, check_access, check_store, connect, mend_store, store_of
 from bnnsearch.tracking.tracker import Tracker, deliver_rest, is_complete
 
@@ -192,6 +195,35 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["notes.txt", "theirs.db"]
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "device", "link to a device"])
+def test_what_is_no_file_is_no_store_and_left_alone(tmp_path, kind):
+    """As root a store would else take the place of /dev/null, for the whole machine."""
+    path = there = tmp_path / "x.db"
+    if kind.startswith("link"):
+        there = tmp_path / "device"
+        path.symlink_to(there)
+    try:
+        os.mkfifo(there) if kind == "FIFO" else os.mknod(there, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    before = there.stat()
+    with pytest.raises(EnvironmentProblem, match=rf"x\.db: cannot be used: a {kind.split()[-1]}, not a file"):
+        check_store(Store(database_uri(path), "x"))
+    with pytest.raises(EnvironmentProblem, match="not a file"):
+        make_ready(path)
+    assert (there.stat().st_mode, there.stat().st_ino) == (before.st_mode, before.st_ino)
+
+
+@pytest.mark.parametrize("uri", ["mysql://127.0.0.1:1/x", "SQLITE:///x.db", "mysql+pymysql://127.0.0.1:1/x"])
+def test_a_database_without_its_driver_is_refused_before_anything_trains(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(EnvironmentProblem, match="cannot be used") as told:
+        check_access(store_of(make_study()))
+    assert len(told.value.lines) == 1
+    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+        production_store(None)
+
+
 def test_a_store_of_a_newer_mlflow_is_refused(folder):
     path = Path("mlflow.db").absolute()
     with closing(sqlite3.connect(path)) as database:
@@ -313,6 +345,44 @@ def test_a_study_that_moved_with_its_store_finds_it(folder, tmp_path, monkeypatc
     assert again.store.database == moved / "mlflow.db"
     assert set(statuses(again.store)) == {"report", "0", "1"}
     assert tracker.store.database.exists() is False
+
+
+def test_a_copy_of_a_study_has_runs_of_its_own(folder, tmp_path):
+    """Both are searched in, and the copy is deleted: the runs of the one are never those of the other."""
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0, 1])
+    client = MlflowClient(tracker.store.uri)
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+
+    def runs():
+        return {run.info.run_id: run.data.to_dictionary() for run in client.search_runs([experiment])}
+
+    before = runs()
+    copy = StudyFolder(shutil.copytree(folder.path, tmp_path / "runs/tiny/copy"))
+    assert (original(copy), original(folder)) == (folder.path, None)
+    copy.space.write_text(SPACE)
+    reported = CliRunner().invoke(cli.main, ["report", str(copy.path)])
+    assert reported.exit_code == 0, reported.output
+    assert runs() == before
+
+    with held(copy) as record:
+        record.begin_session(name="tiny", seed=0, space=SPACE)
+    assert original(copy) is None
+    with Tracker(make_study(), copy) as again:
+        play(again, copy, [3])
+    assert (again.complete, again.undelivered, again.refused) == (True, 0, 0)
+    assert {run: data for run, data in runs().items() if run in before} == before
+    assert len(runs()) == 3 + 4
+
+    second = StudyFolder(shutil.copytree(folder.path, tmp_path / "runs/tiny/second"))
+    second.space.write_text(SPACE)
+    removed = CliRunner().invoke(cli.main, ["rm", "--yes", str(second.path)])
+    assert removed.exit_code == 0, removed.output
+    assert f"its runs are those of {folder.path}, and stay" in removed.output
+    assert len(runs()) == 3 + 4
+    removed = CliRunner().invoke(cli.main, ["rm", "--yes", str(copy.path)])
+    assert removed.exit_code == 0, removed.output
+    assert runs() == before
 
 
 def test_a_server_s_password_is_not_remembered(folder, monkeypatch, http_mlflow):

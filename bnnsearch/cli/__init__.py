@@ -72,6 +72,10 @@ class Commands(click.Group):
         except OSError as error:  # a full disk, a folder that was deleted or is read-only
             where = "" if error.filename is None else f": {error.filename}"
             return _told(EnvironmentProblem(f"{error.strerror or error}{where}").lines, ENVIRONMENT)
+        except MemoryError as error:
+            return _told(
+                EnvironmentProblem(f"there is not enough memory ({str(error) or 'none is left'})").lines, ENVIRONMENT
+            )
 
 
 def _told(lines: Sequence[str], code: int) -> int:

@@ -45,7 +45,7 @@ def report(studies: tuple[Path, ...], runs: Path, out: Path, network: Path | Non
 def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None:
     """Write it anew, from what is in the folder; send MLflow what it has not got."""
     from bnnsearch.past import read_past
-    from bnnsearch.record import held
+    from bnnsearch.record import held, original
     from bnnsearch.tracking.ids import study_store
     from bnnsearch.tracking.report import PAGE, write_report
     from bnnsearch.tracking.tracker import deliver_rest, is_complete
@@ -57,7 +57,7 @@ def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None
         write_event("report", study=str(folder.path), file=page)
     else:
         say(page)
-    if not is_complete(folder, study_store(past.space.study, folder)):
+    if original(folder) is None and not is_complete(folder, study_store(past.space.study, folder)):
         with suppress(StudyInUse), held(folder):  # a search that runs delivers by itself
             _check_delivered(folder, deliver_rest(past.space.study, folder), as_json=as_json)
 

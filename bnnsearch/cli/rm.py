@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -35,6 +36,8 @@ def rm(*, study: Path, runs: Path, yes: bool, keep_mlflow: bool, as_json: bool) 
             f"{study}: searches on a cluster; `{command('down', study)}` ends that, then delete the folder"
         )
     past = read_past(folder)
+    if not yes and sys.stdin is None:
+        raise InputError("there is nobody to ask; --yes deletes without asking")
     if not yes:
         where = "" if keep_mlflow else " and its runs in MLflow"
         click.confirm(f"delete {folder.path} with {len(past.results)} trials{where}?", abort=True, err=as_json)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.files import write_whole
 from bnnsearch.terminal.output import say
 
 
@@ -26,7 +27,7 @@ def schema(space: Path | None, out: Path | None) -> None:
         use_guests(space)
     text = json.dumps(space_schema(), indent=2)
     if out is not None:
-        out.write_text(f"{text}\n")
+        write_whole(out, f"{text}\n".encode())
         say(f"wrote {out}")
     else:
         say(*text.splitlines(), whole=True)

@@ -79,7 +79,9 @@ def _await_port(port: int, ssh: subprocess.Popen[bytes], log: Path) -> None:
     deadline, pause = time.monotonic() + TUNNEL_SECONDS, threading.Event()
     while time.monotonic() < deadline and ssh.poll() is None:
         try:
-            requests.get(f"http://127.0.0.1:{port}/api/version", timeout=5)
+            with requests.Session() as direct:
+                direct.trust_env = False  # no proxy knows this machine's tunnels
+                direct.get(f"http://127.0.0.1:{port}/api/version", timeout=5)
             return
         except requests.RequestException:
             pause.wait(0.5)  # ssh says nothing when the port is open

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bnnsearch.errors import DataError, EnvironmentProblem, printable
-from bnnsearch.files import open_regular
+from bnnsearch.files import read_regular
 
 MAGIC = b"bnnsearch checkpoint 1\n"
 CHECKPOINT = "checkpoint.pt"
@@ -47,8 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: the file is not a checkpoint, is cut short, was changed, or holds more than plain values.
     """
     try:
-        with open_regular(path) as file:
-            content = file.read()
+        content = read_regular(path)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import Parameter
 
+from bnnsearch.errors import EnvironmentProblem
+
 
 @contextmanager
 def joined(device: str) -> Iterator[str]:
@@ -25,15 +27,24 @@ def joined(device: str) -> Iterator[str]:
 
     Yields:
         This process's device.
+
+    Raises:
+        EnvironmentProblem: WORLD_SIZE says that there are others, but they are not found.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield device
         return
     on_gpu = device.startswith("cuda")
-    if on_gpu:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        if on_gpu:
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if on_gpu else "gloo")
+    except (KeyError, ValueError, RuntimeError) as error:  # as a launcher of something else leaves in its shell
+        raise EnvironmentProblem(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, as under torchrun, but its processes do not find one another "
+            f"({str(error).splitlines()[0]}); call it by torchrun, or unset WORLD_SIZE"
+        ) from error
     try:
         yield device
     finally:

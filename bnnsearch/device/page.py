@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bnnsearch.device.lower import lower
 from bnnsearch.device.targets import wasm_module
-from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.errors import InputError
+from bnnsearch.files import write_whole
 from bnnsearch.packed.model import PackedModel
 
 
@@ -31,11 +32,7 @@ def write_page(model: PackedModel, path: Path) -> tuple[Path, int]:
     """
     text, size = page_html(model)
     file = path / "index.html" if path.is_dir() or path.suffix.lower() not in (".html", ".htm") else path
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise EnvironmentProblem(f"{file}: cannot be written: {error.strerror}") from error
+    write_whole(file, text.encode())
     return file, size
 
 

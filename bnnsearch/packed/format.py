@@ -22,7 +22,7 @@ from safetensors.numpy import save
 from bnnsearch.core.arrays import Scaling
 from bnnsearch.core.images import DECODER
 from bnnsearch.errors import EnvironmentProblem, printable
-from bnnsearch.files import open_regular
+from bnnsearch.files import read_regular
 from bnnsearch.packed.graph import Graph, check_tensors
 from bnnsearch.packed.operations import Array
 
@@ -109,21 +109,6 @@ def _ordered(content: bytes) -> bytes:
     )
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a model; a file that is there is replaced as a whole or not at all.
-
-    Raises:
-        EnvironmentProblem: the file cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def read(path: Path) -> tuple[Manifest, dict[str, Array]]:
     """Read and check a model.
 
@@ -131,8 +116,7 @@ def read(path: Path) -> tuple[Manifest, dict[str, Array]]:
         EnvironmentProblem: the file is missing, truncated, changed, of another kind or of a later version.
     """
     try:
-        with open_regular(path) as file:
-            content = file.read()
+        content = read_regular(path)
     except OSError as error:
         raise EnvironmentProblem(f"{printable(path)}: cannot be read: {error.strerror}") from error
     try:

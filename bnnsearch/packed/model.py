@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bnnsearch import native
 from bnnsearch.errors import InputError
+from bnnsearch.files import write_whole
 from bnnsearch.packed import format as file_format
 from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.graph import Graph, Normalisation
@@ -120,7 +121,7 @@ class PackedModel:
         Raises:
             EnvironmentProblem: the file cannot be written.
         """
-        file_format.write(Path(path), self._encoded())
+        write_whole(Path(path), self._encoded())
 
     @property
     def shape(self) -> tuple[int, int, int]:

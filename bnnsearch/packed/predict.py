@@ -5,17 +5,19 @@ A file is an image, or an array of samples in `.npy` or `.npz`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.core.arrays import CHUNK_BYTES, Scaling, check_axes, check_finite, image_shape, open_only
 from bnnsearch.core.images import SUFFIXES, read_images
-from bnnsearch.errors import DataError
+from bnnsearch.errors import DataError, printable
 from bnnsearch.packed.model import PackedModel
 
 BATCH = 64
@@ -46,19 +48,32 @@ class Prediction:
 def files_below(places: Iterable[Path]) -> list[Path]:
     """The files that are named, and in the place of a folder the images and arrays below it, sorted by their paths.
 
+    As in training, links are followed, and what begins with a dot is left out, such as the pixels that training keeps.
+
     Raises:
-        DataError: a folder has none.
+        DataError: a folder has none, or may not be read.
     """
     files: list[Path] = []
     for place in places:
         found = [place]
         if place.is_dir():
-            below = (each for each in place.rglob("*") if each.suffix.lower() in READ and each.is_file())
-            found = sorted(each for each in below if not each.name.startswith("."))
+            found = sorted(_below(place))
             if not found:
                 raise DataError(f"{place}: no file below it is an image or an array ({', '.join(sorted(READ))})")
         files += found
     return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(f"{printable(error.filename)}: cannot be read ({error.strerror})") from error
+
+    entered = {folder.resolve()}
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = {name: Path(place, name).resolve() for name in folders}
+        folders[:] = [name for name in folders if not name.startswith(".") and real[name] not in entered]
+        entered |= {real[name] for name in folders}  # a link may lead back to where it is
+        yield from (Path(place, name) for name in names if name[0] != "." and Path(name).suffix.lower() in READ)
 
 
 def predict_files(
@@ -100,7 +115,7 @@ def predict_files(
 
 
 def _predict(model: PackedModel, files: Sequence[Path], threads: int) -> Iterator[Prediction]:
-    for arrays, group in groupby(files, key=lambda file: file.suffix in (".npy", ".npz")):
+    for arrays, group in groupby(files, key=lambda file: file.suffix.lower() in (".npy", ".npz")):
         if arrays:
             for file in group:
                 yield from _predict_array(model, file, threads)

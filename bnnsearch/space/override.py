@@ -123,6 +123,9 @@ def _filled(tree: Tree, text: str, environment: Mapping[str, str], problems: lis
             hint = f"set it, or write ${{{found['name']}:-default}}"
             problems.append(Problem(tree.mark, f"the environment has no variable {found['name']}; {hint}"))
         # As in a shell, an empty variable takes the default too.
-        return environment.get(found["name"]) or found["default"] or ""
+        value = environment.get(found["name"]) or found["default"] or ""
+        if (wrong := misplaced_characters(value)) is not None:
+            problems.append(Problem(tree.mark, f"{found['name']}: {wrong}"))
+        return value
 
     return _VARIABLE.sub(fill, text)

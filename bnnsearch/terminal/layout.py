@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from textwrap import wrap
+from textwrap import TextWrapper
 
 from rich.text import Text
 
@@ -20,6 +20,11 @@ _GAP = 2
 def cut(text: str, width: int) -> str:
     """The text, or its beginning where it is wider."""
     return text if len(text) <= width else text[: max(0, width - 3)] + "..."[:width]
+
+
+def wrap(text: str, width: int, *, indent: str = "") -> list[str]:
+    """The text in lines of `width` columns, or of one, in a window that has none."""
+    return TextWrapper(max(1, width), subsequent_indent=indent, break_on_hyphens=False).wrap(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Layout:
         marked = [cell + ("*" if place in row.best else " ") for place, cell in enumerate(row.cells)]
         if self._in_words:
             values = [f"{name} {cell}" for name, cell in zip(self._names, marked, strict=True) if cell.strip()]
-            words = wrap(f"{row.number} {row.state}  {'  '.join(values)}", self._width, subsequent_indent=" " * _GAP)
+            words = wrap(f"{row.number} {row.state}  {'  '.join(values)}", self._width, indent=" " * _GAP)
             return [*map(Text, words), *self._below(detail, details, indent=_GAP)]
         begin = self._widths[0] + _GAP
         text = Text(self._line(str(row.number), row.state, marked) + cut(detail, self._beside))
@@ -82,7 +87,7 @@ class Layout:
         return [text] if self._beside else [text, *self._below(detail, details, indent=begin)]
 
     def _below(self, detail: str, lines: int, *, indent: int) -> list[Text]:
-        found = wrap(detail, self._width - indent, break_on_hyphens=False)
+        found = wrap(detail, self._width - indent)
         if lines and len(found) > lines:
             found[lines - 1] = cut(" ".join(found[lines - 1 :]), self._width - indent)
         return [Text(" " * indent + line, style="dim") for line in found[:lines]]

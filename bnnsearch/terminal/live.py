@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import wrap
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
@@ -14,7 +13,7 @@ from bnnsearch.config.metrics import METRICS
 from bnnsearch.errors import printable
 from bnnsearch.pareto import losses
 from bnnsearch.results import TrialResult, TrialState
-from bnnsearch.terminal.layout import Layout, Row, cut, head_of
+from bnnsearch.terminal.layout import Layout, Row, cut, head_of, wrap
 from bnnsearch.terminal.progress import Running, StudyProgress, summary_lines
 from bnnsearch.terminal.text import metric_text, params_text
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bnnsearch.config.study import Objective, StudyConfig
 from bnnsearch.errors import InputError
+from bnnsearch.files import write_whole
 from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import ParetoFront, hypervolume, losses, reference_point
 from bnnsearch.past import read_past
@@ -88,6 +89,7 @@ def write_comparison(studies: Sequence[tuple[StudyFolder, StudyConfig]], path: P
 
     Raises:
         InputError: as `compare`.
+        EnvironmentProblem: it cannot be written.
     """
     compared = compare(studies)
     objectives = compared[0].front.objectives
@@ -107,8 +109,7 @@ def write_comparison(studies: Sequence[tuple[StudyFolder, StudyConfig]], path: P
     )
     caption = "Every finished trial, faint, and each study's front, in the objectives that the studies share."
     drawn = picture("fronts", "Fronts", caption, {"": fronts_figure(compared)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page("Comparison", f"{len(compared)} studies", [summary, drawn]), encoding="utf-8")
+    write_whole(path, page("Comparison", f"{len(compared)} studies", [summary, drawn]).encode())
     return compared
 
 

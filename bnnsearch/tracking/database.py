@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bnnsearch.errors import EnvironmentProblem
-from bnnsearch.files import lock
+from bnnsearch.files import check_replaceable, lock
 
 SUFFIXES = frozenset({".db", ".sqlite", ".sqlite3"})
 """Only a file with such a name is taken for a damaged store, and moved aside."""
@@ -64,6 +64,7 @@ def make_ready(path: Path) -> str | None:
     """
     _close_connections(path)
     try:
+        check_replaceable(path)
         if _is_there(path) and _flaw(path) is None:
             return None
         with _locked(path):

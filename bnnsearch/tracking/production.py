@@ -22,7 +22,7 @@ from bnnsearch.export import Provenance
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.tracking.describe import as_metrics, dataset_of, flattened
 from bnnsearch.tracking.registry import CHAMPION, new_version
-from bnnsearch.tracking.store import Store, check_store, connect, import_mlflow, named_store
+from bnnsearch.tracking.store import Store, check_access, check_store, connect, import_mlflow, named_store
 from bnnsearch.training import RESULT, TRIAL, Trained, read_epochs
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def production_store(provenance: Provenance | None) -> Store:
     else:
         store = named_store(provenance.tracking, provenance.study)
     check_store(store)
+    if store.database is None:
+        check_access(store)
     return store
 
 

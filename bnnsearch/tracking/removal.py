@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from bnnsearch.config.study import StudyConfig
 from bnnsearch.folder import StudyFolder
+from bnnsearch.record import original
 from bnnsearch.tracking.ids import RunIds, known_identity, study_store
 from bnnsearch.tracking.preset import tag_of
 from bnnsearch.tracking.store import Store, check_store, import_mlflow, open_client
@@ -33,6 +34,8 @@ def remove_runs(study: StudyConfig, folder: StudyFolder) -> Removed:
         EnvironmentProblem: the store cannot be used.
     """
     store = study_store(study, folder)
+    if (other := original(folder)) is not None:
+        return Removed(0, f"{store.shown}: its runs are those of {other}, and stay")
     if store.database is not None and not store.database.exists():
         return Removed(0, f"{store.shown}: is gone already")
     check_store(store)

@@ -63,7 +63,7 @@ def _write(view: StudyView, folder: StudyFolder, network: str | None) -> None:
     from bnnsearch.tracking.figures import save
 
     drawn = draw(view)
-    folder.report.mkdir(parents=True, exist_ok=True)
+    folder.report.mkdir(exist_ok=True)  # not its parents: a study that was moved leaves nothing where it was
     write_front(view.front, folder.report)
     write_trials(view.results, folder.report)
     for name, figures in drawn.items():

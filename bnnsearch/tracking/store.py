@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 from bnnsearch.config.study import StudyConfig, TrackingConfig
 from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.files import check_replaceable
 from bnnsearch.imports import importing
 from bnnsearch.tracking.database import SUFFIXES, database_uri, is_damaged, make_ready
 
@@ -122,6 +123,10 @@ def check_store(store: Store) -> None:
 
 def _check_database(store: Store, path: Path) -> None:
     try:
+        check_replaceable(path)  # a device would be one, for the whole machine
+    except OSError as error:
+        raise EnvironmentProblem(f"{store.shown}: cannot be used: {error.strerror}") from error
+    try:
         with closing(sqlite3.connect(path, timeout=READ_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")  # asks for the right to write, and writes nothing
     except sqlite3.Error as error:
@@ -183,12 +188,12 @@ def check_access(store: Store) -> None:
         EnvironmentProblem: it does.
     """
     import_mlflow()
-    from mlflow.exceptions import MlflowException
-
     try:
         _within(ACCESS_SECONDS, store, lambda: open_client(store).search_experiments(max_results=1))
-    except MlflowException as error:
-        reason = without_secrets(str(error).splitlines()[0])[:300]
+    except EnvironmentProblem:
+        raise
+    except Exception as error:  # of MLflow, of a database, or of a driver for it that is not installed
+        reason = without_secrets((str(error) or type(error).__name__).splitlines()[0])[:300]
         raise EnvironmentProblem(f"{store.shown}: cannot be used ({reason})") from error
 
 

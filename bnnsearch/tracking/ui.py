@@ -152,16 +152,16 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with --port"
-        ) from error
+    except (OSError, UnicodeError) as error:  # names of hosts have rules of their own
+        reason = getattr(error, "strerror", None) or error
+        raise EnvironmentProblem(f"cannot listen on {host}:{port} ({reason}); choose another with --port") from error
 
 
 def _await_health(server: subprocess.Popen[bytes], url: str, log: IO[str]) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows this machine's servers
     for _ in range(int(START_SECONDS / 0.2)):
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            with direct.open(url, timeout=1):
                 return
         except (URLError, OSError):
             pass
