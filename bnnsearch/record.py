@@ -245,10 +245,9 @@ class Record:
         self._reader, self._last, self._end = None, 0, 0
 
     def _write(self, line: bytes) -> None:
-        if not os.path.samestat(
-            os.fstat(self._file), self.path.stat()
-        ):  # who follows the path would not read this line
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
+        own = os.fstat(self._file)
+        if own.st_size < self._end or not os.path.samestat(own, self.path.stat()):
+            raise OSError(errno.ESTALE, "replaced or cut by another program", str(self.path))
         done = 0
         try:
             while done < len(line):

@@ -118,6 +118,6 @@ def test_a_size_without_a_launcher_is_told(monkeypatch: pytest.MonkeyPatch, size
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     for device in ("cpu", "cuda"):
-        with pytest.raises(EnvironmentProblem, match="WORLD_SIZE is .*; call it by torchrun, or unset WORLD_SIZE"):
-            with joined(device):
-                pass
+        told = pytest.raises(EnvironmentProblem, match=r"WORLD_SIZE is .*; call it by torchrun, or unset WORLD_SIZE")
+        with told, joined(device):
+            pass

@@ -228,6 +228,26 @@ def test_a_hole_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
     assert costs_in(folder) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("change", ["cut", "replaced", "moved"])
+def test_what_nobody_would_read_is_not_written(tmp_path: Path, change: str) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    content = begun(folder, 1, 2)
+    with held(folder) as record:
+        record.append("costs", number=3, values={})
+        if change == "cut":
+            folder.record.write_bytes(content)
+        elif change == "replaced":
+            (tmp_path / "other").write_bytes(content)
+            (tmp_path / "other").replace(folder.record)
+        else:
+            folder.path.rename(tmp_path / "moved")
+        with pytest.raises(OSError, match=r"replaced or cut by another program|No such file") as told:
+            record.append("costs", number=4, values={})
+        assert told.value.filename == str(folder.record)
+    if change != "moved":
+        assert folder.record.read_bytes() == content
+
+
 def test_a_copy_is_told_from_a_study_that_moved(tmp_path: Path) -> None:
     folder, copy = StudyFolder(tmp_path / "study"), StudyFolder(tmp_path / "copy")
     begun(folder, 1)
