@@ -7,6 +7,7 @@ import math
 import resource
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
 from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held, identity_of, original
+from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study
 
@@ -226,6 +228,31 @@ def test_a_hole_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
         assert record.news is not None
         record.append("costs", number=3, values={})
     assert costs_in(folder) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("change", ["the folder moved", "checkpoints are gone"])
+def test_a_record_of_trials_is_never_taken_away(tmp_path: Path, change: str) -> None:
+    """By what ends a search: a new study without checkpoints is one in which no search began."""
+    folder, moved = StudyFolder(tmp_path / "study"), StudyFolder(tmp_path / "moved")
+
+    class Changes(StudyObserver):
+        def trial_finished(self, result: TrialResult) -> None:
+            if result.number == 1 and change == "the folder moved":
+                folder.path.rename(moved.path)
+            elif result.number == 1:
+                shutil.rmtree(folder.checkpoints)
+
+    with suppress(EnvironmentProblem):
+        run_study(
+            tiny(tmp_path), study_dir=folder.path, executor=LocalExecutor(), observers=[Changes()],
+            build_trainer=TinyTrainer,
+        )  # fmt: skip
+    there = moved if change == "the folder moved" else folder
+    past = read_past(there)
+    assert past.text is not None  # by its record, not by a copy of its results
+    assert len(past.results) >= 2
+    outcome = resume_study(there.path, executor=LocalExecutor(), build_trainer=TinyTrainer)
+    assert [result.number for result in outcome.results] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("change", ["cut", "replaced", "moved"])

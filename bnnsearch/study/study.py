@@ -195,10 +195,12 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
         with to_be_resumed(folder.path):
             begin_session(own, space, first=points)
             write_space(folder, space)
+        begun = own.last
         try:
             yield HeldStudy(folder, space, own, sampler=sampler)
         finally:
-            if not folder.checkpoints.exists():  # no search began
+            # no search began: no trial is recorded after where it is tracked, and there was nothing to resume
+            if own.last <= begun + 1 and not folder.checkpoints.exists():
                 own.clear()  # what is left empty is taken away
                 folder.space.unlink(missing_ok=True)
                 for guest in space.guests:
