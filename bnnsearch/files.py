@@ -59,9 +59,10 @@ def write_whole(path: Path, content: bytes) -> None:
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
         with suppress(OSError):  # in a folder that is read-only, or is none, this fails too
             draft.unlink(missing_ok=True)
-        raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:

@@ -44,6 +44,9 @@ LONGEST = 2**26
 
 SESSION = "session"
 
+COPY_OF = "copy_of"
+"""What a session tells of a study that was copied: the identity of the other."""
+
 Event = dict[str, Any]
 
 _BEGINNING = re.compile(rb"\d{1,18}( (\d{1,18}( ([0-9a-f]{0,7}|[0-9a-f]{8}( (\{.*)?)?))?)?)?", re.DOTALL)
@@ -189,7 +192,7 @@ class Record:
     def last_session(self) -> Event | None:
         """The event with which the newest session began; None where there is none."""
         self._open()
-        return _last_session(self.path)
+        return last_session(self.path)
 
     def begin_session(self, *, name: str, seed: int, space: str, **fields: Any) -> None:
         """Add the event of a driver that takes up the study; a power failure does not take it away.
@@ -201,8 +204,11 @@ class Record:
             fields: more that is to be told.
         """
         last = self.last_session()
-        own = last is not None and original(StudyFolder(self.path.parent)) is None
-        known = {"identity": last["identity"] if last is not None and own else uuid4().hex, **fields}
+        known = {"identity": uuid4().hex, **fields}
+        if last is not None and original(StudyFolder(self.path.parent)) is not None:
+            known |= {COPY_OF: last["identity"]}
+        elif last is not None:
+            known |= {key: last[key] for key in ("identity", COPY_OF) if key in last}
         versions = {each: version(each) for each in ("torch", "optuna", "ray", "mlflow")}
         versions |= {"bnnsearch": __version__, "python": platform.python_version()}
         driver = {"host": platform.node(), "pid": os.getpid()}
@@ -300,31 +306,23 @@ def _is_infinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def identity_of(folder: StudyFolder) -> str | None:
-    """What tells the study from all others in MLflow; None where its record does not say."""
-    session = _last_session(folder.record)
-    return None if session is None else session["identity"]
-
-
 def original(folder: StudyFolder) -> Path | None:
     """The folder of the study that this one is a copy of, while the copy has not been searched in; None of any other.
 
     A folder that was moved lies no longer where its last session was. What it has in MLflow is the original's.
     """
-    session = _last_session(folder.record)
-    place = None if session is None else session.get("folder")
-    if session is None or place is None:
-        return None
-    there = StudyFolder(Path(place))
+    session = last_session(folder.record) or {}
+    there = StudyFolder(Path(session.get("folder", folder.path)))
     try:
         if there.record.samefile(folder.record):
             return None
-        return there.path if identity_of(there) == session["identity"] else None
+        return there.path if (last_session(there.record) or {}).get("identity") == session["identity"] else None
     except (OSError, EnvironmentProblem):  # it is gone, or no record any more
         return None
 
 
-def _last_session(path: Path) -> Event | None:
+def last_session(path: Path) -> Event | None:
+    """The event with which the newest session of the record at `path` began; None where there is none."""
     last = deque(Reader(path).events((SESSION,)), maxlen=1)
     return last[0] if last else None
 

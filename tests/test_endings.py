@@ -147,6 +147,17 @@ def test_nobody_is_asked_where_there_is_no_standard_input(
     assert command("status") == 0
 
 
+def test_a_study_is_deleted_by_a_link_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = TrialResult(0, TrialState.FAILED, {}, {}, {})
+    record_past(StudyFolder(tmp_path / "runs/tiny/study"), [ended])
+    (tmp_path / "link").symlink_to("runs/tiny/study")
+    assert command("rm --yes --keep-mlflow link") == 0, capfd.readouterr().err
+    assert not any(path.name in {"link", "study"} for path in tmp_path.rglob("*"))
+
+
 @pytest.mark.parametrize("words", ["export --no-register -o {}", "pack trained -o {}"])
 def test_an_output_never_takes_the_place_of_what_is_no_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str
@@ -277,7 +288,9 @@ def test_a_training_that_found_no_room_to_begin_begins_where_there_is_some(
         (disk / "filler").write_bytes(bytes(2**20))
         words = f"train best.yaml --no-track -o {disk / 'trained'}"
         assert command(words) == 3
-        assert "No space left on device" in capfd.readouterr().err
+        assert capfd.readouterr().err == (
+            f"bnnsearch: {disk / 'trained'}: No space left on device; the same command goes on\n"
+        )
         (disk / "filler").unlink()
         assert command(words) == 0
 

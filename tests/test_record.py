@@ -18,7 +18,7 @@ from bnnsearch.errors import EnvironmentProblem, StudyInUse
 from bnnsearch.files import lock
 from bnnsearch.folder import StudyFolder
 from bnnsearch.past import read_past
-from bnnsearch.record import FORMAT, Event, Reader, decoded, encoded, held, identity_of, original
+from bnnsearch.record import COPY_OF, FORMAT, Event, Reader, decoded, encoded, held, last_session, original
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study
@@ -35,6 +35,12 @@ def begun(folder: StudyFolder, *numbers: int) -> bytes:
         for number in numbers:
             record.append("costs", number=number, values={"memory_bytes": 1.5})
     return folder.record.read_bytes()
+
+
+def identity_of(folder: StudyFolder) -> str:
+    session = last_session(folder.record)
+    assert session is not None
+    return str(session["identity"])
 
 
 def costs_in(folder: StudyFolder) -> list[int]:
@@ -285,7 +291,9 @@ def test_a_copy_is_told_from_a_study_that_moved(tmp_path: Path) -> None:
     assert original(copy) == folder.path
     begun(copy)
     assert original(copy) is None
-    assert identity_of(copy) not in {identity, None}
+    assert identity_of(copy) != identity
+    begun(copy)
+    assert last_session(copy.record)[COPY_OF] == identity
 
     folder.path.rename(tmp_path / "moved")
     moved = StudyFolder(tmp_path / "moved")

@@ -385,6 +385,22 @@ def test_a_copy_of_a_study_has_runs_of_its_own(folder, tmp_path):
     assert runs() == before
 
 
+def test_a_study_whose_record_lost_its_session_stays_in_its_runs(folder):
+    """The identity is in no other event."""
+    with Tracker(make_study(), folder) as tracker:
+        play(tracker, folder, [0, 1])
+    before = {name: run.info.run_id for name, run in runs_by_trial(MlflowClient(tracker.store.uri)).items()}
+    content = bytearray(folder.record.read_bytes())
+    content[content.index(b"identity")] ^= 1
+    folder.record.write_bytes(content)
+    with held(folder) as record:
+        record.begin_session(name="tiny", seed=0, space=SPACE)
+    with Tracker(make_study(), folder) as again:
+        pass
+    assert (again.complete, again.undelivered, again.refused) == (True, 0, 0)
+    assert {name: run.info.run_id for name, run in runs_by_trial(MlflowClient(tracker.store.uri)).items()} == before
+
+
 def test_a_server_s_password_is_not_remembered(folder, monkeypatch, http_mlflow):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", http_mlflow.replace("//", "//user:9f3k7q1zsecret@"))
     with suppress(EnvironmentProblem), Tracker(make_study(), folder):

@@ -44,6 +44,7 @@ def report(studies: tuple[Path, ...], runs: Path, out: Path, network: Path | Non
 
 def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None:
     """Write it anew, from what is in the folder; send MLflow what it has not got."""
+    from bnnsearch.cluster.placement import is_remote
     from bnnsearch.past import read_past
     from bnnsearch.record import held, original
     from bnnsearch.tracking.ids import study_store
@@ -57,7 +58,8 @@ def _report(folder: StudyFolder, network: Path | None, *, as_json: bool) -> None
         write_event("report", study=str(folder.path), file=page)
     else:
         say(page)
-    if original(folder) is None and not is_complete(folder, study_store(past.space.study, folder)):
+    copied = original(folder) is not None and not is_remote(folder)  # of a search elsewhere the folder here is a copy
+    if not copied and not is_complete(folder, study_store(past.space.study, folder)):
         with suppress(StudyInUse), held(folder):  # a search that runs delivers by itself
             _check_delivered(folder, deliver_rest(past.space.study, folder), as_json=as_json)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bnnsearch.cli import options
+from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.terminal.output import write_event
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ def train(
             store = production_store(provenance)  # found out now, before hours of training
         console = Console(stderr=as_json)
         print_lines(console, [f"training {config}; Ctrl-C stops it, the same command goes on"])
-        trained = _train_all(runs, own_device, console, as_json=as_json)
+        try:
+            trained = _train_all(runs, own_device, console, as_json=as_json)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{error.filename or out}: {error.strerror or error}; the same command goes on"
+            ) from error
     print_lines(console, _trained_lines(trained, provenance))
     if not no_track:
         finished = [(each, folder, result) for (each, folder), result in zip(runs, trained, strict=True)]

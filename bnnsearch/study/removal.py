@@ -20,6 +20,8 @@ def remove_folder(folder: StudyFolder) -> Iterator[None]:
     """
     with held(folder):
         yield
-        shutil.rmtree(folder.path)
+        shutil.rmtree(folder.path.resolve())
+    if folder.path.is_symlink():
+        folder.path.unlink()
     with suppress(OSError):
         folder.path.parent.rmdir()  # if this was the last study of its name

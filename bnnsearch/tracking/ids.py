@@ -18,7 +18,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
-from bnnsearch.record import Reader, Record, identity_of
+from bnnsearch.record import COPY_OF, Reader, Record, last_session
 from bnnsearch.tracking.database import database_uri
 from bnnsearch.tracking.store import Store, store_of, without_secrets
 
@@ -121,7 +121,9 @@ def _write(folder: StudyFolder, known: dict[str, Any]) -> None:
 
 def known_identity(folder: StudyFolder) -> str | None:
     """What tells the study from all others in MLflow; None where it has told nobody yet."""
-    return identity_of(folder) or _read(folder).get("identity")
+    session = last_session(folder.record)
+    identity: str | None = _read(folder).get("identity") if session is None else session["identity"]
+    return identity
 
 
 def trial_run_id(folder: StudyFolder, store: Store, number: int) -> str | None:
@@ -147,7 +149,7 @@ class RunIds:
         self._folder = folder
         known = _read(folder)
         self.identity: str = known_identity(folder) or uuid4().hex
-        if known.get("identity", self.identity) != self.identity:  # of the study that this one is a copy of
+        if known.get("identity", "") == (last_session(folder.record) or {}).get(COPY_OF):  # the runs are the other's
             known = {}
         self._store = store.shown
         self._stores: dict[str, dict[str, str]] = known.get("stores", {})
