@@ -23,6 +23,8 @@ def takes_bfloat16(dtype: Dtype, device: torch.device) -> bool:
         return False
     gain = bfloat16_gain(device)
     if dtype == "auto":
+        if gain >= WORTH:
+            logger.info("trains in bfloat16: a convolution is %.1f times as fast with it here as in float32", gain)
         return gain >= WORTH
     if gain < 1 / WORTH:
         kind = "GPU" if device.type == "cuda" else "processor"
