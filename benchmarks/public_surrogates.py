@@ -112,6 +112,8 @@ class Meter(StudyObserver):
 # Ours
 
 
+ASHA = {"name": "asha"}
+GOALS = (("score", "max"), ("cost", "min"))
 SPACE = {
     "version": 1,
     "name": "public",
@@ -155,23 +157,33 @@ class SimulatedExecutor:
                 runs.pop(number).close()
 
 
-def ours(meter: Meter, workers: int, seed: int, **settings: Any) -> None:
-    """`run_study` on a space as a user writes it."""
-    names, problem = ("score", "cost")[: len(meter.goal.modes)], meter.problem
+def space_of(problem: Problem, *, objectives: int, seed: int, **settings: Any) -> dict[str, Any]:
+    """A problem as a user writes its space."""
     trainer = {"name": "surrogate", "problem": problem.name, "epochs": problem.epochs}
-    space = SPACE | settings | {
+    space = SPACE | {"scheduler": ASHA} | settings | {
         "seed": seed,
-        "objectives": [{"metric": name, "mode": mode} for name, mode in zip(names, MODES, strict=False)],
+        "objectives": [{"metric": each, "mode": mode} for each, mode in GOALS[:objectives]],
         "trial": {"seed": 0, "trainer": trainer | {"params": {each.name: each.leaf for each in problem.parameters}}},
     }  # fmt: skip
     if problem.epochs == 1:
-        space.pop("scheduler", None)  # there is nothing to compare before the end
+        space.pop("scheduler")  # there is nothing to compare before the end
+    return space
+
+
+def searched(space: Mapping[str, Any], meter: Meter, *, workers: int, folder: Path) -> None:
+    """Search a space below a folder, by `run_study`, until the meter has had enough."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["BNNSEARCH_CACHE"] = str(folder / "cache")
+    path = folder / "space.yaml"
+    path.write_text(json.dumps(space))
+    executor = SimulatedExecutor(workers, meter.problem)
+    run_study(load_space(path), study_dir=folder / "study", executor=executor, observers=[meter])
+
+
+def ours(meter: Meter, workers: int, seed: int, **settings: Any) -> None:
+    space = space_of(meter.problem, objectives=len(meter.goal.modes), seed=seed, **settings)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        os.environ["BNNSEARCH_CACHE"] = f"{folder}/cache"
-        path = Path(folder) / "space.yaml"
-        path.write_text(json.dumps(space))
-        executor = SimulatedExecutor(workers, problem)
-        run_study(load_space(path), study_dir=Path(folder) / "study", executor=executor, observers=[meter])
+        searched(space, meter, workers=workers, folder=Path(folder))
 
 
 SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None  # a study's many small files
@@ -367,11 +379,10 @@ def of_other(meter: Meter, workers: int, seed: int, *, script: str, decides: boo
         peer.close()
 
 
-ASHA = {"name": "asha"}
 OURS, AUTO, PLAIN, RANDOM = "bnnsearch", "bnnsearch, auto", "Tune as documented", "random"
 SIDES: dict[str, Callable[..., None]] = {
-    OURS: partial(ours, scheduler=ASHA),
-    AUTO: partial(ours, scheduler=ASHA, sampler={"name": "auto"}),
+    OURS: ours,
+    AUTO: partial(ours, sampler={"name": "auto"}),
     RANDOM: partial(of_optuna, sampler=optuna.samplers.RandomSampler),
     PLAIN: of_tune,
     "Optuna TPE": partial(of_optuna, sampler=optuna.samplers.TPESampler),

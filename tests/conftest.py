@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # the processes that tests start find the fixtures
 # Networks of tests are too small to share; threads that wait for one another on a busy machine take 30 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
-# What is compared to the last digit is trained in float32: with no instructions for bfloat16 `dtype: auto` takes it everywhere.
+# What is compared to the last digit is trained in float32: without instructions for bfloat16 `dtype: auto` takes that.
 os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_VNNI"
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # as in study/ray.py, but before a test module imports Ray first
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from bnnsearch.config.sampler import GridConfig
 from bnnsearch.errors import InputError
 from bnnsearch.results import TrialResult, TrialState
 from bnnsearch.space import SpaceError
+from bnnsearch.space.prior import Prior
 from bnnsearch.study.believing import BY_PRIOR, MOST, chance
 from bnnsearch.study.local import LocalExecutor
 from bnnsearch.study.study import resume_study, run_study
@@ -131,6 +134,28 @@ def test_the_first_trial_is_what_is_believed_and_a_good_belief_goes_on(tmp_path:
     assert results[0].params == {"optimizer.lr": 0.9, "model.hidden": "[1]"}
     near = [abs(each.config["optimizer"]["lr"] - 0.9) < 0.15 for each in results[1:]]
     assert sum(near) >= 10  # at random, 7 of 29 would be
+
+
+def test_what_was_good_in_an_earlier_study_is_drawn_from_and_needs_it_no_more(tmp_path: Path) -> None:
+    narrow = "trial.optimizer.lr={type: uniform, min: 0.85, max: 0.95}"
+    one = "objectives=[{metric: val_acc, mode: max}]"
+    search(tmp_path / "earlier", narrow, one, "budget.trials=6")
+    warm = (f"warm_start=['{tmp_path / 'earlier/study'}']", one, "sampler.name=random")
+    whole = search(tmp_path / "whole", *warm, "budget.trials=30")
+    near = [abs(each.config["optimizer"]["lr"] - 0.9) < 0.15 for each in whole[1:]]
+    assert sum(near) >= 10  # at random, 7 of 29 would be
+
+    search(tmp_path / "parts", *warm, "budget.trials=5")
+    rmtree(tmp_path / "earlier")
+    study = tmp_path / "parts" / "study"
+    parts = resume_study(study, executor=LocalExecutor(), trials=30, build_trainer=TinyTrainer).results
+    assert told(parts) == told(whole)
+
+
+def test_a_belief_in_what_bounds_do_not_hold_any_more_is_drawn_within_them() -> None:
+    generator = random.Random(1)
+    assert {Prior(7).choice(generator, [1, 2]) for _ in range(20)} == {1, 2}
+    assert all(3 <= Prior(9.0, "high").number(generator, 3, 5, log=False) <= 5 for _ in range(20))
 
 
 def test_a_bad_belief_is_given_up_and_a_good_one_kept() -> None:

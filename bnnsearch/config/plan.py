@@ -116,8 +116,8 @@ class PlanConfig(Settings):
         bn_batches: training batches from which batch-norm statistics are re-estimated before every evaluation.
         dtype: arithmetic of the forward and backward pass; parameters stay float32. `auto` is bfloat16 where the device
             that trains is faster with it, as is measured there, else float32: on unlike nodes the same configuration
-            is then trained, and its training counted, in unlike arithmetic; `float32` is the same everywhere. Validation
-            and tests are in float32 in any case.
+            is then trained, and its training counted, in unlike arithmetic; `float32` is the same everywhere. Networks
+            are validated and tested in float32 in any case.
         compile: compile the training step (slow start, worth it over many epochs).
         cuda_graph: on a GPU, launch the forward and backward pass of a step as one graph, several times faster where
             the launches of a small network's kernels take longer than the kernels; elsewhere it changes nothing. A

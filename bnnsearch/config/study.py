@@ -229,7 +229,8 @@ class StudyConfig(Settings):
         forbid: combinations of settings that are never drawn, each by their dotted paths below `trial`: a value, a list
             of values, or `min` and `max`; see `bnnsearch.space.forbid`.
         warm_start: what to try first: paths of configurations such as best.yaml, or of earlier studies' folders, or
-            `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as it lies in this space.
+            `mlflow:EXPERIMENT/SEARCH_ID`; of an earlier study its front, as far as what was drawn lies in this space.
+            Near its good trials others are drawn later, for as long as that does well.
         use: the guests that the space names: modules that can be imported, and files beside it, such as
             `./own_method.py`; see `bnnsearch.config.guests`. Their code is run.
     """

@@ -38,19 +38,20 @@ class Prior:
     confidence: Confidence = "medium"
 
     def number(self, generator: random.Random, low: float, high: float, *, log: bool) -> float:
-        """A number in [low, high]."""
+        """A number in [low, high], which bounds that are drawn themselves may have moved away from `at`."""
         assert isinstance(self.at, int | float)
         if low == high:
             return low
         bottom, top, middle = (math.log(each) if log else each for each in (low, high, self.at))
+        middle = min(max(middle, bottom), top)
         while True:
             drawn = generator.gauss(middle, _DEVIATION[self.confidence] * (top - bottom))
             if bottom <= drawn <= top:
                 return min(max(math.exp(drawn) if log else drawn, low), high)
 
     def choice(self, generator: random.Random, values: Sequence[Scalar]) -> Scalar:
-        """One of `values`."""
+        """One of `values`, of which `at` may not be one any more."""
         others = [value for value in values if value != self.at]
-        if not others or generator.random() < _PROBABILITY[self.confidence]:
+        if len(others) < len(values) and (not others or generator.random() < _PROBABILITY[self.confidence]):
             return self.at
         return generator.choice(others)

@@ -59,8 +59,12 @@ class SearchSpace:
         """
         return self.sample(_Recorded(params))
 
-    def params_of(self, config: Mapping[str, Any]) -> dict[str, Scalar]:
+    def params_of(self, config: Mapping[str, Any], *, exactly: bool = True) -> dict[str, Scalar]:
         """The draws that give the tree `config`, as found in `best.yaml`: the inverse of `sample`.
+
+        Args:
+            config: of a trial.
+            exactly: whether what is not searched must be alike too, such as the data set.
 
         Raises:
             ValueError: no draws give it; pydantic's ValidationError, one of these, where it is no configuration at all.
@@ -81,7 +85,7 @@ class SearchSpace:
             found = found.model_copy(update={"seed": wanted.seed})
         if found.name is None:
             found = found.model_copy(update={"name": wanted.name})
-        if found != wanted:
+        if exactly and found != wanted:
             raise ValueError(_first_difference(written, found.model_dump(mode="json")))
         for rule in self.forbidden:
             if rule.forbids(self.config_of(params)):

@@ -17,7 +17,7 @@ counted twice. Knows no executor.
 | `promoted` | it goes on from the rung at `epoch` |
 | `paused` | it has left its worker and waits |
 | `ended` | a `TrialResult`; with a `retry`, another trial was queued that repeats it with half the batch |
-| `session` | the `first` trials of a new study are queued; what has `changed` of the space, see `verdict` |
+| `session` | the `first` trials of a new study, and what was `good` in earlier ones; what has `changed` of the space |
 | `stopped` | the driver ended, and why |
 """
 
@@ -49,9 +49,10 @@ from bnnsearch.record import SESSION, Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.space import SearchSpace, Space
 from bnnsearch.space.distribution import Range
+from bnnsearch.space.prior import Prior
 from bnnsearch.study.advised import AdvisedSampler, with_rungs
 from bnnsearch.study.allowed import AllowedSampler
-from bnnsearch.study.believing import BY_PRIOR, BelievingSampler
+from bnnsearch.study.believing import BY_PRIOR, Belief, BelievingSampler
 from bnnsearch.study.bounded import Generations, ShownSampler, View
 from bnnsearch.study.copies import OptunaCopy
 from bnnsearch.study.pretraining import pretraining_key
@@ -184,6 +185,8 @@ class Ledger:
         self._priors = {
             name: each.prior for name, each in beliefs.items() if not isinstance(each, Range) and each.prior is not None
         }
+        self._beliefs: list[Belief] = []  # of earlier studies
+        self._given = 0
         self._listed = study.sampler.listed(space, study.seed) if study.sampler.enumerates else None
         self.results: dict[int, TrialResult] = {}
         self.copy: OptunaCopy | None = None
@@ -209,6 +212,8 @@ class Ledger:
         for event in self._record.events((SESSION,)):
             self.verdict = self.verdict.after(event)
             self._changes += CHANGED in event
+            self._given += len(event.get("first", ()))
+            self._beliefs += [{name: Prior(at) for name, at in params.items()} for params in event.get("good", ())]
         for event in self._record.events():
             self._changes -= event["event"] == SESSION and CHANGED in event
             for queued in queued_by(event):
@@ -534,8 +539,16 @@ class Ledger:
             sampler = AdvisedSampler(sampler, seed=seed, is_known=self._is_known, seen=seen)
         elif self._generations is not None:
             sampler = ShownSampler(sampler, seen=self._last_generations)
-        if self._priors and not self._config.sampler.enumerates:
-            sampler = BelievingSampler(sampler, priors=self._priors, modes=self._modes, seen=self._standing, seed=seed)
+        if (self._priors or self._beliefs) and not self._config.sampler.enumerates:
+            sampler = BelievingSampler(
+                sampler,
+                priors=self._priors,
+                earlier=self._beliefs,
+                given=self._given,
+                modes=self._modes,
+                seen=self._standing,
+                seed=seed,
+            )
         if self._space.forbidden:
             sampler = AllowedSampler(sampler, space=self._space, seed=seed)
         self._study.sampler = sampler

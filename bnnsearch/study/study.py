@@ -40,7 +40,7 @@ from bnnsearch.study.samplers import make_sampler
 from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
 from bnnsearch.study.space_file import other_space, resumed_space, write_space
 from bnnsearch.study.story import Story
-from bnnsearch.study.warm_start import starting_points
+from bnnsearch.study.warm_start import earlier
 from bnnsearch.study.worker import BuildTrainer, Job
 from bnnsearch.verdict import change
 
@@ -189,11 +189,11 @@ def new_study(space: Space, study_dir: Path, *, record: Record | None = None) ->
     with held(folder, record) as own:
         if not own.empty or folder.space.exists():
             raise InputError(f"{study_dir}: holds a study already; `{command('resume', study_dir)}` goes on with it")
-        points = starting_points(space)
+        known = earlier(space)
         _check_library(space)
         sampler = make_sampler(space.study.sampler, seed=space.study.seed)  # its package may be missing
         with to_be_resumed(folder.path):
-            begin_session(own, space, first=points)
+            begin_session(own, space, first=known.first, good=known.good)
             write_space(folder, space)
         begun = own.last
         try:

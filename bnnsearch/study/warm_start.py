@@ -1,8 +1,11 @@
-"""What a search tries first: configurations found earlier, as far as they lie in its space."""
+"""What a search takes from earlier ones: what it tries first, and good configurations near which it draws others."""
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +16,45 @@ from bnnsearch.pareto import ParetoFront
 from bnnsearch.past import read_past
 from bnnsearch.results import TrialResult
 from bnnsearch.space import Space
+from bnnsearch.study.believing import BEST
+from bnnsearch.study.schedulers import ranking
 
 logger = logging.getLogger(__name__)
 
 MLFLOW = "mlflow:"
 
+MOST_GOOD = 32
+"""Configurations of an earlier study that are good, at most."""
 
-def starting_points(space: Space) -> list[dict[str, Any]]:
-    """Parameters of every configuration that `warm_start` names, dotted name to value, each once.
 
-    Of an earlier study those on its front count, and those outside this space are left out; a single configuration must
-    lie in it.
+@dataclass(slots=True)
+class Earlier:
+    """Parameters, dotted name to value, that earlier searches found; each once.
+
+    Attributes:
+        first: what is tried first.
+        good: the best third of what earlier studies have trained to the end.
+    """
+
+    first: list[dict[str, Any]] = field(default_factory=list)
+    good: list[dict[str, Any]] = field(default_factory=list)
+
+
+def earlier(space: Space) -> Earlier:
+    """What the sources that `warm_start` names have found.
+
+    Of an earlier study its front is tried first. That may have had other data or another plan: what counts is what this
+    space searches, and what lies outside its bounds is left out. A single configuration must lie in the space.
 
     Raises:
         InputError: a source is not there, or its configuration lies outside the space.
     """
-    points: list[dict[str, Any]] = []
+    found = Earlier()
     for source in space.study.warm_start:
-        for params in _of_study(space, source) if _is_study(source) else [_of_file(space, Path(source))]:
-            if params not in points:
-                points.append(params)
-    return points
+        more = _of_study(space, source) if _is_study(source) else Earlier([_of_file(space, Path(source))])
+        for known, own in ((found.first, more.first), (found.good, more.good)):
+            known += [each for each in own if each not in known]
+    return found
 
 
 def _is_study(source: str) -> bool:
@@ -48,15 +69,23 @@ def _of_file(space: Space, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: warm_start must name configurations of this space: {error}") from error
 
 
-def _of_study(space: Space, source: str) -> list[dict[str, Any]]:
-    found = []
+def _of_study(space: Space, source: str) -> Earlier:
     results = _results(space, source)
-    for result in ParetoFront.of(results, space.study.objectives).results:
+    objectives = space.study.objectives
+    ended = {result.number: result for result in results if result.selectable}
+    values = {number: tuple(each.metrics[goal.metric] for goal in objectives) for number, each in ended.items()}
+    best = ranking(values, [each.mode for each in objectives]) if values else []
+    good = [ended[number] for number in best[: min(MOST_GOOD, math.ceil(BEST * len(best)))]]
+    front = ParetoFront.of(results, objectives).results
+    return Earlier(*(list(_inside(space, source, each)) for each in (front, good)))
+
+
+def _inside(space: Space, source: str, results: Iterable[TrialResult]) -> Iterator[dict[str, Any]]:
+    for result in results:
         try:
-            found.append(dict(space.trial.params_of(result.config)))
+            yield dict(space.trial.params_of(result.config, exactly=False))
         except ValueError as error:
             logger.info("warm start leaves out trial %d of %s: %s", result.number, source, error)
-    return found
 
 
 def _results(space: Space, source: str) -> list[TrialResult]:
