@@ -16,6 +16,7 @@ from bnnsearch import __version__
 from bnnsearch.config.metrics import MEASURED, ON_DEVICE
 from bnnsearch.config.model import BinarySettings
 from bnnsearch.config.trial import AnyTrial, OwnTrialConfig, TrialConfig
+from bnnsearch.core.arrays import Scaling
 from bnnsearch.core.cost import LayerCost, model_cost
 from bnnsearch.core.data import AnySplit, Dataset, StreamedSplit, eval_batches, load_data
 from bnnsearch.core.data.batches import normalised
@@ -57,11 +58,13 @@ class Packed:
         bytes: size of the file.
         checked: validation images on which its labels were compared with those of the network it was packed from.
         rounded: those of them with another label, because the rounding of float32 decides there (`rounding_decides`).
+        scaling: how the numbers that it was trained on become the octets that it takes; None where they are octets.
     """
 
     bytes: int
     checked: int = 0
     rounded: int = 0
+    scaling: Scaling | None = None
 
 
 def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
@@ -87,14 +90,14 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
         read_run(own.load_state_dict, run, ())
         model = own.packed_model()
         model.save(path)
-        return Packed(path.stat().st_size)
+        return Packed(path.stat().st_size, scaling=model.scaling)
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
     read_run(trainer.load_state_dict, run, data.names)
     model = packed_network(trainer, data, edges)
     checked, rounded = compare(model, trainer, data.val) if edges == "float32" else (0, 0)
     model.save(path)
-    return Packed(path.stat().st_size, checked, rounded)
+    return Packed(path.stat().st_size, checked, rounded, model.scaling)
 
 
 def deployed_costs(

@@ -22,6 +22,7 @@ from bnnsearch.core.arrays import Scaling, measured_scaling
 from bnnsearch.core.data import DataError, Split, check_data, load_data
 from bnnsearch.core.data.arrays import from_samples, stacked
 from bnnsearch.deploy import compare, packed_network
+from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
 from bnnsearch.trial import build_trainer
 
@@ -273,6 +274,33 @@ def test_what_is_trained_on_arrays_predicts_from_arrays(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(main, ["predict", str(tmp_path / "model.bnn"), str(tmp_path / "new.npy")])
     assert wrong.exit_code == 3
     assert r"expected samples of (1, 6, 6), channels, height and width" in wrong.output
+
+
+def test_pack_says_how_numbers_become_octets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.linspace(-2, 3.1, 60 * 12).reshape(60, 12)
+    SOURCE.shuffle(values)
+    trial = {"model": {"name": "mlp", "hidden": [8]}, "method": {"name": "ste"}, "plan": {"epochs": 1}, "seed": 1}
+    said = {}
+    for kind in ("float32", "int8", "uint8"):
+        folder = tmp_path / f"{kind}_data"
+        folder.mkdir()
+        path = npz(folder, images=(values if kind == "float32" else values * 9 + 20).astype(kind),
+                   labels=np.arange(60) % 2)  # fmt: skip
+        data = {"name": "arrays", "root": str(path), "layout": "NL"}
+        Path("config.yaml").write_text(json.dumps({**trial, "data": data}))
+        for words in (["train", "config.yaml", "-o", kind, "--no-track"], ["pack", kind, "-o", f"{kind}.bnn"]):
+            done = CliRunner().invoke(main, words)
+            assert done.exit_code == 0, done.output
+        said[kind] = done.output.splitlines()[1:]
+    (line,) = said["float32"]
+    scaling = PackedModel.load(Path("float32.bnn")).scaling
+    assert scaling is not None
+    assert line == f"its {scaling.described()}"
+    low, high = scaling.low[0], scaling.high[0]
+    assert f"low {low:.4g}, high {high:.4g}: within them off by half a step of {(high - low) / 255:.4g}" in line
+    assert said["int8"] == ["its octets are x + 128, which keeps whole numbers from -128 to 127"]
+    assert said["uint8"] == []
 
 
 def test_a_model_of_images_takes_octets_as_they_are() -> None:

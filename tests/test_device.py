@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -25,12 +26,14 @@ from bnnsearch.config.model import (
     VggSmallConfig,
 )
 from bnnsearch.config.study import DeviceName
+from bnnsearch.core.arrays import Scaling
 from bnnsearch.core.models.build import build_model
 from bnnsearch.device.cost import REFERENCE, device_costs
 from bnnsearch.device.lower import lower
 from bnnsearch.device.project import expected_scores, sample_images, write_project
 from bnnsearch.device.targets import TARGETS, measure
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.packed.format import Preprocessing
 from bnnsearch.packed.model import PackedModel
 
 DIGITS = (1, 28, 28)
@@ -122,6 +125,40 @@ def test_compilers_and_sanitizers_find_nothing(model: PackedModel, compiler: str
     assert done.returncode == 0, done.stderr
     ran = subprocess.run(tmp_path / "tested", capture_output=True, text=True, check=False)
     assert (ran.stdout, ran.returncode) == ("10 of 10 labels equal, 10 of 10 with equal scores\n", 0), ran.stderr
+
+
+def test_numbers_become_the_octets_of_training_as_its_readme_says(tmp_path: Path) -> None:
+    """The C of the README makes the octets that training saw; a number is off by half a step at most."""
+    network = packed(MlpConfig(hidden=(9,)), (2, 1, 8))
+    scaling = Scaling(layout="NCL", low=(-1.25, 1e-4), high=(3.5, 0.03))
+    model = PackedModel(network.graph, network.tensors, preprocessing=Preprocessing(arrays=scaling))
+    write_project(model, tmp_path)
+    octet = re.search(r"```c\n(static uint8_t octet.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    assert octet is not None
+    low, high = (np.array(bound)[:, None] for bound in (scaling.low, scaling.high))
+    numbers = np.random.default_rng(0).uniform(low - (high - low) / 9, high + (high - low) / 9, (2, 500))
+    rows = ",\n".join(f"{{{', '.join(map(repr, row))}}}" for row in numbers.tolist())
+    (tmp_path / "told.c").write_text(
+        f"""#include <stdio.h>
+#include "src/model.h"
+{octet[1]}
+static const double numbers[2][500] = {{{rows}}};
+int main(void) {{
+    for (int c = 0; c < 2; c++) for (int i = 0; i < 500; i++) printf("%d ", octet(numbers[c][i], c));
+    return 0;
+}}
+"""
+    )
+    done = compiled("gcc", *FLAGS, "told.c", "-o", "told", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run(tmp_path / "told", capture_output=True, text=True, check=True).stdout
+    octets = scaling.octets(numbers.T[:, :, None])[:, :, 0, 0].T
+    assert list(map(int, told.split())) == octets.ravel().tolist()
+    inside = (low <= numbers) & (numbers <= high)
+    off = np.abs(low + octets * (high - low) / 255 - numbers) / ((high - low) / 255)
+    assert 0.49 < off[inside].max() <= 0.5 + 1e-9
+    assert off[~inside].max() > 1
+    assert "octets are round(255 (x - low) / (high - low)), low -1.25 to 0.0001 by channel" in scaling.described()
 
 
 def test_the_library_calls_nothing(model: PackedModel, tmp_path: Path) -> None:

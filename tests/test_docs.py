@@ -24,7 +24,9 @@ EXAMPLE = DOCS.parent / "examples" / "guest"
 BLOCK = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["own-method", "own-architecture", "own-model", "own-data", "own-trainer"])
+@pytest.mark.parametrize(
+    "document", ["own-method", "own-architecture", "own-model", "own-data", "own-trainer", "own-parts"]
+)
 def test_a_document_works_as_it_is_written(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -20,6 +23,7 @@ from bnnsearch.schema import space_schema
 from bnnsearch.space import SpaceError, load_space
 from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import run_study
+from bnnsearch.study.worker import _told_to_end
 
 METHOD = '''
 from typing import ClassVar, Literal
@@ -196,6 +200,37 @@ BROKEN = {
         "class CheapConfig(CostSettings):\n    name: Literal['ace'] = 'ace'\n",
         "use.0: ./cheap.py: line 3: ValueError: the metric ace is one of bnnsearch's own",
     ),
+    "undefined.py": (
+        "from __future__ import annotations\nfrom typing import Literal\n"
+        "from bnnsearch.config.method import SteConfig\n"
+        "class OddConfig(SteConfig):\n    name: Literal['odd'] = 'odd'\n    near: NoSuchType = None\n",
+        "use.0: ./undefined.py: OddConfig: an annotation names NoSuchType, which is not there",
+    ),
+    "tensor.py": (
+        "from typing import Literal\nfrom fractions import Fraction\nfrom bnnsearch.config.method import SteConfig\n"
+        "class Odd:\n    pass\n"
+        "class OddConfig(SteConfig):\n    name: Literal['odd'] = 'odd'\n    near: Odd = Odd()\n",
+        "use.0: ./tensor.py: OddConfig: Unable to generate pydantic-core schema for <class",
+    ),
+    "default.py": (
+        "from typing import Annotated, Literal\nfrom pydantic import Field\n"
+        "from bnnsearch.config.method import SteConfig\n"
+        "class OddConfig(SteConfig):\n    name: Literal['odd'] = 'odd'\n    k: Annotated[int, Field(le=3)] = 7\n",
+        "use.0: ./default.py: OddConfig: the default of k breaks its own rule: Input should be less than or equal to 3",
+    ),
+    "validator.py": (
+        "from typing import Literal\nfrom pydantic import model_validator\n"
+        "from bnnsearch.config.method import SteConfig\n"
+        "class OddConfig(SteConfig):\n    name: Literal['odd'] = 'odd'\n"
+        "    @model_validator(mode='after')\n    def rule(self):\n        return {}['k']\n",
+        "use.0: ./validator.py: OddConfig: its settings raise KeyError: 'k'",
+    ),
+    "unbuilt.py": (
+        guest(builder="nobody").replace('"build"', '"nobody"'),
+        "use.0: ./unbuilt.py: OwnConfig: its builder nobody is not in its module",
+    ),
+    "named.py": (guest(name="a/b"), "use.0: ./named.py: OwnConfig: its name must be letters, digits, _ and -, but got"),
+    "nul.py": ("x = 1\0\n", "use.0: ./nul.py: source code string cannot contain null bytes"),
     "two words.py": ("x = 1\n", "must be a file beside the configuration whose name is a Python name"),
 }
 
@@ -270,6 +305,148 @@ def test_a_number_that_a_guest_does_not_give_is_the_reason_of_a_failed_trial(
     (result,) = read_past(study()).results
     assert result.state == "failed"
     assert reason in result.reason
+
+
+IN_THE_SEARCH = {
+    "data_sets": (
+        """
+        from bnnsearch import DataSettings
+
+        class OwnConfig(DataSettings):
+            builder: ClassVar[str] = "load"
+            name: Literal["own"] = "own"
+
+        def load(config, device):
+            raise KeyError("gone")
+        """,
+        {"data": {"name": "own"}},
+        "space.yaml:4:3: use.0: ./own.py: line 10: KeyError: 'gone'",
+    ),
+    "shape": (
+        """
+        from bnnsearch.config.data import DigitsConfig
+
+        class OwnConfig(DigitsConfig):
+            name: Literal["own"] = "own"
+
+            @property
+            def known(self):
+                return 1 / 0
+        """,
+        {"data": {"name": "own"}},
+        "space.yaml:4:3: use.0: ./own.py: line 10: ZeroDivisionError: division by zero",
+    ),
+    "exits": (
+        """
+        import sys
+
+        class OwnConfig(SamplerSettings):
+            builder: ClassVar[str] = "build"
+            name: Literal["own"] = "own"
+
+        def build(config, seed):
+            sys.exit("bye")
+        """,
+        {"sampler": {"name": "own"}},
+        "space.yaml:4:3: use.0: ./own.py: line 10: SystemExit: bye",
+    ),
+    "kind": (
+        """
+        class OwnConfig(SamplerSettings):
+            builder: ClassVar[str] = "build"
+            name: Literal["own"] = "own"
+
+        def build(config, seed):
+            return 3
+        """,
+        {"sampler": {"name": "own"}},
+        "sampler own must build a sampler of Optuna's, but gives int",
+    ),
+    "raises": (
+        """
+        from optuna.samplers import RandomSampler
+
+        class OwnConfig(SamplerSettings):
+            builder: ClassVar[str] = "Own"
+            name: Literal["own"] = "own"
+
+        class Own(RandomSampler):
+            def __init__(self, config, seed):
+                super().__init__(seed)
+
+            def sample_independent(self, study, trial, name, distribution):
+                raise IndexError("oh")
+        """,
+        {"sampler": {"name": "own"}},
+        "space.yaml:4:3: use.0: ./own.py: line 14: IndexError: oh",
+    ),
+    "outside": (
+        """
+        from optuna.samplers import RandomSampler
+
+        class OwnConfig(SamplerSettings):
+            builder: ClassVar[str] = "Own"
+            name: Literal["own"] = "own"
+
+        class Own(RandomSampler):
+            def __init__(self, config, seed):
+                super().__init__(seed)
+
+            def sample_independent(self, study, trial, name, distribution):
+                return 99
+        """,
+        {"sampler": {"name": "own"}},
+        "sampler own suggests optimizer.lr = 99, which is outside of [0.001, 0.01]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_SEARCH)
+def test_what_a_guest_raises_outside_of_trials_is_one_line(home: Path, name: str) -> None:
+    text, changes, said = IN_THE_SEARCH[name]
+    head = "from typing import ClassVar, Literal\nfrom bnnsearch import SamplerSettings\n"
+    (home / "own.py").write_text(head + dedent(text).removeprefix("\n"))
+    drawn = {"name": "adam", "lr": {"type": "loguniform", "min": 1e-3, "max": 1e-2}}
+    trial = {**TRIAL, "method": {"name": "ste"}, "optimizer": drawn}
+    space: dict[str, object] = {**SPACE, "trial": trial}
+    (space if "sampler" in changes else trial).update(changes)
+    (home / "space.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    lines = call("run", "space.yaml", "--executor", "local", code=2).splitlines()
+    assert said in lines[-1]
+    assert not [line for line in lines if "Traceback" in line]
+    if name == "raises":
+        assert 'own.py", line 14' in study().log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [("import sys; sys.exit('bye')", "SystemExit: bye"), ("return", "build of own must return what it builds, but")],
+)
+def test_what_ends_or_gives_nothing_fails_its_trial_alone(home: Path, first: str, reason: str) -> None:
+    (home / "own.py").write_text(guest(first=first))
+    call("run", "space.yaml", "--executor", "local", code=1)
+    results = read_past(study()).results
+    assert [result.state for result in results] == ["failed"] * 2
+    assert all(reason in result.reason for result in results)
+
+
+def test_a_process_that_is_told_to_end_ends_whatever_code_it_is_in() -> None:
+    """Ray's workers raise SystemExit where SIGTERM comes, which must not be taken for the guest's own."""
+
+    def handler(*_: object) -> None:
+        sys.exit("told")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 1)
+        assert _told_to_end(ended.value)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(SystemExit) as own:
+        sys.exit("own")
+    assert not _told_to_end(own.value)
 
 
 def test_two_files_may_not_have_one_name(home: Path) -> None:

@@ -76,6 +76,11 @@ class Commands(click.Group):
             return _told(
                 EnvironmentProblem(f"there is not enough memory ({str(error) or 'none is left'})").lines, ENVIRONMENT
             )
+        except (Exception, SystemExit) as error:
+            guests = sys.modules.get("bnnsearch.config.guests")  # where it was not needed, no guest's code ran
+            if guests is None or (told := guests.blamed(error)) is None:
+                raise
+            return _told([told], BAD_INPUT)
 
 
 def _told(lines: Sequence[str], code: int) -> int:

@@ -64,12 +64,17 @@ def _pack_run(run: Path, out: Path, *, edges: Literal["float32", "int8"], thread
     options.set_threads(threads)
     packed = pack_run(run, out, edges=edges)
     if as_json:
-        write_event("packed", file=str(out), bytes=packed.bytes, checked=packed.checked, rounded=packed.rounded)
+        scaling = None if packed.scaling is None else packed.scaling.model_dump(mode="json")
+        write_event(
+            "packed", file=str(out), bytes=packed.bytes, checked=packed.checked, rounded=packed.rounded, scaling=scaling
+        )
         return
     told = f"; same labels as the trained network on {packed.checked} validation images" if packed.checked else ""
     if packed.rounded:
         told += f", but for {packed.rounded} where the rounding of float32 decides"
     say(f"wrote {out}: {packed.bytes} bytes{told}")
+    if packed.scaling is not None:
+        say(f"its {packed.scaling.described()}")
 
 
 def _write_c(model: Path, folder: Path, *, prefix: str, integer: bool, multiply_free: bool, as_json: bool) -> None:

@@ -10,6 +10,8 @@ them as entry points, `[project.entry-points."bnnsearch.methods"] mine = "my_pac
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +19,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PydanticUserError, ValidationError
+from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -45,8 +48,13 @@ class Member(Settings):
         name: str  # a literal, which every member declares
 
     def _built(self, *arguments: Any) -> Any:
+        if not hasattr(self, "builder"):
+            raise ValueError(f"{type(self).__name__} must say what builds it: `builder: ClassVar[str] = 'build_mine'`")
         place = self.builder if ":" in self.builder else f"{type(self).__module__}:{self.builder}"
-        return named(place)(self, *arguments)
+        built = named(place)(self, *arguments)
+        if built is None:
+            raise ValueError(f"{self.builder} of {self.name} must return what it builds, but returns None")
+        return built
 
     def code_modules(self) -> tuple[str, ...]:
         """Modules whose code decides what they describe: that of the settings, and what the settings name."""
@@ -115,10 +123,11 @@ class Family:
         source = f"the entry point {point.name} of {point.dist.name if point.dist else 'a package'}, {point.value},"
         try:
             member = point.load()
-        except Exception as error:  # a stranger's code may raise whatever it likes
+        except (Exception, SystemExit) as error:  # a stranger's code may raise whatever it likes
             raise ValueError(f"{source} cannot be loaded: {type(error).__name__}: {error}") from error
         if not isinstance(member, type) or not issubclass(member, Member) or name_of(member) != point.name:
             raise ValueError(f"{source} must be a class of settings with the name {point.name}")
+        check_member(member)
         return member
 
     def all(self) -> tuple[type[Member], ...]:
@@ -156,10 +165,46 @@ class Family:
         return member.model_validate(dict(value))
 
 
+def installed_modules() -> set[str]:
+    """Modules of the guests that installed packages offer, in families where one was looked for."""
+    return {point.module for key in _asked for point in _installed(key).values()}
+
+
 def name_of(member: type[Member]) -> str | None:
     """The name that a configuration gives it; None where it has none, so that others derive from it."""
     field = member.model_fields.get("name")
     return field.default if field is not None and isinstance(field.default, str) else None
+
+
+@cache
+def check_member(member: type[Member]) -> None:
+    """See that a guest's settings can be read and written, and that what builds them is there.
+
+    Raises:
+        ValueError: an annotation names what is not there, or a type that no file can hold; a default breaks its own
+            rule; the name is no word; or the module has no such builder.
+    """
+    name, builder = name_of(member) or "", getattr(member, "builder", ":")
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(f"{member.__name__}: its name must be letters, digits, _ and -, but got {name!r}")
+    if not isinstance(builder, str):
+        raise ValueError(f"{member.__name__}: its builder must be a name, but got {builder!r}")
+    if ":" not in builder and not hasattr(sys.modules[member.__module__], builder):
+        raise ValueError(f"{member.__name__}: its builder {builder} is not in its module")
+    try:
+        member.model_rebuild()
+        member.model_validate({})
+    except PydanticUndefinedAnnotation as error:
+        raise ValueError(f"{member.__name__}: an annotation names {error.name}, which is not there") from error
+    except PydanticUserError as error:
+        raise ValueError(f"{member.__name__}: {error.message.splitlines()[0]}") from error
+    except ValidationError as failed:  # what has no default is a configuration's to give
+        broken = [each for each in failed.errors(include_url=False) if each["type"] != "missing" and each["loc"]]
+        if broken:
+            place, rule = ".".join(map(str, broken[0]["loc"])), f"{broken[0]['msg']}, but got {broken[0]['input']!r}"
+            raise ValueError(f"{member.__name__}: the default of {place} breaks its own rule: {rule}") from failed
+    except Exception as error:  # a stranger's code may raise whatever it likes
+        raise ValueError(f"{member.__name__}: its settings raise {type(error).__name__}: {error}") from error
 
 
 def _of(module: str, **members: str) -> dict[str, str]:

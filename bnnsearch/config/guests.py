@@ -31,7 +31,16 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from bnnsearch.config.families import FAMILIES, GUESTS, Family, Member, name_of, named
+from bnnsearch.config.families import (
+    FAMILIES,
+    GUESTS,
+    Family,
+    Member,
+    check_member,
+    installed_modules,
+    name_of,
+    named,
+)
 from bnnsearch.errors import InputError, printable
 from bnnsearch.files import read_regular
 
@@ -220,6 +229,22 @@ def own_line(error: BaseException, module: str) -> str:
     return _last_line(error, used.files if used else _package_files(_top(module)))
 
 
+PLACES: dict[str, str] = {}
+"""Where a configuration names a guest, `file:line:col: use.0: entry`, by its module: for messages."""
+
+
+def blamed(error: BaseException) -> str | None:
+    """Which guest's code raised an error, where it is named, and its own last line; None where it was no guest's."""
+    tops = {_top(module) for module in (*_LOADED, *installed_modules())}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = frame.f_globals.get("__name__", "")
+        if _top(module) in tops:
+            place = next((PLACES[each] for each in PLACES if _top(each) == _top(module)), f"the package {_top(module)}")
+            file = "" if module.startswith(_PREFIX) else f"{Path(frame.f_code.co_filename).name} "
+            return printable(f"{place}: {file}line {line}: {type(error).__name__}: {error}")
+    return None
+
+
 def install(guests: Sequence[Guest]) -> None:
     """Bring guests that travelled with a search into this process.
 
@@ -378,7 +403,7 @@ def _run(guest: Guest, path: Path) -> ModuleType:
 def _last_line(error: BaseException, own: Collection[str]) -> str:
     """What a guest raised, and the last line of its own files on the way there."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     files = {Path(name).name for name in own}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name in files]
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -405,6 +430,7 @@ def _members(guest: Guest, module: ModuleType) -> Iterator[tuple[tuple[str, str]
         family = _family_of(member)
         if name in family.members:
             raise ValueError(f"{member.__name__}: {family.key} have a {name} already; another name is needed")
+        check_member(member)
         yield (family.key, name), member
 
 

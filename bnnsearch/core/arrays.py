@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -57,16 +57,40 @@ class Scaling(BaseModel):
             raise ValueError(f"low must be below high for each channel, but got {self.low} and {self.high}")
         return self
 
+    @property
+    def keeps(self) -> bool:
+        """Whether octets are taken as they are."""
+        return set(self.low) == {0.0} and set(self.high) == {255.0}
+
+    def described(self) -> str:
+        """How numbers become octets, and how far an octet is off, in one line."""
+        steps = [(high - low) / 255 for low, high in zip(self.low, self.high, strict=True)]
+        if set(steps) == {1.0}:
+            return (
+                f"octets are x + {-self.low[0]:g}, which keeps whole numbers from {self.low[0]:g} to {self.high[0]:g}"
+            )
+        bounds = f"low {_span(self.low)}, high {_span(self.high)}"
+        return (
+            f"octets are round(255 (x - low) / (high - low)), {bounds}: within them off by half a step of "
+            f"{_span(steps)} at most, clipped beyond"
+        )
+
     def octets(self, array: Array, index: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """The samples at `index`, or all, as uint8 (N, C, H, W)."""
         index = np.arange(len(array)) if index is None else index
         octets = np.empty((len(index), *image_shape(array, self.layout)), np.uint8)
         low, high = (np.array(bound)[:, None, None] for bound in (self.low, self.high))
-        kept = array.dtype == np.uint8 and (low == 0).all() and (high == 255).all()
+        kept = array.dtype == np.uint8 and self.keeps
         for first, chunk in chunks(array, index, self.layout):
             place = octets[first : first + len(chunk)]
             place[:] = chunk if kept else np.rint((chunk - low) * (255 / (high - low))).clip(0, 255)
         return octets
+
+
+def _span(values: Sequence[float]) -> str:
+    """The value of all channels, or the least and the greatest."""
+    least, greatest = f"{min(values):.4g}", f"{max(values):.4g}"
+    return least if least == greatest else f"{least} to {greatest} by channel"
 
 
 def image_shape(array: Array, layout: Layout) -> tuple[int, int, int]:

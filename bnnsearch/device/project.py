@@ -83,7 +83,7 @@ def header(model: PackedModel, program: Program, prefix: str) -> str:
 extern "C" {{
 #endif
 
-/* An image: rows of pixels from the top, a pixel's channels side by side, one octet each, as the sensor gives them. */
+/* An image: rows of pixels from the top, a pixel's channels side by side, one octet each{_scaling(model, upper)}
 #define {upper}_HEIGHT {image.height}
 #define {upper}_WIDTH {image.width}
 #define {upper}_CHANNELS {image.channels}
@@ -111,6 +111,39 @@ const {upper}_NUMBER *{prefix}_scores(void);
 #endif
 
 #endif
+"""
+
+
+def _scaling(model: PackedModel, upper: str) -> str:
+    """The rest of the header's line on octets: what becomes 0 and 255 of the numbers of each channel."""
+    if model.scaling is None:
+        return ", as the sensor gives them. */"
+    low, high = (", ".join(f"{float(each)!r}" for each in bounds) for bounds in (model.scaling.low, model.scaling.high))
+    return f""";
+   of a number x of a channel it is round(255 (x - low) / (high - low)), clipped to 0 to 255, as in training. */
+#define {upper}_LOW {{{low}}}
+#define {upper}_HIGH {{{high}}}"""
+
+
+def _octet(model: PackedModel, prefix: str) -> str:
+    """The README's part on numbers that are no octets."""
+    if model.scaling is None:
+        return ""
+    upper = prefix.upper()
+    return f"""
+## From numbers to octets
+
+It was trained on numbers: {model.scaling.described()}.
+
+```c
+static uint8_t octet(double x, int channel) {{
+    static const double low[] = {upper}_LOW, high[] = {upper}_HIGH;
+    double scaled = (x - low[channel]) * (255 / (high[channel] - low[channel]));
+    return (uint8_t)(scaled <= 0 ? 0 : scaled >= 255 ? 255 : scaled + 0.5);
+}}
+```
+
+In float32, and for a number half way between two octets, it may be one step off.
 """
 
 
@@ -183,7 +216,7 @@ int label = {prefix}_predict(image); /* const uint8_t image[{prefix.upper()}_IMA
 ```
 
 Numbers: {kind}. Labels are those of the packed model.
-
+{_octet(model, prefix)}
 | | bytes |
 |---|---|
 | arena, static | {program.arena_bytes} |

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch import native
+from bnnsearch.core.arrays import Scaling
 from bnnsearch.errors import InputError
 from bnnsearch.files import write_whole
 from bnnsearch.packed import format as file_format
@@ -98,6 +99,12 @@ class PackedModel:
         images = Normalisation(shape=shape, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
         graph, tensors = convert(module, images, edges=edges)
         return cls(graph, tensors, provenance, classes=classes, preprocessing=preprocessing)
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How the numbers that it was trained on become octets; None where it was trained on octets."""
+        scaling = self.preprocessing.arrays
+        return None if scaling is None or scaling.keeps else scaling
 
     @classmethod
     def load(cls, path: Path | str) -> PackedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bnnsearch.config.guests import Guest, GuestError, use
+from bnnsearch.config.guests import PLACES, Guest, GuestError, use
 from bnnsearch.space.tree import Problem, SpaceError, Tree
 
 
@@ -24,6 +24,9 @@ def used(tree: Tree, folder: Path, recorded: Mapping[str, bytes] | None = None) 
     if not isinstance(entries, tuple) or not all(isinstance(each.value, str) for each in entries):
         return ()
     try:
-        return use([str(each.value) for each in entries], folder, recorded)
+        guests = use([str(each.value) for each in entries], folder, recorded)
     except GuestError as error:
         raise SpaceError([Problem(entries[error.place].mark, str(error))]) from error
+    for place, (entry, guest) in enumerate(zip(entries, guests, strict=True)):
+        PLACES[guest.module] = f"{entry.mark}: use.{place}: {entry.value}"
+    return guests

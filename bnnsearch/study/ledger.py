@@ -44,7 +44,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.config.trial import trial_of
 from bnnsearch.core.reproducible import derived_seed
 from bnnsearch.core.trainer import EpochMetrics
-from bnnsearch.errors import EnvironmentProblem
+from bnnsearch.errors import EnvironmentProblem, InputError
 from bnnsearch.record import SESSION, Event, Record
 from bnnsearch.results import TrialResult, TrialState, result_of
 from bnnsearch.space import SearchSpace, Space
@@ -596,6 +596,7 @@ class Ledger:
     def _resolve(self, trial: Trial, queued: _Queued, noted: Mapping[str, Any]) -> Assignment:
         """Draw the trial's parameters and record them in one event, with what the sampler noted meanwhile."""
         config = self._space.sample(trial)
+        self._check_inside(trial)
         text = _text(config)
         if queued.confirms is None:
             config = _completed(config, self._config, trial.number, queued.batch_size)
@@ -616,6 +617,26 @@ class Ledger:
         self._open[trial.number] = _Open(trial.params)
         self._follow(trial.number)
         return Assignment(trial.number, config, queued.retry_of, queued.confirms)
+
+    def _check_inside(self, trial: Trial) -> None:
+        """See that a sampler, which may be a guest, has suggested what the space allows.
+
+        Raises:
+            InputError: it has not.
+        """
+        if _FIXED in self._storage.get_trial_system_attrs(trial._trial_id):
+            return  # nobody's suggestion
+        for name, distribution in trial.distributions.items():
+            value = trial.params[name]
+            if distribution._contains(distribution.to_internal_repr(value)):
+                continue
+            allowed: list[Any] = []
+            if isinstance(distribution, IntDistribution | FloatDistribution):
+                allowed = [distribution.low, distribution.high]
+            elif isinstance(distribution, CategoricalDistribution):
+                allowed = list(distribution.choices)
+            who = f"sampler {self._config.sampler.name}"
+            raise InputError(f"{who} suggests {name} = {value}, which is outside of {allowed}")
 
 
 def queued_by(event: Event) -> Iterator[Event]:

@@ -24,6 +24,7 @@ from bnnsearch.config.sampler import (
     SamplerSettings,
     TpeConfig,
 )
+from bnnsearch.errors import InputError
 
 # Optuna's word for what has been in use for years. Here as well as below: what a thread filters for a while is undone
 # when another's while ends.
@@ -38,7 +39,10 @@ def make_sampler(config: SamplerSettings, *, seed: int) -> BaseSampler:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return config.build(seed)
+        sampler = config.build(seed)
+    if not isinstance(sampler, BaseSampler):
+        raise InputError(f"sampler {config.name} must build a sampler of Optuna's, but gives {type(sampler).__name__}")
+    return sampler
 
 
 def build_tpe(config: TpeConfig, seed: int) -> BaseSampler:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from bnnsearch.config.guests import blamed
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.folder import StudyFolder, holds_study, make_way
 from bnnsearch.invocation import command
@@ -21,6 +22,8 @@ from bnnsearch.results import StopReason
 
 if TYPE_CHECKING:
     from bnnsearch.study.coordinator import Coordinator
+
+logger = logging.getLogger(__name__)
 
 LOGGERS = {"bnnsearch": logging.INFO, "mlflow": logging.WARNING, "optuna": logging.WARNING, "ray": logging.WARNING}
 """Whose words go into a search's log, and from which level on: of ours the story of every trial."""
@@ -54,6 +57,17 @@ def to_be_resumed(study: Path) -> Iterator[None]:
         if problem.command is not None:
             raise
         raise resumable(str(problem), study) from problem
+
+
+@contextmanager
+def logging_guests() -> Iterator[None]:
+    """Log the traceback of what a guest's own code raised in the search itself, such as a sampler's."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if blamed(error) is not None:
+            logger.exception("the search ended by the code of a guest")
+        raise
 
 
 def end_at_once(problem: str, study: Path, stopped: StopReason | None) -> NoReturn:

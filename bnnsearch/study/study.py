@@ -37,7 +37,7 @@ from bnnsearch.study.executor import Executor
 from bnnsearch.study.ledger import Ledger
 from bnnsearch.study.migration import migrate, needs_migration
 from bnnsearch.study.samplers import make_sampler
-from bnnsearch.study.session import logging_to, stop_signals, to_be_resumed
+from bnnsearch.study.session import logging_guests, logging_to, stop_signals, to_be_resumed
 from bnnsearch.study.space_file import other_space, resumed_space, write_space
 from bnnsearch.study.story import Story
 from bnnsearch.study.warm_start import earlier
@@ -145,6 +145,7 @@ class HeldStudy:
         with ExitStack() as session:
             session.enter_context(to_be_resumed(folder.path))
             session.enter_context(logging_to(folder.log))
+            session.enter_context(logging_guests())
             job = _job(self.space, folder, build_trainer)
             ledger = Ledger(self.record, study=study, space=self.space.trial, sampler=self.sampler)
             ledger.copy = OptunaCopy.of(study, folder, ledger.trials)

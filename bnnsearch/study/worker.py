@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
 import time
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -186,10 +187,20 @@ def run_trial(job: Job, assignment: Assignment, *, own_process: bool) -> Generat
         yield Failure(one_line(error), trace=traceback.format_exc())
     except (MemoryError, torch.OutOfMemoryError) as error:
         yield Failure(one_line(error), out_of_memory=True)
+    except SystemExit as error:  # in a guest's code: it ends its trial, and no other
+        if _told_to_end(error):
+            raise
+        yield Failure(one_line(error), trace=traceback.format_exc())
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):  # what torch says of the machine's own memory
             raise
         yield Failure(one_line(error), out_of_memory=True)
+
+
+def _told_to_end(error: SystemExit) -> bool:
+    """Whether this process's own handler of SIGTERM raised it, as Ray's does in its workers."""
+    handler = getattr(signal.getsignal(signal.SIGTERM), "__code__", None)
+    return any(frame.f_code is handler for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _epochs(
