@@ -8,8 +8,8 @@ and, once it has ended, `result.json`. Called again on the same folder it goes o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
-from bnnsearch.files import read_regular
+from bnnsearch.files import lock, read_regular
 from bnnsearch.folder import TEACHERS, cache_folder, replace_file
 from bnnsearch.trial import build_trainer, class_names
 
@@ -59,16 +59,24 @@ def train(
         on_epoch: told after every epoch, the checkpoint being on disk already; and of those of its teachers.
 
     Raises:
-        InputError: `out` holds a run of another configuration, or the processes cannot share the batches.
+        InputError: `out` holds a run of another configuration, or one that another process trains; or the processes
+            cannot share the batches.
         DataError: the classes are no longer those that the run began with.
         EnvironmentProblem: the checkpoint is damaged, or another version wrote it.
     """
     config = seeded(config)
     rank, processes = share()
     _check_shares(config, processes)
-    if rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        _claim(config, out)
+    if rank > 0:
+        return _trained(config, out, device, on_epoch)
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(config, out)
+    with _alone(out):
+        return _trained(config, out, device, on_epoch)
+
+
+def _trained(config: AnyTrial, out: Path, device: str, on_epoch: Callable[[EpochMetrics], None]) -> Trained:
+    rank, processes = share()
     wait_for_all()
     finished = out / RESULT
     if finished.exists():
@@ -192,6 +200,20 @@ def _claim(config: AnyTrial, out: Path) -> None:
     elif _read_json(written) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
     keep_guests(config.use, out)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes from training in `out`: an older checkpoint would take the place of a newer one."""
+    if (out / RESULT).exists():  # nothing is written
+        yield
+        return
+    with (out / TRIAL).open("r+") as file:
+        try:
+            lock(file, wait=0)
+        except BlockingIOError:
+            raise InputError(f"{out}: another process trains in it") from None
+        yield
 
 
 def _take_up(load: Callable[[dict[str, Any]], None], out: Path, classes: Sequence[str]) -> EpochMetrics | None:

@@ -35,8 +35,9 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.checkpoint import MAGIC, load_checkpoint, save_checkpoint
 from bnnsearch.core.images import open_image
 from bnnsearch.core.models.build import build_model
+from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.deploy import pack_run
-from bnnsearch.errors import DataError, EnvironmentProblem
+from bnnsearch.errors import DataError, EnvironmentProblem, InputError
 from bnnsearch.packed.format import parse
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.training import read_epochs, read_run, train
@@ -270,6 +271,21 @@ def test_an_epoch_whose_line_or_checkpoint_did_not_fit_is_in_the_history(
         train(config, tmp_path)
     train(config, tmp_path)
     assert [each.epoch for each in read_epochs(tmp_path)] == [1, 2, 3]
+
+
+def test_a_folder_has_one_training_at_a_time(run: tuple[TrialConfig, Path], tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def begin_another(_: EpochMetrics) -> None:
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(InputError, match="another process trains in it") as told:
+            train(run[0], tmp_path)
+        refused.append(str(told.value))
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    trained = train(run[0], tmp_path, on_epoch=begin_another)
+    assert len(refused) == 1
+    assert train(run[0], tmp_path) == trained
 
 
 @pytest.mark.parametrize("name", ["trial.json", "result.json", "checkpoint.pt"])
