@@ -22,18 +22,17 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import logging
 import os
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 from figures import Target, show_targets, write_figures
@@ -41,7 +40,7 @@ from figures import Target, show_targets, write_figures
 sys.path.insert(0, str(Path(__file__).parent))  # the space's guest is found there
 
 import numpy as np
-from public_surrogates import SCRATCH, SHARE, Meter, Spent, caught_up, goal_of, searched, space_of
+from public_surrogates import SCRATCH, SHARE, Case, Meter, Spent, all_rows, caught_up, goal_of, searched, space_of
 from surrogates import Problem, problems
 
 RANDOM = 2000
@@ -76,15 +75,16 @@ def extremes(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return configs[int(np.argmax(scores))], configs[int(np.argmin(scores))]
 
 
-def space(name: str, side: str, *, objectives: int, seed: int, evaluations: int, folder: Path) -> dict[str, Any]:
+def space(case: Case, folder: Path) -> dict[str, Any]:
     """What the side searches, and what it knows."""
-    own = space_of(problems()[name], objectives=objectives, seed=seed)
-    if side.endswith("priors"):
-        believed = extremes(name)[side == "bad priors"]
+    own = space_of(problems()[case.problem], objectives=case.objectives, seed=case.seed)
+    if case.side.endswith("priors"):
+        believed = extremes(case.problem)[case.side == "bad priors"]
         for key, leaf in own["trial"]["trainer"]["params"].items():
             leaf["prior"] = believed[key]
-    elif side != NOTHING:
-        own["warm_start"] = [str(study_of(earlier_task(name, side), objectives, seed + 1000, evaluations // 2, folder))]
+    elif case.side != NOTHING:
+        task, seed, half = earlier_task(case.problem, case.side), case.seed + 1000, case.evaluations // 2
+        own["warm_start"] = [str(study_of(task, case.objectives, seed, half, folder))]
     return own
 
 
@@ -109,16 +109,16 @@ def study_of(name: str, objectives: int, seed: int, evaluations: int, folder: Pa
     return path / "study"
 
 
-def row_of(name: str, side: str, *, objectives: int, seed: int, evaluations: int, folder: Path) -> dict[str, Any]:
-    problem = problems()[name]
-    told = space(name, side, objectives=objectives, seed=seed, evaluations=evaluations, folder=folder)
-    meter, began = Meter(problem, goal_of(name, objectives), evaluations * problem.epochs), time.perf_counter()
+def measured(case: Case, folder: Path) -> dict[str, Any]:
+    """The row of a case; earlier studies lie in the folder."""
+    problem, told = problems()[case.problem], space(case, folder)
+    meter, began = (
+        Meter(problem, goal_of(case.problem, case.objectives), case.evaluations * problem.epochs),
+        perf_counter(),
+    )
     with suppress(Spent), tempfile.TemporaryDirectory(dir=SCRATCH) as own:
-        searched(told, meter, workers=1, folder=Path(own))
-    return {
-        "problem": name, "side": side, "objectives": objectives, "seed": seed, "evaluations": evaluations,
-        "trace": meter.trace(), "seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+        searched(told, meter, workers=case.workers, folder=Path(own))
+    return vars(case) | {"trace": meter.trace(), "seconds": round(perf_counter() - began, 1)}
 
 
 def main() -> None:
@@ -145,27 +145,10 @@ def main() -> None:
         work = (options.work or Path(scratch)).absolute()
         work.mkdir(parents=True, exist_ok=True)
         seeds = range(1 if options.quick else options.seeds)
-        rows = all_rows(
-            list(itertools.product(seeds, options.objectives, names, options.sides)), options.evaluations, work
-        )
+        every = itertools.product(seeds, (1,), options.objectives, names, options.sides)
+        cases = [Case(*each, options.evaluations) for each in every]
+        rows = all_rows(cases, work / "beliefs.jsonl", partial(measured, folder=work))
     report(rows, names, options)
-
-
-def all_rows(cases: list[tuple[int, int, str, str]], evaluations: int, work: Path) -> list[dict[str, Any]]:
-    """A row for each case; those that `work` holds are not measured again."""
-    path = work / "beliefs.jsonl"
-    known = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        row = json.loads(line)
-        known[row["seed"], row["objectives"], row["problem"], row["side"], row["evaluations"]] = row
-    for seed, objectives, name, side in cases:
-        key = seed, objectives, name, side, evaluations
-        if key not in known:
-            known[key] = row_of(name, side, objectives=objectives, seed=seed, evaluations=evaluations, folder=work)
-            with path.open("a") as kept:
-                kept.write(json.dumps(known[key]) + "\n")
-            print(f"  {name}, {objectives} objectives, seed {seed}: {side}: {known[key]['seconds']:.0f} s", flush=True)
-    return [known[*case, evaluations] for case in cases]
 
 
 def report(rows: list[dict[str, Any]], names: list[str], options: argparse.Namespace) -> None:

@@ -423,16 +423,15 @@ def measured(case: Case) -> dict[str, Any]:
     return vars(case) | {"trace": meter.trace(), "seconds": seconds, "finished": len(meter.found)}
 
 
-def all_rows(cases: Sequence[Case], work: Path) -> list[dict[str, Any]]:
-    """A row for each case; those that `work` holds are not measured again."""
-    path = work / "rows.jsonl"
+def all_rows(cases: Sequence[Case], path: Path, measure: Callable[[Case], dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each case; those that the file at `path` holds are not measured again."""
     rows = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         row = json.loads(line)
         rows[Case(**{each.name: row[each.name] for each in fields(Case)})] = row
     for case in cases:
         if case not in rows:
-            rows[case] = measured(case)
+            rows[case] = measure(case)
             with path.open("a") as kept:
                 kept.write(json.dumps(rows[case]) + "\n")
             print(f"  {case.problem}, {case.objectives} objectives, {case.workers} workers, seed {case.seed}: "
@@ -568,7 +567,7 @@ def report(options: argparse.Namespace, work: Path) -> None:
     goals = (2,) if options.quick else options.objectives
     every = itertools.product(seeds, options.workers, goals, names, sides)
     cases = [Case(*each, evaluations) for each in every]
-    rows = all_rows(cases, work)
+    rows = all_rows(cases, work / "rows.jsonl", measured)
     targets: list[Target] = []
     for objectives, workers in itertools.product(goals, options.workers):
         here = [row for row in rows if (row["objectives"], row["workers"]) == (objectives, workers)]

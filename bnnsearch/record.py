@@ -205,7 +205,7 @@ class Record:
         """
         last = self.last_session()
         known = {"identity": uuid4().hex, **fields}
-        if last is not None and original(StudyFolder(self.path.parent)) is not None:
+        if last is not None and _original(last, self.path) is not None:
             known |= {COPY_OF: last["identity"]}
         elif last is not None:
             known |= {key: last[key] for key in ("identity", COPY_OF) if key in last}
@@ -311,10 +311,15 @@ def original(folder: StudyFolder) -> Path | None:
 
     A folder that was moved lies no longer where its last session was. What it has in MLflow is the original's.
     """
-    session = last_session(folder.record) or {}
-    there = StudyFolder(Path(session.get("folder", folder.path)))
+    session = last_session(folder.record)
+    return None if session is None else _original(session, folder.record)
+
+
+def _original(session: Event, record: Path) -> Path | None:
+    """The same, by the newest session of the study's own record."""
+    there = StudyFolder(Path(session.get("folder", record.parent)))
     try:
-        if there.record.samefile(folder.record):
+        if there.record.samefile(record):
             return None
         return there.path if (last_session(there.record) or {}).get("identity") == session["identity"] else None
     except (OSError, EnvironmentProblem):  # it is gone, or no record any more

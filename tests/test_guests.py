@@ -307,6 +307,24 @@ def test_a_number_that_a_guest_does_not_give_is_the_reason_of_a_failed_trial(
     assert reason in result.reason
 
 
+def suggesting(how: str) -> str:
+    """A guest's sampler whose suggestions are this statement."""
+    return f"""
+        from optuna.samplers import RandomSampler
+
+        class OwnConfig(SamplerSettings):
+            builder: ClassVar[str] = "Own"
+            name: Literal["own"] = "own"
+
+        class Own(RandomSampler):
+            def __init__(self, config, seed):
+                super().__init__(seed)
+
+            def sample_independent(self, study, trial, name, distribution):
+                {how}
+        """
+
+
 IN_THE_SEARCH = {
     "data_sets": (
         """
@@ -363,38 +381,12 @@ IN_THE_SEARCH = {
         "sampler own must build a sampler of Optuna's, but gives int",
     ),
     "raises": (
-        """
-        from optuna.samplers import RandomSampler
-
-        class OwnConfig(SamplerSettings):
-            builder: ClassVar[str] = "Own"
-            name: Literal["own"] = "own"
-
-        class Own(RandomSampler):
-            def __init__(self, config, seed):
-                super().__init__(seed)
-
-            def sample_independent(self, study, trial, name, distribution):
-                raise IndexError("oh")
-        """,
+        suggesting('raise IndexError("oh")'),
         {"sampler": {"name": "own"}},
         "space.yaml:4:3: use.0: ./own.py: line 14: IndexError: oh",
     ),
     "outside": (
-        """
-        from optuna.samplers import RandomSampler
-
-        class OwnConfig(SamplerSettings):
-            builder: ClassVar[str] = "Own"
-            name: Literal["own"] = "own"
-
-        class Own(RandomSampler):
-            def __init__(self, config, seed):
-                super().__init__(seed)
-
-            def sample_independent(self, study, trial, name, distribution):
-                return 99
-        """,
+        suggesting("return 99"),
         {"sampler": {"name": "own"}},
         "sampler own suggests optimizer.lr = 99, which is outside of [0.001, 0.01]",
     ),

@@ -42,7 +42,7 @@ class BelievingSampler(DelegatingSampler):
         sampler: suggests otherwise, and what a belief is not about.
         priors: the space's own; empty where it has none.
         earlier: the beliefs of earlier studies, each as likely as the other; with priors, these are as likely as all of
-            them together.
+            them together. There are priors, or some of these.
         given: how many trials, from the first, earlier studies have set.
         modes: of the objectives.
         seen: the trials with what is known of their objectives, asked once for each suggestion.
@@ -88,7 +88,7 @@ class BelievingSampler(DelegatingSampler):
         study._storage.set_trial_system_attr(trial._trial_id, BY_PRIOR, True)
         if self._priors and (self._exact or not self._earlier or self._generator.random() < 1 / 2):
             return self._priors
-        return self._generator.choice(self._earlier) if self._earlier else {}
+        return self._generator.choice(self._earlier)
 
     def _draw(self, name: str, distribution: BaseDistribution) -> Any:
         assert self._belief is not None

@@ -18,7 +18,7 @@ from bnnsearch.config.study import StudyConfig
 from bnnsearch.errors import EnvironmentProblem
 from bnnsearch.files import read_regular
 from bnnsearch.folder import StudyFolder, replace_file
-from bnnsearch.record import COPY_OF, Reader, Record, last_session
+from bnnsearch.record import COPY_OF, Event, Reader, Record, last_session
 from bnnsearch.tracking.database import database_uri
 from bnnsearch.tracking.store import Store, store_of, without_secrets
 
@@ -121,8 +121,11 @@ def _write(folder: StudyFolder, known: dict[str, Any]) -> None:
 
 def known_identity(folder: StudyFolder) -> str | None:
     """What tells the study from all others in MLflow; None where it has told nobody yet."""
-    session = last_session(folder.record)
-    identity: str | None = _read(folder).get("identity") if session is None else session["identity"]
+    return _identity(last_session(folder.record), _read(folder))
+
+
+def _identity(session: Event | None, known: dict[str, Any]) -> str | None:
+    identity: str | None = known.get("identity") if session is None else session["identity"]
     return identity
 
 
@@ -147,9 +150,9 @@ class RunIds:
 
     def __init__(self, folder: StudyFolder, store: Store) -> None:
         self._folder = folder
-        known = _read(folder)
-        self.identity: str = known_identity(folder) or uuid4().hex
-        if known.get("identity", "") == (last_session(folder.record) or {}).get(COPY_OF):  # the runs are the other's
+        known, session = _read(folder), last_session(folder.record)
+        self.identity: str = _identity(session, known) or uuid4().hex
+        if known.get("identity", "") == (session or {}).get(COPY_OF):  # the runs are the other's
             known = {}
         self._store = store.shown
         self._stores: dict[str, dict[str, str]] = known.get("stores", {})
