@@ -4,7 +4,8 @@ good trials of earlier studies, each of which is a belief in all that it was dra
 With priors the first trial is what is believed to be best. Of the others, one in two is drawn by a belief at first;
 later as many as their success allows: p = a^2 / (a^2 + b^2), at most a half, where a and b are the shares of the trials
 that beliefs led to, and of the others, that are among the best third so far. A good belief is kept up by what it finds,
-which the sampler learns from too; a bad one costs a few trials, most of them stopped at the first rung.
+which the sampler learns from too; a bad one costs a few trials, most of them stopped at the first rung. What was
+queued, such as the front of an earlier study, is drawn by nobody and counts among the others.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ class BelievingSampler(DelegatingSampler):
         priors: the space's own; empty where it has none.
         earlier: the beliefs of earlier studies, each as likely as the other; with priors, these are as likely as all of
             them together. There are priors, or some of these.
-        given: how many trials, from the first, earlier studies have set.
         modes: of the objectives.
         seen: the trials with what is known of their objectives, asked once for each suggestion.
         seed: of the draws.
@@ -55,7 +55,6 @@ class BelievingSampler(DelegatingSampler):
         *,
         priors: Belief,
         earlier: Sequence[Belief],
-        given: int,
         modes: Sequence[Mode],
         seen: Standing,
         seed: int,
@@ -63,7 +62,6 @@ class BelievingSampler(DelegatingSampler):
         super().__init__(sampler)
         self._priors = priors
         self._earlier = earlier
-        self._given = given
         self._modes = modes
         self._seen = seen
         self._generator = random.Random(seed)
@@ -82,8 +80,7 @@ class BelievingSampler(DelegatingSampler):
         """By what the trial is drawn; nothing is the sampler's own."""
         others = [each for each in self._seen() if each.number != trial.number]
         self._exact = bool(self._priors) and not any(each.params for each in others)
-        given = trial.number < self._given
-        if not (self._exact or given or self._generator.random() < chance(others, self._modes)):
+        if not (self._exact or self._generator.random() < chance(others, self._modes)):
             return {}
         study._storage.set_trial_system_attr(trial._trial_id, BY_PRIOR, True)
         if self._priors and (self._exact or not self._earlier or self._generator.random() < 1 / 2):

@@ -186,7 +186,6 @@ class Ledger:
             name: each.prior for name, each in beliefs.items() if not isinstance(each, Range) and each.prior is not None
         }
         self._beliefs: list[Belief] = []  # of earlier studies
-        self._given = 0
         self._listed = study.sampler.listed(space, study.seed) if study.sampler.enumerates else None
         self.results: dict[int, TrialResult] = {}
         self.copy: OptunaCopy | None = None
@@ -212,7 +211,6 @@ class Ledger:
         for event in self._record.events((SESSION,)):
             self.verdict = self.verdict.after(event)
             self._changes += CHANGED in event
-            self._given += len(event.get("first", ()))
             self._beliefs += [{name: Prior(at) for name, at in params.items()} for params in event.get("good", ())]
         for event in self._record.events():
             self._changes -= event["event"] == SESSION and CHANGED in event
@@ -544,7 +542,6 @@ class Ledger:
                 sampler,
                 priors=self._priors,
                 earlier=self._beliefs,
-                given=self._given,
                 modes=self._modes,
                 seen=self._standing,
                 seed=seed,
