@@ -1,4 +1,4 @@
-"""Opening files that others made, and locking those that several processes use.
+"""Opening files that others made; writing whole, and locking, those that several processes use.
 
 What is no file, such as a FIFO or a device, is told before reading it could hang.
 """
@@ -11,7 +11,8 @@ import math
 import os
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -52,14 +53,38 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         EnvironmentProblem: it cannot be written; nothing is left of it.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
+        with _draft(path, content) as draft:
+            draft.replace(path)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def write_first(path: Path, content: bytes) -> None:
+    """Write a file in one step, unless it is there, or another process was first.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    if path.exists():
+        return
+    with _draft(path, content) as draft:
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            draft.replace(path)
+
+
+@contextmanager
+def _draft(path: Path, content: bytes) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        draft.write_bytes(content)
+        yield draft
     finally:
         with suppress(OSError):  # in a folder that is read-only, or is none, this fails too
             draft.unlink(missing_ok=True)

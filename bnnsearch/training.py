@@ -23,8 +23,8 @@ from bnnsearch.core.checkpoint import CHECKPOINT, check_classes, load_checkpoint
 from bnnsearch.core.distributed import share, wait_for_all
 from bnnsearch.core.trainer import EpochMetrics
 from bnnsearch.errors import EnvironmentProblem, InputError, printable
-from bnnsearch.files import lock, read_regular
-from bnnsearch.folder import TEACHERS, cache_folder, replace_file
+from bnnsearch.files import lock, read_regular, write_first
+from bnnsearch.folder import TEACHERS, cache_folder
 from bnnsearch.trial import build_trainer, class_names
 
 HISTORY = "epochs.jsonl"
@@ -195,9 +195,8 @@ def _check_shares(config: AnyTrial, processes: int) -> None:
 
 def _claim(config: AnyTrial, out: Path) -> None:
     written, wanted = out / TRIAL, config.model_dump(mode="json")
-    if not written.exists():
-        replace_file(written, json.dumps(wanted, indent=2) + "\n")
-    elif _read_json(written) != wanted:
+    write_first(written, f"{json.dumps(wanted, indent=2)}\n".encode())  # what is locked must not be replaced
+    if _read_json(written) != wanted:
         raise InputError(f"{out}: holds a run of another configuration ({written}); name another folder with --out")
     keep_guests(config.use, out)
 
