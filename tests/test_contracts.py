@@ -42,6 +42,7 @@ from bnnsearch.config.data import (
     ShiftConfig,
 )
 from bnnsearch.config.evolution import CountingConfig, ElitistConfig, InertiaConfig, NaiveConfig
+from bnnsearch.config.families import FAMILIES
 from bnnsearch.config.measure import MacroF1Config, MeasureSettings
 from bnnsearch.config.method import SteConfig
 from bnnsearch.config.model import MlpConfig
@@ -51,17 +52,20 @@ from bnnsearch.config.sampler import (
     AutoConfig,
     CmaesConfig,
     GpConfig,
+    GridConfig,
     Nsga2Config,
     Nsga3Config,
     RandomConfig,
     TpeConfig,
 )
 from bnnsearch.config.scheduler import AshaConfig, HyperbandConfig, MedianConfig, NoSchedulerConfig
+from bnnsearch.config.torch_model import TorchConfig
 from bnnsearch.config.trainer import FunctionSettings, TrainerSettings
 from bnnsearch.core.augment import Draw
 from bnnsearch.core.cost import ModelCost
 from bnnsearch.core.data import Dataset
 from bnnsearch.core.data.load import load_digits
+from bnnsearch.core.layers import BinaryLinear
 from bnnsearch.core.methods.ste import Ste
 from bnnsearch.core.models.mlp import build_mlp
 from bnnsearch.evolve.inertia import build_inertia
@@ -113,6 +117,7 @@ OURS: list[tuple[Check, Any]] = [
     (check_sampler, GpConfig()),
     (check_sampler, CmaesConfig()),
     (check_sampler, RandomConfig()),
+    (check_sampler, GridConfig()),
     (check_scheduler, AshaConfig()),
     (check_scheduler, AshaConfig(type="stopping", grace_epochs=3)),
     (check_scheduler, HyperbandConfig()),
@@ -167,6 +172,43 @@ class TestData:
         rows = datasets.Dataset.from_dict({"image": numbers.tolist(), "label": (np.arange(40) % 2).tolist()})
         rows.save_to_disk(str(tmp_path / "rows"))
         check_data(HuggingfaceConfig(path=str(tmp_path / "rows"), train_split="train", test_split=None))
+
+
+class Small(nn.Module):
+    """As one writes it with torch."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, 8, 3, padding=1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.classifier = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.conv(self.stem(x).relu()).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_torch_network_that_is_made_binary() -> None:
+    check_model(TorchConfig(factory=f"{__name__}:Small"), shape=(1, 8, 8))
+
+
+ELSEWHERE = {
+    "methods ste", "methods bmd", "methods bop", "methods bop2", "methods proxquant", "methods bnew", "methods irnet",
+    "methods reste", "methods biper", "methods adabin",  # test_methods.py
+    "models mlp", "models cnn", "models cnn1d", "models vgg_small", "models xnornet", "models resnet20",
+    "models resnet18", "models brn", "models bireal18", "models realtobinary18", "models reactnet_a",  # test_models.py
+    "models xor_mlp",  # the network of every evolutionary method above
+    "models torch", "data_sets digits", "data_sets image_folder", "data_sets imagenet", "data_sets arrays",
+    "data_sets huggingface",  # above
+    "data_sets mnist", "data_sets cifar10", "data_sets cifar100",  # what they read is downloaded: test_data.py
+    "samplers hub",  # test_hub.py
+}  # fmt: skip
+
+
+def test_no_member_of_ours_is_left_out() -> None:
+    held = {type(settings) for _, settings in OURS}
+    for family in FAMILIES:
+        for name in family.members:
+            assert (family.member(name) in held) != (f"{family.key} {name}" in ELSEWHERE), f"{family.key} {name}"
 
 
 def test_guests_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +354,65 @@ def load_off(config: DigitsConfig, device: torch.device) -> Dataset:
     return data
 
 
+class RelabelledConfig(DigitsConfig):
+    builder: ClassVar[str] = "load_relabelled"
+    name: Literal["relabelled"] = "relabelled"  # type: ignore[assignment]
+
+
+def load_relabelled(config: DigitsConfig, device: torch.device) -> Dataset:
+    """Other images every time."""
+    data = load_digits(config, device)
+    data.train.images[0, 0, 0, 0] = random.randrange(256)
+    return data
+
+
+class WideConfig(DigitsConfig):
+    builder: ClassVar[str] = "load_digits"
+    name: Literal["wide"] = "wide"  # type: ignore[assignment]
+
+    @property
+    def known(self) -> tuple[tuple[int, int, int], int]:
+        """It says more than is there."""
+        return (1, 8, 9), 10
+
+
+class IdleConfig(MlpConfig):
+    builder: ClassVar[str] = "idle"
+    name: Literal["idle"] = "idle"  # type: ignore[assignment]
+
+
+def idle(config: MlpConfig, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """It has a layer that nothing passes."""
+    network = build_mlp(config, shape, classes)
+    network.flatten.spare = BinaryLinear(4, 4)
+    return network
+
+
+class NothingConfig(SteConfig):
+    builder: ClassVar[str] = "nothing"
+    name: Literal["nothing"] = "nothing"  # type: ignore[assignment]
+
+
+def nothing(*_: Any) -> None:
+    """It forgets to return what it builds."""
+
+
+class DarkerConfig(AugmentationSettings):
+    name: Literal["darker"] = "darker"
+
+    def apply(self, images: Tensor, draw: Draw) -> Tensor:
+        return images.div_(2, rounding_mode="floor")
+
+
+class WearyConfig(ScheduleSettings):
+    asked: ClassVar[list[float]] = []
+    name: Literal["weary"] = "weary"
+
+    def at(self, epoch: float, epochs: int) -> float:
+        self.asked.append(epoch)
+        return 1 / len(self.asked)
+
+
 class LouderConfig(AugmentationSettings):
     name: Literal["louder"] = "louder"
 
@@ -414,6 +515,12 @@ BROKEN: list[tuple[Check, Any, str]] = [
         "activation sum: outputs must have the shape of the inputs, (5, 6), but got (5, 1)",
     ),
     (check_data, OffConfig(), "data off: labels of train must lie in [0, 10), but got (1, 10)"),
+    (check_method, NothingConfig(), "method nothing: build failed: ValueError: nothing of nothing must return what it"),
+    (check_model, IdleConfig(), "model idle: flatten.spare.weight must get a finite gradient"),
+    (check_data, RelabelledConfig(), "data relabelled: train must be the same when it is read again"),
+    (check_data, WideConfig(), "data wide: known says ((1, 8, 9), 10), which must be what is read, but got ((1, 8, 8)"),
+    (check_augmentation, DarkerConfig(), "augmentation darker: the images that it is given must be left as they are"),
+    (check_schedule, WearyConfig(), "schedule weary: the factor must depend on epoch and epochs alone"),
     (check_augmentation, LouderConfig(), "augmentation louder: it must give images, uint8 (1, 3, 12, 10)"),
     (check_augmentation, WanderingConfig(), "augmentation wandering: all randomness must come from draw.generator"),
     (check_optimizer, UphillConfig(), "optimizer uphill: 100 steps down a bowl must lead closer to its middle"),

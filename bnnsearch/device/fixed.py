@@ -13,30 +13,14 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.fold import apply
 from bnnsearch.packed.graph import INPUT, Graph
 from bnnsearch.packed.layout import octet_table
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Operation,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shift,
-    Sigmoid,
-    Threshold,
-)
 from bnnsearch.packed.prepare import real_weight
 
 LARGEST = 2**24
-Pixelwise = Affine | Scale | Shift | Clamp | Prelu | Round
+Pixelwise = ops.Affine | ops.Scale | ops.Shift | ops.Clamp | ops.Prelu | ops.Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +36,7 @@ class NotFixedError(Exception):
     """Why a value is not fixed-point, in words."""
 
 
-def integers(values: Array) -> tuple[NDArray[np.int64], int]:
+def integers(values: ops.Array) -> tuple[NDArray[np.int64], int]:
     """(k, e) with values = k 2^e, e as large as can be and at most 0 where all are integers.
 
     Raises:
@@ -82,16 +66,16 @@ def pixel_chain(graph: Graph) -> list[Pixelwise]:
     return chain
 
 
-def pixel_table(graph: Graph, tensors: Mapping[str, Array]) -> NDArray[np.float32]:
+def pixel_table(graph: Graph, tensors: Mapping[str, ops.Array]) -> NDArray[np.float32]:
     """What each octet becomes by the normalisation and the operations of `pixel_chain`, (channels, 256)."""
     table = octet_table(graph.images)
     for operation in pixel_chain(graph):
-        rounded = np.rint(table) if isinstance(operation, Round) else apply(operation, table.T, tensors).T
+        rounded = np.rint(table) if isinstance(operation, ops.Round) else apply(operation, table.T, tensors).T
         table = np.ascontiguousarray(rounded)
     return table
 
 
-def fixed_values(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Fixed]:
+def fixed_values(graph: Graph, tensors: Mapping[str, ops.Array]) -> dict[str, Fixed]:
     """The fixed-point form of every value; bits are -1 and +1.
 
     Raises:
@@ -119,42 +103,44 @@ def fixed_values(graph: Graph, tensors: Mapping[str, Array]) -> dict[str, Fixed]
     return found
 
 
-def _fixed(operation: Operation, graph: Graph, tensors: Mapping[str, Array], found: Mapping[str, Fixed]) -> Fixed:
+def _fixed(
+    operation: ops.Operation, graph: Graph, tensors: Mapping[str, ops.Array], found: Mapping[str, Fixed]
+) -> Fixed:
     match operation:
-        case Convolution():
+        case ops.Convolution():
             return _convolution(operation, graph, tensors, found[operation.input])
-        case Threshold():
+        case ops.Threshold():
             return Fixed(0, -1, 1)
-        case Pool():
+        case ops.Pool():
             return _pool(operation, found[operation.input])
-        case Flatten():
+        case ops.Flatten():
             return found[operation.input]
-        case Concatenate() | Combine():
+        case ops.Concatenate() | ops.Combine():
             return _joined(operation, [found[name] for name in operation.inputs])
-        case Scale():
+        case ops.Scale():
             return _scaled(found[operation.input], tensors[operation.name])
-        case Shift():
+        case ops.Shift():
             return shifted(found[operation.input], tensors[operation.name])
-        case Clamp():
+        case ops.Clamp():
             return _clamped(operation, found[operation.input])
-        case Affine() | Prelu() | Sigmoid() | Round():
+        case ops.Affine() | ops.Prelu() | ops.Sigmoid() | ops.Round():
             raise NotFixedError(f"{operation.op} is computed in floating point")
         case _:
             assert_never(operation)
 
 
-def _joined(operation: Concatenate | Combine, parts: Sequence[Fixed]) -> Fixed:
+def _joined(operation: ops.Concatenate | ops.Combine, parts: Sequence[Fixed]) -> Fixed:
     if len({part.exponent for part in parts}) > 1:
         raise NotFixedError("its parts have different units")
     lows, highs = [part.low for part in parts], [part.high for part in parts]
-    if isinstance(operation, Concatenate):
+    if isinstance(operation, ops.Concatenate):
         return Fixed(parts[0].exponent, min(0, *lows), max(0, *highs))
     if operation.op == "multiply":
         raise NotFixedError("a product is computed in floating point")
     return Fixed(parts[0].exponent, sum(lows), sum(highs))
 
 
-def _convolution(operation: Convolution, graph: Graph, tensors: Mapping[str, Array], x: Fixed) -> Fixed:
+def _convolution(operation: ops.Convolution, graph: Graph, tensors: Mapping[str, ops.Array], x: Fixed) -> Fixed:
     if operation.binary:
         count = int(np.prod(operation.kernel)) * graph.shapes()[operation.input].channels
         return Fixed(0, -count, count)
@@ -175,7 +161,7 @@ def _convolution(operation: Convolution, graph: Graph, tensors: Mapping[str, Arr
     return Fixed(x.exponent + exponent, int(sums[0]), int(sums[1]))
 
 
-def _pool(operation: Pool, x: Fixed) -> Fixed:
+def _pool(operation: ops.Pool, x: Fixed) -> Fixed:
     if operation.kind == "max":
         return x
     taps = int(np.prod(operation.kernel))
@@ -184,7 +170,7 @@ def _pool(operation: Pool, x: Fixed) -> Fixed:
     return Fixed(x.exponent, min(0, taps * x.low), max(0, taps * x.high))
 
 
-def _scaled(x: Fixed, values: Array) -> Fixed:
+def _scaled(x: Fixed, values: ops.Array) -> Fixed:
     factors, exponent = integers(values)
     ends = [int(factor) * end for factor in (factors.min(), factors.max()) for end in (x.low, x.high)]
     return Fixed(x.exponent + exponent, min(ends), max(ends))
@@ -196,7 +182,7 @@ def in_unit(x: Fixed, exponent: int) -> Fixed:
     return Fixed(exponent, x.low * factor, x.high * factor)
 
 
-def shifted(x: Fixed, offsets: Array) -> Fixed:
+def shifted(x: Fixed, offsets: ops.Array) -> Fixed:
     """What x plus any of `offsets` can be."""
     numbers, exponent = integers(offsets)
     unit = min(exponent, x.exponent)
@@ -204,7 +190,7 @@ def shifted(x: Fixed, offsets: Array) -> Fixed:
     return Fixed(unit, x.low + int(numbers.min()), x.high + int(numbers.max()))
 
 
-def _clamped(operation: Clamp, x: Fixed) -> Fixed:
+def _clamped(operation: ops.Clamp, x: Fixed) -> Fixed:
     bounds = [bound for bound in (operation.low, operation.high) if bound is not None]
     unit = min(x.exponent, integers(np.array(bounds))[1] if bounds else 0)
     x = in_unit(x, unit)
@@ -212,7 +198,7 @@ def _clamped(operation: Clamp, x: Fixed) -> Fixed:
     return Fixed(unit, min(max(x.low, low), high), min(max(x.high, low), high))
 
 
-def clamp_bounds(operation: Clamp, x: Fixed) -> tuple[int, int]:
+def clamp_bounds(operation: ops.Clamp, x: Fixed) -> tuple[int, int]:
     """The bounds in the units of x; what x reaches where there is none."""
     low = x.low if operation.low is None else int(np.ldexp(operation.low, -x.exponent))
     high = x.high if operation.high is None else int(np.ldexp(operation.high, -x.exponent))

@@ -24,30 +24,14 @@ from bnnsearch.device.fixed import (
 )
 from bnnsearch.device.program import Part, Program, Stage, Step, Stored, Window
 from bnnsearch.errors import InputError
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.graph import INPUT, Graph
 from bnnsearch.packed.layout import filter_bits
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shape,
-    Shift,
-    Sigmoid,
-    Threshold,
-)
 from bnnsearch.packed.prepare import real_weight
 from bnnsearch.packed.schedule import Change, Image, Load, Schedule, schedule
 from bnnsearch.packed.schedule import Stage as PackedStage
 
-Tensors = Mapping[str, Array]
+Tensors = Mapping[str, ops.Array]
 MAX_SIDE = 2**15 - 1
 
 
@@ -81,13 +65,13 @@ def _without_common_factor(graph: Graph, tensors: Tensors) -> tuple[Graph, float
     output, factor = graph.output, 1.0
     while True:
         last = next((operation for operation in operations if operation.name == output), None)
-        if isinstance(last, Scale) and np.unique(tensors[last.name]).size == 1 and tensors[last.name][0] > 0:
+        if isinstance(last, ops.Scale) and np.unique(tensors[last.name]).size == 1 and tensors[last.name][0] > 0:
             operations.remove(last)
             output, factor = last.input, factor * float(tensors[last.name][0])
-        elif isinstance(last, Pool) and last.kind == "mean" and last.padding == (0, 0) and not last.ceil:
+        elif isinstance(last, ops.Pool) and last.kind == "mean" and last.padding == (0, 0) and not last.ceil:
             operations[operations.index(last)] = last.model_copy(update={"kind": "sum"})
             factor /= np.prod(last.kernel)
-        elif isinstance(last, Flatten) and graph.shapes()[last.input] == graph.shapes()[output]:
+        elif isinstance(last, ops.Flatten) and graph.shapes()[last.input] == graph.shapes()[output]:
             operations.remove(last)
             output = last.input
         else:
@@ -118,7 +102,7 @@ class _Lowering:
         program = Program(
             number="float" if self.fixed is None else "int32_t",
             real=real,
-            image=Shape(*self.graph.images.shape),
+            image=ops.Shape(*self.graph.images.shape),
             stages=tuple(stages),
             stored=self.stored,
             output=output,
@@ -150,12 +134,12 @@ class _Lowering:
             return Stage(name, source, stored.shape, Window(stored.shape), map=name)
         maker = self.makers[name]
         match maker:
-            case Convolution():
+            case ops.Convolution():
                 return self._convolution(maker)
-            case Flatten():
+            case ops.Flatten():
                 inner = self._view(maker.input)
                 return Stage(name, "flattened", self.shapes[name], Window(inner.shape), inner=inner)
-            case Concatenate():
+            case ops.Concatenate():
                 parts = tuple(
                     Part(None if part.input is None else self._view(part.input), part.first, part.count)
                     for part in maker.parts
@@ -180,7 +164,7 @@ class _Lowering:
         source = f"pixel_{kind}" if alike else f"pixels_{kind}"
         return Stage(name, source, shape, Window(shape), weights=_as(kind, table[0] if alike else table))
 
-    def _convolution(self, operation: Convolution) -> Stage:
+    def _convolution(self, operation: ops.Convolution) -> Stage:
         source = self.shapes[operation.input]
         window = Window(source, operation.kernel, operation.stride, operation.padding)
         shape = self.shapes[operation.name]
@@ -205,7 +189,7 @@ class _Lowering:
         name = "convolve_wide" if operation.wide else "convolve_f32"
         return Stage(operation.name, name, shape, window, inner=inner, weights=weights)
 
-    def _pool(self, operation: Pool) -> Stage:
+    def _pool(self, operation: ops.Pool) -> Stage:
         inner = self._view(operation.input)
         shape = self.shapes[operation.name]
         window = Window(self.shapes[operation.input], operation.kernel, operation.stride, operation.padding)
@@ -222,7 +206,7 @@ class _Lowering:
         source = self._source(number, stage)
         if source is None:
             return None
-        steps = [Step("sigmoid")] if isinstance(stage.source, Sigmoid) else []
+        steps = [Step("sigmoid")] if isinstance(stage.source, ops.Sigmoid) else []
         for before, name in enumerate(stage.values, start=-1):
             if before >= 0 and name not in self.pixels:  # the table of pixels has what is done to them
                 steps.extend(self._change(stage.changes[before]))
@@ -235,14 +219,14 @@ class _Lowering:
 
     def _source(self, number: int, stage: PackedStage) -> Stage | None:
         match stage.source:
-            case Image() | Flatten() | Concatenate():
+            case Image() | ops.Flatten() | ops.Concatenate():
                 return None
-            case Convolution():
+            case ops.Convolution():
                 below = not stage.changes and not self._bits_of(number, stage) and self._only_pooled(stage.source.name)
                 return None if below else self._convolution(stage.source)
-            case Pool():
+            case ops.Pool():
                 return self._pool(stage.source)
-            case Sigmoid():
+            case ops.Sigmoid():
                 view = self._view(stage.source.input)
                 return replace(view, name=stage.source.name)
             case Load():
@@ -255,7 +239,7 @@ class _Lowering:
 
     def _only_pooled(self, name: str) -> bool:
         users = self.users[name]
-        return len(users) == 1 and isinstance(users[0], Pool)
+        return len(users) == 1 and isinstance(users[0], ops.Pool)
 
     def _is_kept(self, stage: PackedStage, name: str) -> bool:
         """Whether a value is written to memory by this stage."""
@@ -267,7 +251,7 @@ class _Lowering:
 
     def _store(self, name: str) -> Step:
         shape, maker = self.shapes[name], self.makers[name]
-        if isinstance(maker, Threshold):  # real signs, kept as bits
+        if isinstance(maker, ops.Threshold):  # real signs, kept as bits
             return self._threshold(maker)
         kind = "f32"
         if self.fixed is not None:
@@ -277,13 +261,13 @@ class _Lowering:
         self.stored[name] = Stored(shape, kind)
         return Step(f"store_{kind}", to=name, channels=shape.channels)
 
-    def _threshold(self, operation: Threshold) -> Step:
+    def _threshold(self, operation: ops.Threshold) -> Step:
         kind, levels, turned = self._levels(operation)
         channels = self.shapes[operation.name].channels
         self.stored[operation.name] = Stored(self.shapes[operation.name], "bits")
         return Step(f"threshold_{kind}", levels, turned, operation.name, channels)
 
-    def _levels(self, operation: Threshold) -> tuple[str, Array, Array]:
+    def _levels(self, operation: ops.Threshold) -> tuple[str, ops.Array, ops.Array]:
         """Kind and values of the levels of all channels, and which are reversed, as bits."""
         channels = self.shapes[operation.name].channels
         levels = np.array([operation.level]) if operation.level is not None else self.tensors[operation.name]
@@ -307,51 +291,51 @@ class _Lowering:
         channels = self.shapes[change.name].channels
         values = self.tensors.get(change.name)
         match change:
-            case Affine():
+            case ops.Affine():
                 assert values is not None
                 return [Step("affine", values[0], values[1])]
-            case Scale() | Shift() | Prelu():
+            case ops.Scale() | ops.Shift() | ops.Prelu():
                 assert values is not None
                 return [Step(change.op, np.broadcast_to(values, (channels,)).astype(np.float32))]
-            case Clamp():
+            case ops.Clamp():
                 low = -np.inf if change.low is None else change.low
                 high = np.inf if change.high is None else change.high
                 finite = np.clip([low, high], np.finfo(np.float32).min, np.finfo(np.float32).max).astype(np.float32)
                 return [Step("clamp", finite[:1], finite[1:])]
-            case Combine():
+            case ops.Combine():
                 return [Step(change.op, self._view(change.y))]
-            case Round():
+            case ops.Round():
                 far = np.full(channels, 1.5 * 2**23, np.float32)
                 return [Step("shift", far), Step("shift", -far)]
-            case Threshold():
+            case ops.Threshold():
                 return self._signs(change)
             case _:
                 assert_never(change)
 
     def _integer_change(self, change: Change) -> list[Step]:
         assert self.fixed is not None
-        if isinstance(change, Threshold):
+        if isinstance(change, ops.Threshold):
             return self._signs(change)
         x, to = self.fixed[change.inputs[0]], self.fixed[change.name]
         channels = self.shapes[change.name].channels
         match change:
-            case Scale():
+            case ops.Scale():
                 return [Step("scale", self._numbers(change.name, to.exponent - x.exponent))]
-            case Shift():
+            case ops.Shift():
                 return [*_finer(x, to, channels), Step("shift", self._numbers(change.name, to.exponent))]
-            case Clamp():
+            case ops.Clamp():
                 bounds = np.array(clamp_bounds(change, Fixed(to.exponent, to.low, to.high)), np.int32)
                 return [*_finer(x, to, channels), Step("clamp", bounds[:1], bounds[1:])]
-            case Combine():
+            case ops.Combine():
                 return [Step("add", self._view(change.y))]
             case _:
                 raise AssertionError(f"{change.name} is not fixed-point")
 
-    def _numbers(self, name: str, exponent: int) -> Array:
+    def _numbers(self, name: str, exponent: int) -> ops.Array:
         values = np.ldexp(self.tensors[name].astype(np.float64), -exponent)
         return np.broadcast_to(values, (self.shapes[name].channels,)).astype(np.int32)
 
-    def _signs(self, operation: Threshold) -> list[Step]:
+    def _signs(self, operation: ops.Threshold) -> list[Step]:
         """Nothing where they are stored as bits and go no further."""
         if operation.name in self.plan.stored and self._ends(operation.name):
             return []
@@ -376,5 +360,5 @@ def _kind(low: int, high: int) -> str:
     return "i32"
 
 
-def _as(kind: str, values: Array) -> Array:
+def _as(kind: str, values: ops.Array) -> ops.Array:
     return values.astype({"i8": np.int8, "i16": np.int16, "i32": np.int32, "f32": np.float32}[kind])

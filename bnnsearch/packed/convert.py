@@ -33,26 +33,9 @@ from bnnsearch.core.layers import (
 from bnnsearch.core.models.real import RealConv2d
 from bnnsearch.core.wide import HardSigmoid, MeanMagnitude, WideConv2d, WideLinear, WideMean, WideSigmoid, WindowMean
 from bnnsearch.errors import InputError
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.fold import fold_thresholds
 from bnnsearch.packed.graph import INPUT, Graph, Normalisation
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Operation,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shift,
-    Sigmoid,
-    Slice,
-    Threshold,
-)
 
 Edges = Literal["float32", "int8"]
 
@@ -78,7 +61,9 @@ _OWN_LAYERS = (
 )
 
 
-def convert(module: nn.Module, images: Normalisation, *, edges: Edges = "float32") -> tuple[Graph, dict[str, Array]]:
+def convert(
+    module: nn.Module, images: Normalisation, *, edges: Edges = "float32"
+) -> tuple[Graph, dict[str, ops.Array]]:
     """The operations of `module` in evaluation mode, batch norm folded, and its arrays.
 
     Args:
@@ -106,12 +91,14 @@ def convert(module: nn.Module, images: Normalisation, *, edges: Edges = "float32
     return fold_thresholds(graph, converter.tensors)
 
 
-def _with_real_signs(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+def _with_real_signs(operations: Sequence[ops.Operation]) -> tuple[ops.Operation, ...]:
     """The operations, with real values for signs that binary layers do not read, and others do."""
-    binary = {operation.input for operation in operations if isinstance(operation, Convolution) and operation.binary}
+    binary = {
+        operation.input for operation in operations if isinstance(operation, ops.Convolution) and operation.binary
+    }
     return tuple(
         operation.model_copy(update={"real": operation.name not in binary})
-        if isinstance(operation, Threshold)
+        if isinstance(operation, ops.Threshold)
         else operation
         for operation in operations
     )
@@ -137,8 +124,8 @@ class _Converter:
     def __init__(self, module: nn.Module, edges: Edges) -> None:
         self.module = module
         self.edges = edges
-        self.operations: list[Operation] = []
-        self.tensors: dict[str, Array] = {}
+        self.operations: list[ops.Operation] = []
+        self.tensors: dict[str, ops.Array] = {}
         self.integers: set[str] = set()
         self.names: dict[fx.Node, str] = {}
         self.output = ""
@@ -159,11 +146,11 @@ class _Converter:
             case _:
                 raise _unknown(f"{node.op} {node.target}")
 
-    def _append(self, operation: Operation) -> str:
+    def _append(self, operation: ops.Operation) -> str:
         self.operations.append(operation)
         return operation.name
 
-    def _store(self, name: str, values: Tensor | Array) -> str:
+    def _store(self, name: str, values: Tensor | ops.Array) -> str:
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
         self.tensors[name] = np.ascontiguousarray(array)
         return name
@@ -190,10 +177,10 @@ class _Converter:
             case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d() | WideMean():
                 return self._append(_pool(name, part, source, shape))
             case nn.Flatten():
-                return self._append(Flatten(name=name, input=source))
+                return self._append(ops.Flatten(name=name, input=source))
             case MeanMagnitude():
                 slope = self._vector(f"{name}.magnitude", torch.tensor([-1.0]))
-                source = self._append(Prelu(name=slope, input=source))
+                source = self._append(ops.Prelu(name=slope, input=source))
                 return self._constant(name, source, torch.full((1, part.channels, 1, 1), 1 / part.channels))
             case WindowMean():
                 window = torch.full((1, 1, part.kernel_size, part.kernel_size), 1 / part.kernel_size**2)
@@ -210,7 +197,7 @@ class _Converter:
         self._store(name, pack_rows(bits))
         stride, padding = (1, 0) if isinstance(layer, BinaryLinear) else (layer.stride, layer.padding)
         integers = source in self.integers
-        operation = Convolution(
+        operation = ops.Convolution(
             name=name,
             input=source,
             binary=not integers,
@@ -226,7 +213,7 @@ class _Converter:
         scale = output_scale(layer)
         if scale is None:
             return made
-        return self._append(Scale(name=self._vector(f"{name}.scaled", scale), input=made))
+        return self._append(ops.Scale(name=self._vector(f"{name}.scaled", scale), input=made))
 
     def _whole(
         self, name: str, part: Quantise | Int8Conv2d | PixelSum | IntegerLogits, source: str, shape: Sequence[int]
@@ -239,25 +226,25 @@ class _Converter:
                 return self._int8(name, part, source)
             case PixelSum():
                 whole = (int(shape[2]), int(shape[3]))
-                return self._append(Pool(name=name, input=source, kind="sum", kernel=whole, stride=whole))
+                return self._append(ops.Pool(name=name, input=source, kind="sum", kernel=whole, stride=whole))
             case IntegerLogits():
                 source = self._shift(f"{name}.shift", source, part.shift)
-                return self._append(Scale(name=self._vector(name, part.scale), input=source))
+                return self._append(ops.Scale(name=self._vector(name, part.scale), input=source))
             case _:
                 assert_never(part)
 
     def _quantise(self, name: str, source: str) -> str:
         steps = self._vector(f"{name}.steps", torch.tensor([PIXEL_STEPS]))
-        source = self._append(Scale(name=steps, input=source))
-        source = self._append(Round(name=f"{name}.round", input=source))
+        source = self._append(ops.Scale(name=steps, input=source))
+        source = self._append(ops.Round(name=f"{name}.round", input=source))
         self.integers.add(name)
-        return self._append(Clamp(name=name, input=source, low=-LARGEST, high=LARGEST))
+        return self._append(ops.Clamp(name=name, input=source, low=-LARGEST, high=LARGEST))
 
     def _int8(self, name: str, layer: Int8Conv2d, source: str) -> str:
         filters = layer.integers()
         self._store(name, filters.permute(0, 2, 3, 1).to(torch.int8))
         return self._append(
-            Convolution(
+            ops.Convolution(
                 name=name,
                 input=source,
                 binary=False,
@@ -268,17 +255,17 @@ class _Converter:
             )
         )
 
-    def _two_valued(self, signs: Convolution, layer: BinaryConv2d | BinaryLinear) -> str:
+    def _two_valued(self, signs: ops.Convolution, layer: BinaryConv2d | BinaryLinear) -> str:
         """Spread * signs + centre * window, the window being the sum of the inputs below the kernel."""
         _, spread, centre = two_values(layer.view(layer.weight))
-        made = self._append(Scale(name=self._vector(f"{signs.name}.spread", spread), input=signs.name))
+        made = self._append(ops.Scale(name=self._vector(f"{signs.name}.spread", spread), input=signs.name))
         if not centre.any():
             return made
         ones = np.ones((1, layer.weight[0].numel()), np.bool_)
         window = self._store(f"{signs.name}.window", pack_rows(ones))
         self._append(signs.model_copy(update={"name": window, "channels": 1}))
         centred = self._constant(f"{signs.name}.centre", window, centre.flatten()[:, None, None, None])
-        return self._append(Combine(op="add", name=f"{signs.name}.two", x=made, y=centred))
+        return self._append(ops.Combine(op="add", name=f"{signs.name}.two", x=made, y=centred))
 
     def _real(self, name: str, layer: nn.Conv2d | nn.Linear, source: str) -> str:
         filters = layer.weight.detach().float()
@@ -288,7 +275,7 @@ class _Converter:
             _check_convolution(name, layer)
             stride, padding = _pair(layer.stride), _pair(layer.padding)
         self._store_filters(name, filters.permute(0, 2, 3, 1).cpu().numpy())
-        operation = Convolution(
+        operation = ops.Convolution(
             name=name,
             input=source,
             binary=False,
@@ -306,7 +293,7 @@ class _Converter:
 
     def _constant(self, name: str, source: str, filters: Tensor, *, stride: int = 1, padding: int = 0) -> str:
         """A convolution with filters (out, in, height, width) that are no parameters, and so are never rounded."""
-        operation = Convolution(
+        operation = ops.Convolution(
             name=self._store(name, filters.permute(0, 2, 3, 1)),
             input=source,
             binary=False,
@@ -339,39 +326,39 @@ class _Converter:
             scale = scale * norm.weight.detach().cpu().numpy()
             offset = norm.bias.detach().cpu().numpy()
         offset = (offset - mean.astype(np.float64) * scale).astype(np.float32)
-        return self._append(Affine(name=self._store(name, np.stack((scale, offset))), input=source))
+        return self._append(ops.Affine(name=self._store(name, np.stack((scale, offset))), input=source))
 
     def _threshold(self, name: str, source: str, level: Tensor) -> str:
-        return self._append(Threshold(name=self._vector(name, level), input=source))
+        return self._append(ops.Threshold(name=self._vector(name, level), input=source))
 
     def _shift(self, name: str, source: str, values: Tensor) -> str:
-        return self._append(Shift(name=self._vector(name, values), input=source))
+        return self._append(ops.Shift(name=self._vector(name, values), input=source))
 
     def _activation(self, name: str, part: nn.Module, source: str) -> str:
         match part:
             case ShiftedHardtanh():
                 if part.shift != 0:
                     source = self._shift(f"{name}.shift", source, torch.tensor([-part.shift]))
-                return self._append(Clamp(name=name, input=source, low=-1.0, high=1.0))
+                return self._append(ops.Clamp(name=name, input=source, low=-1.0, high=1.0))
             case nn.ReLU():
-                return self._append(Clamp(name=name, input=source, low=0.0))
+                return self._append(ops.Clamp(name=name, input=source, low=0.0))
             case nn.Hardtanh():
-                return self._append(Clamp(name=name, input=source, low=part.min_val, high=part.max_val))
+                return self._append(ops.Clamp(name=name, input=source, low=part.min_val, high=part.max_val))
             case nn.PReLU():
-                return self._append(Prelu(name=self._vector(name, part.weight), input=source))
+                return self._append(ops.Prelu(name=self._vector(name, part.weight), input=source))
             case nn.LeakyReLU():
                 slope = self._vector(name, torch.tensor([part.negative_slope]))
-                return self._append(Prelu(name=slope, input=source))
+                return self._append(ops.Prelu(name=slope, input=source))
             case RPReLU():
                 source = self._shift(f"{name}.centre", source, -part.centre)
-                source = self._append(Prelu(name=self._vector(f"{name}.slope", part.slope), input=source))
+                source = self._append(ops.Prelu(name=self._vector(f"{name}.slope", part.slope), input=source))
                 return self._shift(f"{name}.out", source, part.out)
             case WideSigmoid():
-                return self._append(Sigmoid(name=name, input=source))
+                return self._append(ops.Sigmoid(name=name, input=source))
             case HardSigmoid():
                 source = self._shift(f"{name}.shift", source, torch.tensor([3.0]))
-                source = self._append(Clamp(name=f"{name}.clamp", input=source, low=0.0, high=6.0))
-                return self._append(Scale(name=self._vector(name, torch.tensor([1 / 6])), input=source))
+                source = self._append(ops.Clamp(name=f"{name}.clamp", input=source, low=0.0, high=6.0))
+                return self._append(ops.Scale(name=self._vector(name, torch.tensor([1 / 6])), input=source))
             case _:
                 raise _unknown(f"{name}, a {type(part).__name__},")
 
@@ -392,7 +379,7 @@ class _Converter:
         if target is operator.getitem:
             return self._select(node)
         if target in (torch.flatten, "flatten"):
-            return self._append(Flatten(name=node.name, input=self.names[_one_node(node, node.args[0])]))
+            return self._append(ops.Flatten(name=node.name, input=self.names[_one_node(node, node.args[0])]))
         raise _unknown(f"the function {getattr(target, '__name__', target)}")
 
     def _combine(self, node: fx.Node, op: Literal["add", "multiply"]) -> str:
@@ -402,7 +389,7 @@ class _Converter:
         other, channels = self.names[y], _shape_of(x)[1]
         if _shape_of(y)[1] < channels:  # one channel for all
             other = self._constant(f"{node.name}.spread", other, torch.ones(channels, 1, 1, 1))
-        return self._append(Combine(op=op, name=node.name, x=self.names[x], y=other))
+        return self._append(ops.Combine(op=op, name=node.name, x=self.names[x], y=other))
 
     def _pad(self, node: fx.Node) -> str:
         """Zero channels before and after; a negative number cuts channels off."""
@@ -414,17 +401,17 @@ class _Converter:
             raise _unknown("padding other than of channels with zeros")
         before, after = int(padding[4]), int(padding[5])
         first, stop = max(0, -before), _shape_of(source)[1] + min(0, after)
-        parts = [Slice(count=before)] if before > 0 else []
-        parts.append(Slice(input=self.names[source], first=first, count=stop - first))
-        parts += [Slice(count=after)] if after > 0 else []
-        return self._append(Concatenate(name=node.name, parts=tuple(parts)))
+        parts = [ops.Slice(count=before)] if before > 0 else []
+        parts.append(ops.Slice(input=self.names[source], first=first, count=stop - first))
+        parts += [ops.Slice(count=after)] if after > 0 else []
+        return self._append(ops.Concatenate(name=node.name, parts=tuple(parts)))
 
     def _concatenate(self, node: fx.Node) -> str:
         if node.args[1:] != (1,) and node.kwargs != {"dim": 1}:
             raise _unknown("a concatenation along another axis than the channels")
         sources = [_one_node(node, part) for part in node.args[0]]  # type: ignore[union-attr]
-        parts = tuple(Slice(input=self.names[source], count=_shape_of(source)[1]) for source in sources)
-        return self._append(Concatenate(name=node.name, parts=parts))
+        parts = tuple(ops.Slice(input=self.names[source], count=_shape_of(source)[1]) for source in sources)
+        return self._append(ops.Concatenate(name=node.name, parts=parts))
 
     def _select(self, node: fx.Node) -> str:
         source, index = _one_node(node, node.args[0]), cast(Any, node.args[1])
@@ -434,25 +421,25 @@ class _Converter:
         first, stop, step = index[1].indices(_shape_of(source)[1]) if isinstance(index[1], slice) else (0, 0, 0)
         if step != 1:
             raise _unknown("a selection other than of neighbouring channels")
-        part = Slice(input=self.names[source], first=first, count=stop - first)
-        return self._append(Concatenate(name=node.name, parts=(part,)))
+        part = ops.Slice(input=self.names[source], first=first, count=stop - first)
+        return self._append(ops.Concatenate(name=node.name, parts=(part,)))
 
 
 def _pool(
     name: str, part: nn.MaxPool2d | nn.AvgPool2d | nn.AdaptiveAvgPool2d | WideMean, source: str, shape: Sequence[int]
-) -> Pool:
+) -> ops.Pool:
     if isinstance(part, nn.AdaptiveAvgPool2d | WideMean):
         if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size not in (1, (1, 1)):
             raise _unknown(f"{name}, an adaptive pool to more than one pixel,")
         whole = (int(shape[2]), int(shape[3]))
-        return Pool(name=name, input=source, kind="mean", kernel=whole, stride=whole, wide=True)
+        return ops.Pool(name=name, input=source, kind="mean", kernel=whole, stride=whole, wide=True)
     kernel, padding = _pair(part.kernel_size), _pair(part.padding)
     if isinstance(part, nn.MaxPool2d):
         if part.dilation not in (1, (1, 1)):
             raise _unknown(f"{name}, a dilated pool,")
     elif padding != (0, 0) and part.count_include_pad:
         raise _unknown(f"{name}, a mean that counts padding,")
-    return Pool(
+    return ops.Pool(
         name=name,
         input=source,
         kind="max" if isinstance(part, nn.MaxPool2d) else "mean",

@@ -16,27 +16,10 @@ from numpy.typing import NDArray
 from bnnsearch import native
 from bnnsearch.bits import padded
 from bnnsearch.packed import kernels
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.kernels import LANES, StageKind, StepKind
 from bnnsearch.packed.layout import Layout, bits_bytes, offset_table, per_channel, reversed_lanes
 from bnnsearch.packed.memory import Memory
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shape,
-    Shift,
-    Sigmoid,
-    Slice,
-    Threshold,
-)
 from bnnsearch.packed.prepare import Prepared
 from bnnsearch.packed.schedule import Change, Image, Load, Stage
 
@@ -80,19 +63,19 @@ class _Lowering:
         match stage.source:
             case Image():
                 self._add_image(stage.source)
-            case Flatten():
+            case ops.Flatten():
                 self._add_flatten(stage.source)
-            case Concatenate():
+            case ops.Concatenate():
                 self._add_concatenation(stage.source)
-            case Sigmoid():
+            case ops.Sigmoid():
                 source, target = self.prepared.schedule.source_of(stage.source.input), stage.source.name
                 self._add_copy(StageKind.SIGMOID, (source, self._table(source)), (target, self._table(target)))
-            case Convolution() | Pool() | Load():
+            case ops.Convolution() | ops.Pool() | Load():
                 self._add_block(place, stage)
             case _:
                 assert_never(stage.source)
 
-    def _keep(self, array: Array) -> int:
+    def _keep(self, array: ops.Array) -> int:
         self.kept.append(array)
         return native.address(array)
 
@@ -141,7 +124,7 @@ class _Lowering:
         )
         self.stages.append(stage)
 
-    def _add_flatten(self, source: Flatten) -> None:
+    def _add_flatten(self, source: ops.Flatten) -> None:
         name = self.prepared.schedule.source_of(source.input)
         layout, target = self.memory.layouts[name], self.memory.layouts[source.name]
         pixels = layout.pixel_places().reshape(self.images, 1, -1)
@@ -155,7 +138,7 @@ class _Lowering:
             channels=1,
         )
 
-    def _add_concatenation(self, source: Concatenate) -> None:
+    def _add_concatenation(self, source: ops.Concatenate) -> None:
         """Zeros everywhere if there are any, then the slices: as vectors where they are whole ones, else as scalars."""
         layout = self.memory.layouts[source.name]
         places = layout.pixel_places()
@@ -168,7 +151,7 @@ class _Lowering:
                 self._add_slice(part, (source.name, places + 4 * first))
             first += part.count
 
-    def _add_slice(self, part: Slice, target: tuple[str, NDArray[np.int64]]) -> None:
+    def _add_slice(self, part: ops.Slice, target: tuple[str, NDArray[np.int64]]) -> None:
         assert part.input is not None
         name = self.prepared.schedule.source_of(part.input)
         if part.count % LANES == 0:
@@ -216,16 +199,16 @@ class _Lowering:
 
     def _source(self, stage: Stage) -> tuple[kernels.Stage, list[kernels.Step]]:
         match stage.source:
-            case Convolution():
+            case ops.Convolution():
                 return self._convolution(stage.source), []
-            case Pool():
+            case ops.Pool():
                 return self._pool(stage.source)
             case _:
                 name = stage.source.name
                 source, offsets = self.memory.address(name), self._table(name)
                 return kernels.Stage(kind=StageKind.MAX, source=source, offsets=offsets, rows=1), []
 
-    def _convolution(self, operation: Convolution) -> kernels.Stage:
+    def _convolution(self, operation: ops.Convolution) -> kernels.Stage:
         name = self.prepared.schedule.source_of(operation.input)
         layout, out = self.memory.layouts[name], self.prepared.shapes[operation.name]
         rows, columns = (
@@ -250,7 +233,7 @@ class _Lowering:
             stage.base_offsets = self._keep(offset_table(kind_of_pixel))
         return stage
 
-    def _pool(self, operation: Pool) -> tuple[kernels.Stage, list[kernels.Step]]:
+    def _pool(self, operation: ops.Pool) -> tuple[kernels.Stage, list[kernels.Step]]:
         name = self.prepared.schedule.source_of(operation.input)
         layout, out = self.memory.layouts[name], self.prepared.shapes[operation.name]
         address = self.memory.address(name)
@@ -273,31 +256,31 @@ class _Lowering:
     def _change(self, change: Change) -> list[kernels.Step]:
         channels = self.prepared.shapes[change.name].channels
         match change:
-            case Combine():
+            case ops.Combine():
                 kind = StepKind.ADD if change.op == "add" else StepKind.MULTIPLY
                 return [kernels.Step(kind=kind, map=self.memory.address(change.y), offsets=self._operand_table(change))]
-            case Clamp():
+            case ops.Clamp():
                 low = -np.inf if change.low is None else change.low
                 high = np.inf if change.high is None else change.high
                 a, b = (self._keep(np.full(padded(channels, LANES), bound, np.float32)) for bound in (low, high))
                 return [kernels.Step(kind=StepKind.CLAMP, a=a, b=b)]
-            case Round():  # among numbers this large the neighbours are 1 apart, and a sum rounds to one of them
+            case ops.Round():  # among numbers this large the neighbours are 1 apart, and a sum rounds to one of them
                 far = np.full(padded(channels, LANES), 1.5 * 2**23, np.float32)
                 return [kernels.Step(kind=StepKind.SHIFT, a=self._keep(shift)) for shift in (far, -far)]
-            case Threshold():
+            case ops.Threshold():
                 return [kernels.Step(kind=StepKind.SIGNS, **self._levels(change))]
         values = self.prepared.tensors[change.name]
-        vectors = [per_channel(row, channels) for row in (values if isinstance(change, Affine) else (values,))]
+        vectors = [per_channel(row, channels) for row in (values if isinstance(change, ops.Affine) else (values,))]
         return [kernels.Step(_STEPS[type(change)], *map(self._keep, vectors))]
 
-    def _operand_table(self, change: Combine) -> int:
+    def _operand_table(self, change: ops.Combine) -> int:
         x, y = self.prepared.shapes[change.x], self.prepared.shapes[change.y]
         if x == y:
             return self._table(change.y)
         places = self.memory.layouts[change.y].pixel_places()
         return self._table(change.y, np.repeat(places, x.height * x.width))
 
-    def _bits(self, operation: Threshold) -> kernels.Step:
+    def _bits(self, operation: ops.Threshold) -> kernels.Step:
         return kernels.Step(
             kind=StepKind.BITS,
             map=self.memory.address(operation.name),
@@ -306,7 +289,7 @@ class _Lowering:
             **self._levels(operation),
         )
 
-    def _levels(self, operation: Threshold) -> dict[str, int]:
+    def _levels(self, operation: ops.Threshold) -> dict[str, int]:
         """The fields of a step that compare."""
         channels, tensors = self.prepared.shapes[operation.name].channels, self.prepared.tensors
         levels = np.array(operation.level) if operation.level is not None else tensors[operation.name]
@@ -326,14 +309,14 @@ _POOLS = {
     ("sum", True): StageKind.WIDE_SUM,
 }
 _STEPS: dict[type, StepKind] = {
-    Affine: StepKind.AFFINE,
-    Scale: StepKind.SCALE,
-    Shift: StepKind.SHIFT,
-    Prelu: StepKind.PRELU,
+    ops.Affine: StepKind.AFFINE,
+    ops.Scale: StepKind.SCALE,
+    ops.Shift: StepKind.SHIFT,
+    ops.Prelu: StepKind.PRELU,
 }
 
 
-def _windows(operation: Pool, layout: Layout, out: Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _windows(operation: ops.Pool, layout: Layout, out: ops.Shape) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Places of the source pixels of every window, and which lie inside the image, both (taps, output pixels)."""
     taps, inside = [], []
     (height, width), (down, right) = operation.stride, operation.padding

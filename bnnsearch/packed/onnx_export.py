@@ -17,26 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnnsearch.errors import EnvironmentProblem, InputError
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.graph import INPUT
 from bnnsearch.packed.layout import filter_bits
 from bnnsearch.packed.model import PackedModel
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Operation,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shift,
-    Sigmoid,
-    Threshold,
-)
 from bnnsearch.packed.prepare import real_weight
 
 if TYPE_CHECKING:
@@ -91,7 +75,7 @@ def to_onnx(model: PackedModel, *, dialect: Dialect = "plain", batch: Batch | No
     users = model.graph.users()
     for operation in model.graph.operations:
         builder.add(operation)
-        if len(users[operation.name]) > 1 and not isinstance(operation, Threshold):
+        if len(users[operation.name]) > 1 and not isinstance(operation, ops.Threshold):
             builder.share(operation.name)
     builder.node("Flatten", [model.graph.output], "logits", axis=1)
     classes = builder.shapes[model.graph.output].channels
@@ -167,14 +151,14 @@ class _Builder:
 
         return self.node("Cast", [source], name, to=onnx.TensorProto.FLOAT)
 
-    def constant(self, name: str, values: Array) -> str:
+    def constant(self, name: str, values: ops.Array) -> str:
         """Append an initializer."""
         import onnx
 
         self.initializers.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def per_channel(self, name: str, values: Array) -> str:
+    def per_channel(self, name: str, values: ops.Array) -> str:
         """A constant that broadcasts over (N, C, H, W)."""
         return self.constant(name, np.asarray(values, np.float32).reshape(1, -1, 1, 1))
 
@@ -187,42 +171,42 @@ class _Builder:
         self.node("Sub", ["images.real", self.per_channel("images.mean", mean)], "images.centred")
         self.node("Mul", ["images.centred", self.per_channel("images.scale", scale)], INPUT)
 
-    def add(self, operation: Operation) -> None:
+    def add(self, operation: ops.Operation) -> None:
         """Append what `operation` does."""
         name, tensors = operation.name, self.model.tensors
         match operation:
-            case Convolution():
+            case ops.Convolution():
                 self._convolution(operation)
-            case Affine():
+            case ops.Affine():
                 scaled = self.node(
                     "Mul", [operation.input, self.per_channel(f"{name}.a", tensors[name][0])], f"{name}.product"
                 )
                 self.node("Add", [scaled, self.per_channel(f"{name}.b", tensors[name][1])], name)
-            case Scale() | Shift():
-                kind = "Mul" if isinstance(operation, Scale) else "Add"
+            case ops.Scale() | ops.Shift():
+                kind = "Mul" if isinstance(operation, ops.Scale) else "Add"
                 self.node(kind, [operation.input, self.per_channel(f"{name}.values", tensors[name])], name)
-            case Prelu():
+            case ops.Prelu():
                 slope = np.broadcast_to(tensors[name], (self.shapes[name].channels,))
                 self.node("PRelu", [operation.input, self.constant(f"{name}.values", slope[:, None, None])], name)
-            case Clamp():
+            case ops.Clamp():
                 self._clamp(operation)
-            case Round() | Sigmoid():
+            case ops.Round() | ops.Sigmoid():
                 self.node(type(operation).__name__, [operation.input], name)
-            case Threshold():
+            case ops.Threshold():
                 self._threshold(operation)
-            case Pool():
+            case ops.Pool():
                 self._pool(operation)
-            case Flatten():
+            case ops.Flatten():
                 shape = np.array([0, self.shapes[name].channels, 1, 1])  # 0 is the batch, as it comes
                 self.node("Reshape", [operation.input, self.constant(f"{name}.shape", shape)], name)
-            case Combine():
+            case ops.Combine():
                 self.node("Add" if operation.op == "add" else "Mul", operation.inputs, name)
-            case Concatenate():
+            case ops.Concatenate():
                 self._concatenate(operation)
             case _:
                 assert_never(operation)
 
-    def _convolution(self, operation: Convolution) -> None:
+    def _convolution(self, operation: ops.Convolution) -> None:
         (top, left), name = operation.padding, operation.name
         if self._repeats(operation):  # costs nothing in a search, so it must cost nothing here
             ones = self.per_channel(f"{name}.ones", np.ones(operation.channels))
@@ -239,16 +223,16 @@ class _Builder:
             group=1,
         )
 
-    def _repeats(self, operation: Convolution) -> bool:
+    def _repeats(self, operation: ops.Convolution) -> bool:
         """Whether it gives its one input channel again and again, as where one factor scales every channel."""
         one = self.shapes[operation.input].channels == 1 and (operation.kernel, operation.stride) == ((1, 1), (1, 1))
         return one and not operation.binary and bool((real_weight(operation, self.model.tensors, 1) == 1).all())
 
-    def _real_weight(self, operation: Convolution) -> str:
+    def _real_weight(self, operation: ops.Convolution) -> str:
         weight = real_weight(operation, self.model.tensors, self.shapes[operation.input].channels).transpose(0, 3, 1, 2)
         return self.constant(f"{operation.name}.weight", weight)
 
-    def _binary_weight(self, operation: Convolution) -> str:
+    def _binary_weight(self, operation: ops.Convolution) -> str:
 
         name = operation.name
         bits = filter_bits(operation, self.model.tensors[name], self.shapes[operation.input].channels)
@@ -262,7 +246,7 @@ class _Builder:
         scale = self.constant(f"{name}.one", np.array(1.0, np.float32))
         return self.node("BipolarQuant", [source, scale], name, domain=QONNX_DOMAIN)
 
-    def _threshold(self, operation: Threshold) -> None:
+    def _threshold(self, operation: ops.Threshold) -> None:
         name, tensors = operation.name, self.model.tensors
         channels = self.shapes[name].channels
         level = np.array(operation.level) if operation.level is not None else tensors[name]
@@ -283,7 +267,7 @@ class _Builder:
         distance = self.node("Sub", [operation.input, reached], f"{name}.distance")
         self._bipolar(self.node("Mul", [distance, direction], f"{name}.turned"), name)
 
-    def _clamp(self, operation: Clamp) -> None:
+    def _clamp(self, operation: ops.Clamp) -> None:
         """Max and Min instead of Clip, whose bounds must be scalars: qonnx's channels-last step makes maps of them."""
         name, source = operation.name, operation.input
         if operation.low is not None:
@@ -294,7 +278,7 @@ class _Builder:
         if source == operation.input:
             self.node("Identity", [source], name)
 
-    def _pool(self, operation: Pool) -> None:
+    def _pool(self, operation: ops.Pool) -> None:
         (top, left), shape = operation.padding, self.shapes[operation.input]
         if operation.kind == "sum":
             if self.shapes[operation.name][1:] != (1, 1):
@@ -315,7 +299,7 @@ class _Builder:
             ceil_mode=int(operation.ceil),
         )
 
-    def _concatenate(self, operation: Concatenate) -> None:
+    def _concatenate(self, operation: ops.Concatenate) -> None:
         """Zeros become padding of the slice before them, or of the first one."""
         pieces: list[tuple[str, int, int, list[int]]] = []
         zeros = 0

@@ -11,26 +11,9 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.graph import INPUT, Graph
 from bnnsearch.packed.layout import octet_table
-from bnnsearch.packed.operations import (
-    Affine,
-    Array,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Operation,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shape,
-    Shift,
-    Sigmoid,
-    Threshold,
-)
 from bnnsearch.packed.prepare import real_weight
 
 Reals = NDArray[np.float32]
@@ -40,11 +23,11 @@ _FAR = np.float32(1.5 * 2**23)
 class Reference:
     """Runs a network on batches of any size, (N, channels, height, width) from one operation to the next."""
 
-    def __init__(self, graph: Graph, tensors: Mapping[str, Array]) -> None:
+    def __init__(self, graph: Graph, tensors: Mapping[str, ops.Array]) -> None:
         self._graph = graph
         self._tensors = tensors
         self._shapes = graph.shapes()
-        self._values: dict[str, Array] = {}
+        self._values: dict[str, ops.Array] = {}
 
     def run(self, images: NDArray[np.uint8]) -> Reals:
         """Logits (N, classes) of images (N, C, H, W)."""
@@ -59,54 +42,64 @@ class Reference:
         """A value of the last run, (N, channels, height, width)."""
         return np.ascontiguousarray(self._values[name], np.float32)
 
-    def _result(self, operation: Operation) -> Array:
+    def _result(self, operation: ops.Operation) -> ops.Array:
         match operation:
-            case Convolution():
+            case ops.Convolution():
                 return self._convolution(operation)
-            case Pool():
+            case ops.Pool():
                 return self._pool(operation)
-            case Combine():
+            case ops.Combine():
                 x, y = self._values[operation.x], self._values[operation.y]
                 return x + y if operation.op == "add" else x * y
-            case Concatenate():
+            case ops.Concatenate():
                 return self._concatenated(operation)
             case _:
                 return self._changed(operation, self._values[operation.input])
 
     def _changed(
-        self, operation: Affine | Scale | Shift | Prelu | Clamp | Round | Sigmoid | Threshold | Flatten, x: Array
-    ) -> Array:
+        self,
+        operation: ops.Affine
+        | ops.Scale
+        | ops.Shift
+        | ops.Prelu
+        | ops.Clamp
+        | ops.Round
+        | ops.Sigmoid
+        | ops.Threshold
+        | ops.Flatten,
+        x: ops.Array,
+    ) -> ops.Array:
         match operation:
-            case Affine():
+            case ops.Affine():
                 factor, summand = (_per_channel(row) for row in self._tensors[operation.name])
                 return fused(x, factor, summand)
-            case Scale():
+            case ops.Scale():
                 return x * _per_channel(self._tensors[operation.name])
-            case Shift():
+            case ops.Shift():
                 return x + _per_channel(self._tensors[operation.name])
-            case Prelu():
+            case ops.Prelu():
                 return np.where(x > 0, x, x * _per_channel(self._tensors[operation.name]))
-            case Clamp():
+            case ops.Clamp():
                 low = np.float32(-np.inf if operation.low is None else operation.low)
                 high = np.float32(np.inf if operation.high is None else operation.high)
                 above = np.where(x > low, x, low)
                 return np.where(above < high, above, high)
-            case Round():
+            case ops.Round():
                 return (x + _FAR) - _FAR
-            case Sigmoid():
+            case ops.Sigmoid():
                 return np.asarray(1 / (1 + np.exp(-x.astype(np.float64))), np.float32)
-            case Threshold():
+            case ops.Threshold():
                 level = operation.level if operation.level is not None else self._tensors[operation.name]
                 bits = x >= _per_channel(np.atleast_1d(np.asarray(level, np.float32)))
                 if operation.reverses:
                     bits = bits ^ _per_channel(self._tensors[operation.reversed_name].astype(np.bool_))
                 return np.where(bits, np.float32(1), np.float32(-1))
-            case Flatten():
+            case ops.Flatten():
                 return x.reshape(len(x), -1, 1, 1)
             case _:
                 assert_never(operation)
 
-    def _convolution(self, operation: Convolution) -> Array:
+    def _convolution(self, operation: ops.Convolution) -> ops.Array:
         x, channels = self._values[operation.input], self._shapes[operation.input].channels
         signs = operation.model_copy(update={"integer": "bits"}) if operation.binary else operation
         weight = real_weight(signs, self._tensors, channels)
@@ -121,7 +114,7 @@ class Reference:
                 sums = sums + factor.astype(np.float64) * values if operation.wide else fused(values, factor, sums)
         return sums.astype(np.float32)
 
-    def _pool(self, operation: Pool) -> Array:
+    def _pool(self, operation: ops.Pool) -> ops.Array:
         x, out = self._values[operation.input], self._shapes[operation.name]
         if operation.kind == "max":
             highest = np.full((len(x), *out), -np.inf, np.float32)
@@ -136,7 +129,7 @@ class Reference:
         inside = sum(_taps(operation, np.ones_like(x[:1, :1]), out, 0))
         return sums.astype(np.float32) / inside
 
-    def _concatenated(self, operation: Concatenate) -> Array:
+    def _concatenated(self, operation: ops.Concatenate) -> ops.Array:
         _, *sides = self._shapes[operation.name]
         images = len(self._values[INPUT])
         parts = [
@@ -148,7 +141,7 @@ class Reference:
         return np.concatenate(parts, axis=1)
 
 
-def fused(x: Array, y: Array, z: Array) -> Reals:
+def fused(x: ops.Array, y: ops.Array, z: ops.Array) -> Reals:
     """X y + z of float32, rounded once.
 
     The product is exact in float64. Where the sum is not, it is rounded to the neighbour whose last bit is 1, which no
@@ -163,11 +156,11 @@ def fused(x: Array, y: Array, z: Array) -> Reals:
     return np.where((missed != 0) & even & np.isfinite(missed), nudged, total).astype(np.float32)
 
 
-def _per_channel(values: Array) -> Array:
+def _per_channel(values: ops.Array) -> ops.Array:
     return np.asarray(values).reshape(-1, 1, 1)
 
 
-def _taps(operation: Convolution | Pool, x: Array, out: Shape, outside: float) -> Iterator[Array]:
+def _taps(operation: ops.Convolution | ops.Pool, x: ops.Array, out: ops.Shape, outside: float) -> Iterator[ops.Array]:
     """What each place of the window meets, row by row: (N, channels, out height, out width)."""
     (height, width), (down, right), (top, left) = operation.kernel, operation.stride, operation.padding
     bottom = max(0, (out.height - 1) * down + height - top - x.shape[2])

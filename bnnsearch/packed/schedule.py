@@ -9,24 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bnnsearch.packed import operations as ops
 from bnnsearch.packed.graph import INPUT, Graph
-from bnnsearch.packed.operations import (
-    Affine,
-    Clamp,
-    Combine,
-    Concatenate,
-    Convolution,
-    Flatten,
-    Operation,
-    Pool,
-    Prelu,
-    Round,
-    Scale,
-    Shape,
-    Shift,
-    Sigmoid,
-    Threshold,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +28,8 @@ class Load:
     name: str
 
 
-Source = Image | Load | Convolution | Pool | Flatten | Concatenate | Sigmoid
-Change = Affine | Scale | Shift | Prelu | Clamp | Round | Threshold | Combine
+Source = Image | Load | ops.Convolution | ops.Pool | ops.Flatten | ops.Concatenate | ops.Sigmoid
+Change = ops.Affine | ops.Scale | ops.Shift | ops.Prelu | ops.Clamp | ops.Round | ops.Threshold | ops.Combine
 
 
 @dataclass(slots=True)
@@ -63,7 +47,7 @@ class Stage:
     @property
     def moves(self) -> bool:
         """Whether the stage moves scalars in memory and holds no block."""
-        return isinstance(self.source, Image | Flatten | Concatenate | Sigmoid)
+        return isinstance(self.source, Image | ops.Flatten | ops.Concatenate | ops.Sigmoid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +63,7 @@ class Schedule:
 
     stages: list[Stage]
     stored: set[str]
-    thresholds: dict[str, list[Threshold]]
+    thresholds: dict[str, list[ops.Threshold]]
     homes: dict[str, int]
     aliases: dict[str, str]
 
@@ -98,10 +82,10 @@ def schedule(graph: Graph) -> Schedule:
     return builder.plan
 
 
-def _depth_first(graph: Graph) -> list[Operation]:
+def _depth_first(graph: Graph) -> list[ops.Operation]:
     """The operations that the output needs, each as late as may be, so that a sum follows its first operand."""
     by_name = {operation.name: operation for operation in graph.operations}
-    done: dict[str, Operation] = {}
+    done: dict[str, ops.Operation] = {}
     waiting = [graph.output]
     while waiting:
         operation = by_name[waiting[-1]]
@@ -117,25 +101,25 @@ def _depth_first(graph: Graph) -> list[Operation]:
 
 
 class _Builder:
-    def __init__(self, shapes: dict[str, Shape]) -> None:
+    def __init__(self, shapes: dict[str, ops.Shape]) -> None:
         self.shapes = shapes
         self.plan = Schedule([], set(), {}, {}, {})
 
     def add_image(self, graph: Graph) -> None:
-        if any(not isinstance(user, Flatten) for user in graph.users()[INPUT]):
+        if any(not isinstance(user, ops.Flatten) for user in graph.users()[INPUT]):
             self._start(Image(INPUT, flat=False))
 
-    def add(self, operation: Operation) -> None:
+    def add(self, operation: ops.Operation) -> None:
         match operation:
-            case Threshold() if not operation.real:
+            case ops.Threshold() if not operation.real:
                 self._take_bits(operation)
-            case Flatten():
+            case ops.Flatten():
                 self._flatten(operation)
-            case Combine():
+            case ops.Combine():
                 self._combine(operation)
-            case Convolution():
+            case ops.Convolution():
                 self._start(operation, () if operation.binary else (operation.input,))
-            case Pool() | Concatenate() | Sigmoid():
+            case ops.Pool() | ops.Concatenate() | ops.Sigmoid():
                 self._start(operation, operation.inputs)
             case _:
                 self._continue(self._in_registers(operation.input), operation)
@@ -166,13 +150,13 @@ class _Builder:
         name = self.plan.source_of(name)
         return self._holder(name) or self._start(Load(name), (name,))
 
-    def _take_bits(self, operation: Threshold) -> None:
+    def _take_bits(self, operation: ops.Threshold) -> None:
         name = self.plan.source_of(operation.input)
         if not self._holds_block(name):
             self._start(Load(name), (name,))
         self.plan.thresholds.setdefault(name, []).append(operation)
 
-    def _flatten(self, operation: Flatten) -> None:
+    def _flatten(self, operation: ops.Flatten) -> None:
         name = self.plan.source_of(operation.input)
         if name == INPUT:
             self._start(Image(operation.name, flat=True))
@@ -181,7 +165,7 @@ class _Builder:
         else:
             self._start(operation, (name,))
 
-    def _combine(self, operation: Combine) -> None:
+    def _combine(self, operation: ops.Combine) -> None:
         """Go on with the operand that is ready last; the other one comes from memory. A sum may be turned round."""
         x, y = map(self.plan.source_of, operation.inputs)
         turned = operation.op == "add" and self.shapes[x] == self.shapes[y] and self.plan.homes[y] > self.plan.homes[x]

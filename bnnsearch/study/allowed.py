@@ -78,7 +78,26 @@ class AllowedSampler(DelegatingSampler):
         self._random.reseed_rng()
 
 
-class _Draws:
+class Suggesting:
+    """Suggests values by the distribution of Optuna's that each would be drawn from; what is missing is `value`."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return float(self.value(name, FloatDistribution(low, high, log=log, step=step), low))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self.value(name, IntDistribution(low, high, log=log, step=step), low))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.value(name, CategoricalDistribution(choices), choices[0])
+
+    def value(self, name: str, distribution: BaseDistribution, first: Any) -> Any:
+        """The value of a parameter, and where there is but one, `first`: samplers leave that parameter out."""
+        raise NotImplementedError
+
+
+class _Draws(Suggesting):
     """Suggests what was drawn jointly, and each other parameter as it is asked for."""
 
     def __init__(self, joint: Mapping[str, Any], alone: Independent) -> None:
@@ -86,20 +105,9 @@ class _Draws:
         self._alone = alone
         self.params: dict[str, Any] = {}
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return float(self._value(name, FloatDistribution(low, high, log=log, step=step), low))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._value(name, IntDistribution(low, high, log=log, step=step), low))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._value(name, CategoricalDistribution(choices), choices[0])
-
-    def _value(self, name: str, distribution: BaseDistribution, single: Any) -> Any:
-        if distribution.single():  # samplers leave it out
-            value = single
+    def value(self, name: str, distribution: BaseDistribution, first: Any) -> Any:
+        if distribution.single():
+            value = first
         else:
             value = self._joint[name] if name in self._joint else self._alone(name, distribution)
         self.params[name] = value

@@ -51,7 +51,7 @@ from bnnsearch.space import SearchSpace, Space
 from bnnsearch.space.distribution import Range
 from bnnsearch.space.prior import Prior
 from bnnsearch.study.advised import AdvisedSampler, with_rungs
-from bnnsearch.study.allowed import AllowedSampler
+from bnnsearch.study.allowed import AllowedSampler, Suggesting
 from bnnsearch.study.believing import BY_PRIOR, Belief, BelievingSampler
 from bnnsearch.study.bounded import Generations, ShownSampler, View
 from bnnsearch.study.copies import OptunaCopy
@@ -711,26 +711,13 @@ def _frozen(trial: _Seen, distributions: dict[str, BaseDistribution], values: li
     )
 
 
-class Distributions:
+class Distributions(Suggesting):
     """Suggests known values and notes what they would have been drawn from."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = params
         self.found: dict[str, BaseDistribution] = {}
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return float(self._value(name, FloatDistribution(low, high, log=log, step=step)))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._value(name, IntDistribution(low, high, log=log, step=step)))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._value(name, CategoricalDistribution(choices))
-
-    def _value(self, name: str, distribution: FloatDistribution | IntDistribution | CategoricalDistribution) -> Any:
+    def value(self, name: str, distribution: BaseDistribution, first: Any) -> Any:
         self.found[name] = distribution
-        if name not in self._params and distribution.single():  # samplers leave it out
-            return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low
-        return self._params[name]
+        return first if name not in self._params and distribution.single() else self._params[name]

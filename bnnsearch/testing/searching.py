@@ -6,7 +6,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -36,8 +35,7 @@ def check_sampler(settings: SamplerSettings, *, trials: int = 14) -> None:
     rules = Rules.of("sampler", settings, SamplerSettings)
     directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + settings.several_objectives]
     with rules.doing("build"):
-        built = make_sampler(settings, seed=1)
-    rules.hold(isinstance(built, BaseSampler), "build must give a sampler of Optuna's", type(built))
+        make_sampler(settings, seed=1)
 
     def suggested(recorded: int, seed: int) -> dict[str, Any]:
         study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=5))
