@@ -515,7 +515,7 @@ BROKEN: list[tuple[Check, Any, str]] = [
         "activation sum: outputs must have the shape of the inputs, (5, 6), but got (5, 1)",
     ),
     (check_data, OffConfig(), "data off: labels of train must lie in [0, 10), but got (1, 10)"),
-    (check_method, NothingConfig(), "method nothing: build failed: ValueError: nothing of nothing must return what it"),
+    (check_method, NothingConfig(), "method nothing: build failed: InputError: nothing of nothing must return Method"),
     (check_model, IdleConfig(), "model idle: flatten.spare.weight must get a finite gradient"),
     (check_data, RelabelledConfig(), "data relabelled: train must be the same when it is read again"),
     (check_data, WideConfig(), "data wide: known says ((1, 8, 9), 10), which must be what is read, but got ((1, 8, 8)"),

@@ -378,7 +378,21 @@ IN_THE_SEARCH = {
             return 3
         """,
         {"sampler": {"name": "own"}},
-        "sampler own must build a sampler of Optuna's, but gives int",
+        "space.yaml:4:3: use.0: ./own.py: build of own must return BaseSampler, but returns int",
+    ),
+    "data": (
+        """
+        from bnnsearch.config.data import DigitsConfig
+
+        class OwnConfig(DigitsConfig):
+            builder: ClassVar[str] = "build"
+            name: Literal["own"] = "own"
+
+        def build(config, device):
+            return [config]
+        """,
+        {"data": {"name": "own"}},
+        "space.yaml:4:3: use.0: ./own.py: build of own must return Dataset, but returns list",
     ),
     "raises": (
         suggesting('raise IndexError("oh")'),
@@ -412,7 +426,10 @@ def test_what_a_guest_raises_outside_of_trials_is_one_line(home: Path, name: str
 
 @pytest.mark.parametrize(
     ("first", "reason"),
-    [("import sys; sys.exit('bye')", "SystemExit: bye"), ("return", "build of own must return what it builds, but")],
+    [
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+        ("return", "build of own must return Method or Staged, but returns None"),
+    ],
 )
 def test_what_ends_or_gives_nothing_fails_its_trial_alone(home: Path, first: str, reason: str) -> None:
     (home / "own.py").write_text(guest(first=first))

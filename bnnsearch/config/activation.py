@@ -22,6 +22,7 @@ class ActivationSettings(Member):
             sign(x - s), s being the network's shift; an activation that shifts by itself has another.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("torch.nn:Module",)
     signs: ClassVar[str] = "bnnsearch.core.models.activations:build_shifted_sign"
 
     def build(self, network: ActivatedSettings, channels: int) -> nn.Module:

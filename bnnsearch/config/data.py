@@ -29,6 +29,7 @@ class AugmentationSettings(Member):
         coloured: whether images need red, green and blue.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("torch:Tensor",)
     coloured: ClassVar[bool] = False
 
     @property
@@ -121,6 +122,8 @@ class DataSettings(Member):
         train_limit: use only this many training images, class-balanced, before the split; None is all.
         seed: seed of the split; kept apart from the trial's seed so that every trial validates on the same images.
     """
+
+    kinds: ClassVar[tuple[str, ...]] = ("bnnsearch.core.data:Dataset",)
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 128

@@ -40,6 +40,7 @@ Generations = Annotated[int, Field(ge=1, le=1_000_000)]
 class EvolutionMethod(MethodSettings):
     """What every evolutionary method has."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("bnnsearch.evolve.algorithm:Algorithm",)
     reporter: ClassVar[Reporter] = EVOLUTION
 
     @property

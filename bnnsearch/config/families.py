@@ -25,6 +25,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from bnnsearch.config.base import Settings
+from bnnsearch.errors import InputError
 
 
 def named(place: str) -> Any:
@@ -40,9 +41,11 @@ class Member(Settings):
         builder: place, `module:name`, of the function or class that builds what they describe, or its name where it
             stands in the module of the settings: it is called with the settings, and with what the `build` of the
             family's base takes.
+        kinds: places, `module:name`, of the classes of which what it builds must be one; none where any will do.
     """
 
     builder: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:
         name: str  # a literal, which every member declares
@@ -52,13 +55,23 @@ class Member(Settings):
             raise ValueError(f"{type(self).__name__} must say what builds it: `builder: ClassVar[str] = 'build_mine'`")
         place = self.builder if ":" in self.builder else f"{type(self).__module__}:{self.builder}"
         built = named(place)(self, *arguments)
-        if built is None:
-            raise ValueError(f"{self.builder} of {self.name} must return what it builds, but returns None")
+        kinds = tuple(map(named, self.kinds))
+        if built is None or (kinds and not isinstance(built, kinds)):
+            where = PLACES.get(type(self).__module__)
+            wanted = " or ".join(kind.__name__ for kind in kinds) or "what it builds"
+            raise InputError(
+                f"{f'{where}: ' if where else ''}{self.builder} of {self.name} must return {wanted}, "
+                f"but returns {None if built is None else type(built).__name__}"
+            )
         return built
 
     def code_modules(self) -> tuple[str, ...]:
         """Modules whose code decides what they describe: that of the settings, and what the settings name."""
         return (type(self).__module__,)
+
+
+PLACES: dict[str, str] = {}
+"""Where a configuration names a guest, `file:line:col: use.0: entry`, by its module: for messages."""
 
 
 GUESTS: dict[tuple[str, str], type[Member]] = {}

@@ -34,6 +34,7 @@ from pydantic import BaseModel
 from bnnsearch.config.families import (
     FAMILIES,
     GUESTS,
+    PLACES,
     Family,
     Member,
     check_member,
@@ -227,10 +228,6 @@ def own_line(error: BaseException, module: str) -> str:
     logger.info("%s: its own error", module, exc_info=error)
     used = _LOADED.get(module)
     return _last_line(error, used.files if used else _package_files(_top(module)))
-
-
-PLACES: dict[str, str] = {}
-"""Where a configuration names a guest, `file:line:col: use.0: entry`, by its module: for messages."""
 
 
 def blamed(error: BaseException) -> str | None:

@@ -53,6 +53,7 @@ class GradientMethod(MethodSettings):
             authors of BNEW), or the `last`.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("bnnsearch.core.methods.base:Method", "bnnsearch.core.methods.base:Staged")
     reporter: ClassVar[Reporter] = GRADIENTS
     shares: ClassVar[bool] = True
 

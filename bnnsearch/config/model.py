@@ -51,6 +51,8 @@ class BinarySettings(ModelSettings):
         float_layers: binary layers that stay real, weights and inputs: names or patterns such as `stage1.*`.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("torch.nn:Module",)
+
     sign_gradient: SignGradient = "polynomial"
     standardise: bool = False
     scale: Scale = "none"

@@ -27,6 +27,8 @@ class OptimizerSettings(Member):
         binary_weight_decay: L2 penalty on the latent or relaxed binary weights.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("torch.optim:Optimizer",)
+
     real_lr: PositiveFloat | None = None
     weight_decay: NonNegative = 0.0
     binary_weight_decay: NonNegative = 0.0

@@ -29,6 +29,7 @@ class SamplerSettings(Member):
         enumerates: whether the search tries its `points`, and ends with them.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("optuna.samplers:BaseSampler",)
     several_objectives: ClassVar[bool] = True
     advised: ClassVar[bool] = False
     reads_reports: ClassVar[bool] = False

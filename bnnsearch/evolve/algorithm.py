@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -54,6 +54,7 @@ class EpochTally:
     more: Mapping[str, float]
 
 
+@runtime_checkable
 class Algorithm(Protocol):
     """One evolutionary run."""
 

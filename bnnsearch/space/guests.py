@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bnnsearch.config.guests import PLACES, Guest, GuestError, use
+from bnnsearch.config.families import PLACES
+from bnnsearch.config.guests import Guest, GuestError, use
 from bnnsearch.space.tree import Problem, SpaceError, Tree
 
 

@@ -49,6 +49,7 @@ class Progress:
         return 2 * (self.fraction + 0.5 / self.steps) / self.steps
 
 
+@runtime_checkable
 class Method(Protocol):
     """How the binary weights are treated in one phase; `weights` are those of all binary layers.
 
