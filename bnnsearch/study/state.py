@@ -1,17 +1,17 @@
 """How a study stands, told by its record: a search runs, was stopped, has failed, or is done.
 
 A driver that is killed says nothing. So a study whose last session has not ended runs where the process that began it
-is still there, as far as this machine can tell, and else was cut off.
+still has its record open, as far as this machine can tell, and else was cut off: clocks are set.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 import psutil
 
@@ -20,9 +20,6 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.past import Past
 from bnnsearch.record import SESSION, Event, Reader
 from bnnsearch.results import StopReason, TrialResult
-
-LATE_SECONDS = 2.0
-"""By so much a process may seem to have begun after the session that it wrote."""
 
 
 class Standing(StrEnum):
@@ -70,13 +67,15 @@ def read_state(folder: StudyFolder, results: Sequence[TrialResult]) -> StudyStat
         session, stopped = (event, None) if event["event"] == SESSION else (session, event)
     driver = (session or {}).get("driver", {})
     host, pid = driver.get("host"), driver.get("pid")
-    standing, why = _standing(session, stopped, results)
+    standing, why = _standing(folder, session, stopped, results)
     return StudyState(standing, why, host, pid)
 
 
-def _standing(session: Event | None, stopped: Event | None, results: Sequence[TrialResult]) -> tuple[Standing, str]:
+def _standing(
+    folder: StudyFolder, session: Event | None, stopped: Event | None, results: Sequence[TrialResult]
+) -> tuple[Standing, str]:
     if stopped is None:
-        return _unended(session)
+        return _unended(folder, session)
     reason = StopReason(stopped["reason"])
     if reason is StopReason.FAILURES:
         return Standing.FAILED, "budget.max_failed_trials was reached"
@@ -87,7 +86,7 @@ def _standing(session: Event | None, stopped: Event | None, results: Sequence[Tr
     return Standing.DONE, ""
 
 
-def _unended(session: Event | None) -> tuple[Standing, str]:
+def _unended(folder: StudyFolder, session: Event | None) -> tuple[Standing, str]:
     driver = (session or {}).get("driver")
     if session is None or driver is None:
         return Standing.STOPPED, "nothing tells how it ended"
@@ -95,10 +94,19 @@ def _unended(session: Event | None) -> tuple[Standing, str]:
     place = f"process {driver['pid']} on {driver['host']}, since {since}"
     if driver["host"] != platform.node():
         return Standing.RUNNING, f"{place}, unless it was killed there"
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        if psutil.Process(driver["pid"]).create_time() <= session["at"] / 1000 + LATE_SECONDS:
-            return Standing.RUNNING, place
+    if _has_open(driver["pid"], folder.record):
+        return Standing.RUNNING, place
     return Standing.STOPPED, f"it was killed, or the machine went down ({place})"
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether the process has the file open; where it is another user's, whether it is there."""
+    try:
+        return any(path.samefile(file.path) for file in psutil.Process(pid).open_files())
+    except psutil.AccessDenied:
+        return True
+    except (psutil.NoSuchProcess, OSError):
+        return False
 
 
 def is_settled(past: Past) -> bool:
