@@ -2,11 +2,10 @@
 
     uv run python benchmarks/search_efficiency.py [--quick] [--json FILE] [--work FOLDER]
 
-The space: perceptrons for scikit-learn's digits trained by BNEW as in its paper (Adam at 0.01, a sixth of the run is
-pretraining): ten shapes, two activations, growth from 1 to 300 nats, which means the same at any budget. Two
-objectives: validation accuracy up, memory down. Its every configuration is trained once, by the trainer that all sides
-use, and its learning curve kept in FOLDER. The best there is, the target and its hypervolume (accuracy against the
-logarithm of memory) are therefore known exactly.
+The space is that of the table `digits_bnew` (`benchmarks/tabular.py`): perceptrons for scikit-learn's digits trained by
+BNEW as in its paper, by ten shapes, two activations and eleven growths. Two objectives: validation accuracy up, memory
+down. The table has the learning curve of every configuration, so that the best there is, the target and its
+hypervolume (accuracy against the logarithm of memory) are known exactly.
 
 Epochs are counted by replaying those curves: each side searches as it would, one trial at a time, and pays every epoch
 it asks for; pretraining that is shared is paid once. The sides:
@@ -26,19 +25,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 from figures import Target, show_targets, write_figures
 
@@ -51,6 +48,7 @@ import torch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
+from tabular import TABLES, Replay, Row, Table
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics
@@ -58,124 +56,41 @@ from bnnsearch.folder import StudyFolder
 from bnnsearch.pareto import hypervolume, hypervolume_series, reference_point
 from bnnsearch.results import StudyObserver, TrialResult
 from bnnsearch.space import Space, load_space
-from bnnsearch.study.grid import grid_points
+from bnnsearch.space.search_space import SearchSpace
 from bnnsearch.study.local import LocalExecutor
-from bnnsearch.study.pretraining import pretraining_key
 from bnnsearch.study.ray import RayExecutor
 from bnnsearch.study.study import run_study
 from bnnsearch.tracking.tracker import Tracker
 from bnnsearch.trial import build_trainer
 
 SLOTS, SHARE = 2, 0.95
-PRETRAIN, FINETUNE, EPOCHS = 8, 4, 48
+FINETUNE, EPOCHS = 4, 48
 ALLOWANCE = 120 * EPOCHS
 """Epochs after which a side gives up."""
 
-FULL: dict[str, list[Any]] = {
-    "hidden": [[8], [16], [32], [64], [128], [256], [16, 16], [32, 32], [64, 64], [128, 128]],
-    "activation": ["hardtanh", "rprelu"],
-    "growth": [1.0, 1.8, 3.0, 5.5, 10.0, 18.0, 30.0, 55.0, 100.0, 180.0, 300.0],
-}
-QUICK = FULL | {"hidden": [[8], [16], [64], [256], [64, 64]]}
+SPACE = TABLES / "digits_bnew.yaml"
+QUICK = ["[8]", "[16]", "[64]", "[256]", "[64,64]"]
+"""Shapes of the smaller space."""
 
-SPACE = """
-version: 1
-name: search_efficiency
-seed: {seed}
-objectives: [{{metric: val_acc, mode: max}}, {{metric: memory_bytes, mode: min}}]
-sampler: {{name: tpe}}
-scheduler: {scheduler}
-share_pretraining: {share}
-budget: {{trials: 2000}}
-resources: {{per_trial: {{cpu: 1}}, max_concurrent: 2}}
-tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
-trial:
-  seed: 0
-  data: {{name: digits, val_fraction: 0.25, batch_size: 128}}
-  model:
-    name: mlp
-    hidden: {{type: choice, values: {choices[hidden]}}}
-    activation: {{type: choice, values: {choices[activation]}}}
-  method:
-    name: bnew
-    pretrain_epochs: {pretrain}
-    finetune_epochs: {finetune}
-    growth: {{type: choice, values: {choices[growth]}}}
-  optimizer: {{name: adam, lr: 0.01}}
-  plan: {{epochs: {epochs}}}
-"""
 ASHA = "{name: asha, grace_epochs: 2, reduction_factor: 4}"
 
 
-def space_of(
-    folder: Path, choices: Mapping[str, list[Any]], *, seed: int = 0, scheduler: str = ASHA, share: bool = True
-) -> Space:
-    path = folder / "space.yaml"
-    text = SPACE.format(
-        seed=seed, scheduler=scheduler, share=str(share).lower(), folder=folder, choices=choices,
-        pretrain=PRETRAIN, finetune=FINETUNE, epochs=EPOCHS,
-    )  # fmt: skip
-    path.write_text(text)
-    return load_space(path)
-
-
-# Learning curves of all configurations
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What training one configuration gives, epoch by epoch."""
-
-    memory: float
-    val_acc: Sequence[float]
-    train_acc: Sequence[float]
-
-
-def name_of(config: Mapping[str, Any]) -> str:
-    return json.dumps([config["model"], config["method"], config["optimizer"]], sort_keys=True)
-
-
-def train_family(configs: Sequence[dict[str, Any]]) -> dict[str, Curve]:
-    """Train configurations of one pretraining, which is trained once."""
-    torch.set_num_threads(1)
-    curves, shared, first = {}, None, []
-    for config in configs:
-        trainer = build_trainer(TrialConfig.model_validate(config))
-        if shared is None:
-            epochs = trainer.fit()
-            first = [next(epochs) for _ in range(PRETRAIN)]
-            shared = deepcopy(trainer.state_dict())
-        else:
-            trainer.load_state_dict(deepcopy(shared))
-        values = [metrics.values for metrics in (*first, *trainer.fit())]
-        memory = trainer.costs()["memory_bytes"]
-        curves[name_of(config)] = Curve(memory, [each["val_acc"] for each in values], [v["train_acc"] for v in values])
-    return curves
-
-
-def all_curves(work: Path, choices: Mapping[str, list[Any]]) -> dict[str, Curve]:
-    """The curves of every configuration; those found in `work` are not trained again."""
-    path = work / "curves.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    curves = {name: Curve(*values) for name, *values in lines}
-    space = space_of(work, choices).trial
-    configs = [space.config_of(params) for params in grid_points(space, points=2, seed=0)]
-    families: dict[str | None, list[dict[str, Any]]] = {}
-    for config in configs:
-        if name_of(config) not in curves:
-            families.setdefault(pretraining_key(config), []).append(config)
-    started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(SLOTS) as pool, path.open("a") as kept:
-        for done, found in enumerate(pool.imap_unordered(train_family, families.values()), start=1):
-            for name, curve in found.items():
-                kept.write(json.dumps([name, curve.memory, curve.val_acc, curve.train_acc]) + "\n")
-            kept.flush()
-            curves |= found
-            print(f"  curves: {done} of {len(families)} families, {time.perf_counter() - started:.0f} s", flush=True)
-    return {name_of(config): curves[name_of(config)] for config in configs}
+def space_of(folder: Path, bench: Bench, *, seed: int = 0, scheduler: str = ASHA, share: bool = True) -> Space:
+    """What a side of ours searches, recorded in `folder`."""
+    overrides = [
+        f"seed={seed}", f"scheduler={scheduler}", f"share_pretraining={str(share).lower()}",
+        f"tracking.uri=sqlite:///{folder}/mlflow.db",
+        f"trial.model.hidden.values=[{','.join(bench.choices['model.hidden'])}]",
+    ]  # fmt: skip
+    return load_space(SPACE, overrides=overrides)
 
 
 # The target
+
+
+def outcome(row: Row) -> tuple[float, float]:
+    """Accuracy and bytes at the end of a run."""
+    return row["val_acc"][-1], row.costs["memory_bytes"]
 
 
 class Goal:
@@ -183,8 +98,8 @@ class Goal:
 
     modes = ("max", "min")
 
-    def __init__(self, curves: Mapping[str, Curve]) -> None:
-        points = [self.point(curve.val_acc[-1], curve.memory) for curve in curves.values()]
+    def __init__(self, rows: Sequence[Row]) -> None:
+        points = [self.point(*outcome(row)) for row in rows]
         self.reference = reference_point(points, self.modes)
         self.best = hypervolume(points, self.modes, self.reference)
 
@@ -230,52 +145,40 @@ class Meter(StudyObserver):
             self.reached, self.seconds = True, time.perf_counter() - self.began
 
 
-# Replayed searches
-
-
-class Replay:
-    """A trainer that knows how its training goes; `relaxed` reports what there is without projection."""
-
-    def __init__(self, config: dict[str, Any], *, curves: Mapping[str, Curve], relaxed: bool) -> None:
-        self.curve, self.relaxed, self.epoch = curves[name_of(config)], relaxed, 0
-
-    def fit(self) -> Iterator[EpochMetrics]:
-        while self.epoch < EPOCHS:
-            self.epoch += 1
-            binary = self.epoch > EPOCHS - FINETUNE or not self.relaxed
-            accuracy = (self.curve.val_acc if binary else self.curve.train_acc)[self.epoch - 1]
-            yield EpochMetrics(self.epoch, EPOCHS, "replay", {"val_acc": accuracy})
-
-    def costs(self) -> dict[str, float]:
-        return {"memory_bytes": self.curve.memory}
-
-    def test(self) -> dict[str, float]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch = state["epoch"]
-
-
 # The sides
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all searches have in common."""
+    """What all searches have in common.
 
+    Attributes:
+        table: the curves.
+        choices: values of each parameter.
+        goal: what is to be found.
+    """
+
+    table: Table
     choices: Mapping[str, list[Any]]
-    curves: Mapping[str, Curve]
     goal: Goal
+
+    @classmethod
+    def of(cls, table: Table, shapes: Sequence[str] | None) -> Self:
+        """The bench of the table, or of its networks with these shapes alone."""
+        rows = [row for row in table.rows if shapes is None or row.params["model.hidden"] in shapes]
+        choices = {name: list(dict.fromkeys(row.params[name] for row in rows)) for name in table.rows[0].params}
+        return cls(Table(table.space, rows), choices, Goal(rows))
 
 
 def ours(bench: Bench, seed: int, *, scheduler: str = ASHA, share: bool = True, relaxed: bool = False) -> Meter:
     """bnnsearch, replayed."""
-    build = partial(Replay, curves=bench.curves, relaxed=relaxed)
+    hidden = {"shown": {"val_acc": "train_acc"}, "hidden": FINETUNE} if relaxed else {}
+
+    def build(config: dict[str, Any]) -> Replay:
+        return Replay(bench.table.curve_of(config), **hidden)
+
     with clean_folder() as folder, suppress(Reached):
-        space = space_of(folder, bench.choices, seed=seed, scheduler=scheduler, share=share)
+        space = space_of(folder, bench, seed=seed, scheduler=scheduler, share=share)
         meter = Meter(bench.goal, ALLOWANCE)
         run_study(space, study_dir=folder / "study", executor=LocalExecutor(), observers=[meter], build_trainer=build)
     return meter
@@ -284,7 +187,7 @@ def ours(bench: Bench, seed: int, *, scheduler: str = ASHA, share: bool = True, 
 def ours_live(bench: Bench, seed: int) -> Meter:
     """Bnnsearch on Ray, recorded in MLflow."""
     with clean_folder() as folder, suppress(Reached):
-        space, study = space_of(folder, bench.choices, seed=seed), StudyFolder(folder / "study")
+        space, study = space_of(folder, bench, seed=seed), StudyFolder(folder / "study")
         meter = Meter(bench.goal)
         with Tracker(space.study, study) as tracker:
             run_study(space, study_dir=study.path, executor=RayExecutor(), observers=[tracker, meter])
@@ -300,22 +203,8 @@ def clean_folder() -> Iterator[Path]:
 
 
 def tune_search(bench: Bench, seed: int) -> tuple[OptunaSearch, dict[str, Any]]:
-    choices = bench.choices | {"hidden": [json.dumps(each) for each in bench.choices["hidden"]]}
     searcher = OptunaSearch(metric=["val_acc", "memory_bytes"], mode=["max", "min"], seed=seed)
-    return searcher, {name: tune.choice(values) for name, values in choices.items()}
-
-
-def tuned(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """The training run of what Tune has chosen."""
-    method = {"name": "bnew", "pretrain_epochs": PRETRAIN, "finetune_epochs": FINETUNE}
-    return {
-        "seed": 0,
-        "data": {"name": "digits", "val_fraction": 0.25, "batch_size": 128},
-        "model": {"name": "mlp", "hidden": json.loads(choice["hidden"]), "activation": choice["activation"]},
-        "method": method | {"growth": choice["growth"]},
-        "optimizer": {"name": "adam", "lr": 0.01},
-        "plan": {"epochs": EPOCHS},
-    }
+    return searcher, {name: tune.choice(values) for name, values in bench.choices.items()}
 
 
 def plain(bench: Bench, seed: int) -> Meter:
@@ -325,17 +214,17 @@ def plain(bench: Bench, seed: int) -> Meter:
     searcher.set_search_properties(None, None, space)
     while not meter.reached and meter.epochs < ALLOWANCE:
         trial = str(len(meter.found))
-        curve = bench.curves[name_of(tuned(searcher.suggest(trial)))]
+        accuracy, memory = outcome(bench.table.curve(searcher.suggest(trial)))
         meter.epochs += EPOCHS
-        meter.finished(curve.val_acc[-1], curve.memory)
-        result = {"val_acc": curve.val_acc[-1], "memory_bytes": curve.memory, "training_iteration": EPOCHS}
+        meter.finished(accuracy, memory)
+        result = {"val_acc": accuracy, "memory_bytes": memory, "training_iteration": EPOCHS}
         searcher.on_trial_complete(trial, result)
     return meter
 
 
-def train_and_report(choice: dict[str, Any]) -> None:
+def train_and_report(choice: dict[str, Any], *, space: SearchSpace) -> None:
     torch.set_num_threads(1)
-    trainer = build_trainer(TrialConfig.model_validate(tuned(choice)))
+    trainer = build_trainer(TrialConfig.model_validate(space.config_of(choice)))
     memory = trainer.costs()["memory_bytes"]
     for metrics in trainer.fit():
         tune.report({**metrics.values, "memory_bytes": memory})
@@ -370,7 +259,7 @@ def plain_live(bench: Bench, seed: int) -> Meter:
         watch = Watch(meter)
         tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder}/mlflow.db", experiment_name="efficiency")
         tune.Tuner(
-            tune.with_resources(train_and_report, {"CPU": 1}),
+            tune.with_resources(partial(train_and_report, space=bench.table.space.trial), {"CPU": 1}),
             param_space=space,
             tune_config=tune.TuneConfig(
                 search_alg=searcher, num_samples=ALLOWANCE // EPOCHS, max_concurrent_trials=SLOTS
@@ -455,11 +344,11 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, work: Path) -> None:
-    choices, seeds, live_seeds = (QUICK, 5, 1) if options.quick else (FULL, 20, 5)
-    curves = all_curves(work, choices)
-    bench = Bench(choices, curves, Goal(curves))
+    shapes, seeds, live_seeds = (QUICK, 5, 1) if options.quick else (None, 20, 5)
+    bench = Bench.of(Table.load("digits_bnew"), shapes)
     replayed = measured(REPLAYED, bench, seeds, kind="replayed", work=work)
-    print(f"{len(curves)} configurations; the target is {SHARE:.0%} of the best hypervolume, {bench.goal.best:.4f}")
+    best = f"the best hypervolume, {bench.goal.best:.4f}"
+    print(f"{len(bench.table.rows)} configurations; the target is {SHARE:.0%} of {best}")
     epochs = table(f"training epochs to the target, {seeds} seeds, replayed", replayed, "epochs")
     targets = [share_of_tunes("epochs", epochs, 1 / 3)]
     live: list[dict[str, Any]] = []
