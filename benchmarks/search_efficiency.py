@@ -10,7 +10,7 @@ hypervolume (accuracy against the logarithm of memory) are known exactly.
 Epochs are counted by replaying those curves: each side searches as it would, one trial at a time, and pays every epoch
 it asks for; pretraining that is shared is paid once. The sides:
 
-- bnnsearch: TPE, shared pretraining, multi-objective halving on the accuracy of the sign network.
+- bnnsearch: the default sampler, shared pretraining, multi-objective halving on the accuracy of the sign network.
 - without each of these three: no shared pretraining; halving on the training accuracy of the relaxed network, the only
   one there is before BNEW's end without projection; no halving.
 - Tune as its documentation shows: OptunaSearch with two metrics; every trial trains to its end.
