@@ -344,7 +344,7 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, work: Path) -> None:
-    shapes, seeds, live_seeds = (QUICK, 5, 1) if options.quick else (None, 20, 5)
+    shapes, seeds, live_seeds = (QUICK, 5, 1) if options.quick else (None, 40, 5)
     bench = Bench.of(Table.load("digits_bnew"), shapes)
     replayed = measured(REPLAYED, bench, seeds, kind="replayed", work=work)
     best = f"the best hypervolume, {bench.goal.best:.4f}"
