@@ -94,8 +94,9 @@ def pack_run(run: Path, path: Path, *, edges: Edges = "float32") -> Packed:
     trainer = build_trainer(config.alone())
     data = load_data(config.data)
     read_run(trainer.load_state_dict, run, data.names)
-    model = packed_network(trainer, data, edges)
-    checked, rounded = compare(model, trainer, data.val) if edges == "float32" else (0, 0)
+    network = exported(trainer)
+    model = packed_network(network, data, edges)
+    checked, rounded = compare(model, network, data.val) if edges == "float32" else (0, 0)
     model.save(path)
     return Packed(path.stat().st_size, checked, rounded, model.scaling)
 
@@ -112,7 +113,7 @@ def deployed_costs(
             `device_cycles` (as C on `target`, image not counted, see `device.cost`).
         target: one of `DeviceName`.
     """
-    model = packed_network(trainer, load_data(config.data), "float32")
+    model = packed_network(exported(trainer), load_data(config.data))
     costs = {"packed_bytes": float(model.packed_bytes)}
     if not ON_DEVICE.isdisjoint(names):
         costs |= device_costs(lower(model.graph, model.tensors), target)
@@ -132,7 +133,7 @@ def layers(config: AnyTrial) -> list[Line]:
         raise InputError("the network of a trainer of one's own is not known; `pack` it, and look at the packed model")
     if not isinstance(config.model, BinarySettings):
         config = config.model_copy(update={"seed": config.seed or 0})
-        return packed_lines(packed_network(build_trainer(config, trains=False), load_data(config.data)))
+        return packed_lines(packed_network(exported(build_trainer(config, trains=False)), load_data(config.data)))
     if config.data.known is None:
         data = load_data(config.data)
         shape, classes = data.shape, data.classes
@@ -198,18 +199,18 @@ def unpackable(config: AnyTrial, *, device: bool = False) -> str | None:
     return None
 
 
-def packed_network(trainer: Trainer, data: Dataset, edges: Edges = "float32") -> PackedModel:
-    """The network of `trainer` as it would be exported now, as a 1-bit model.
+def packed_network(network: nn.Module | XorNetwork, data: Dataset, edges: Edges = "float32") -> PackedModel:
+    """A network as a 1-bit model.
 
     Args:
-        trainer: of a run.
+        network: as it is `exported`.
         data: its data set.
         edges: as of `pack_run`.
 
     Raises:
         InputError: it cannot be packed.
     """
-    network, provenance = _exported(trainer), {"bnnsearch": __version__}
+    provenance = {"bnnsearch": __version__}
     preprocessing = Preprocessing(crop=data.crop, arrays=data.scaling)
     if isinstance(network, XorNetwork):
         return pack_xor_network(
@@ -227,21 +228,26 @@ def packed_network(trainer: Trainer, data: Dataset, edges: Edges = "float32") ->
     )
 
 
-def _exported(trainer: Trainer) -> nn.Module | XorNetwork:
+def exported(trainer: Trainer) -> nn.Module | XorNetwork:
+    """What a trainer would export now; a network of gradients sees training images for its norms first, each time.
+
+    Raises:
+        InputError: it has nothing that could be packed.
+    """
     if isinstance(trainer, Exporting):
         return trainer.exported()
     raise InputError(f"what {type(trainer).__name__} trains cannot be packed: it has no exported()")
 
 
-def compare(model: PackedModel, trainer: Trainer, images: AnySplit) -> tuple[int, int]:
-    """Compare a packed network's labels with those of the trained one; on how many images, and where rounding decides.
+def compare(model: PackedModel, network: nn.Module | XorNetwork, images: AnySplit) -> tuple[int, int]:
+    """Compare a packed network with the `exported` one; on how many images, and how many labels rounding decides.
 
     Raises:
         EnvironmentProblem: some differ, and rounding is not why.
     """
     if isinstance(images, StreamedSplit):
         return 0, 0  # no uint8 images to pack
-    network, packed = _exported(trainer), model.predict(images.images.cpu().numpy())
+    packed = model.predict(images.images.cpu().numpy())
     if isinstance(network, XorNetwork):
         other = np.flatnonzero(packed != network.predict(images.images.numpy()))
         rounded = np.zeros(len(other), dtype=bool)

@@ -20,7 +20,7 @@ import torch
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.data import load_data
-from bnnsearch.deploy import packed_network
+from bnnsearch.deploy import exported, packed_network
 from bnnsearch.trial import build_trainer
 
 DIGITS = {"name": "digits", "train_limit": 300}
@@ -119,7 +119,7 @@ def outcome(case: dict[str, Any]) -> dict[str, Any]:
     tested = {name: value.hex() for name, value in _floats(trainer.test())}
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder, "model.bnn")
-        packed_network(trainer, load_data(config.data), "float32").save(packed)
+        packed_network(exported(trainer), load_data(config.data)).save(packed)
         digest = hashlib.sha256(packed.read_bytes()).hexdigest()
     return {"config": config.model_dump(mode="json"), "epochs": epochs, "costs": costs, "test": tested, "bnn": digest}
 

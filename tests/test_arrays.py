@@ -21,7 +21,7 @@ from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.arrays import Scaling, measured_scaling
 from bnnsearch.core.data import DataError, Split, check_data, load_data
 from bnnsearch.core.data.arrays import from_samples, stacked
-from bnnsearch.deploy import compare, packed_network
+from bnnsearch.deploy import compare, exported, packed_network
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
 from bnnsearch.trial import build_trainer
@@ -256,9 +256,10 @@ def test_what_is_trained_on_arrays_predicts_from_arrays(tmp_path: Path) -> None:
     )
     trainer, data = build_trainer(trial), load_data(trial.data)
     list(trainer.fit())
-    model = packed_network(trainer, data, "float32")
+    network = exported(trainer)
+    model = packed_network(network, data)
     assert isinstance(data.val, Split)
-    assert compare(model, trainer, data.val) == (len(data.val), 0)
+    assert compare(model, network, data.val) == (len(data.val), 0)
     model.save(tmp_path / "model.bnn")
     assert data.scaling is not None
     expected = model.predict(data.scaling.octets(levels.astype(np.float16))).tolist()

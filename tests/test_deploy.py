@@ -20,7 +20,7 @@ from bnnsearch.config.plan import PlanConfig
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.binarize import sign
 from bnnsearch.core.data import load_data
-from bnnsearch.deploy import compare, deployed_costs, pack_run, rounding_decides, unpackable
+from bnnsearch.deploy import compare, deployed_costs, exported, pack_run, rounding_decides, unpackable
 from bnnsearch.errors import DataError, EnvironmentProblem
 from bnnsearch.packed.model import PackedModel
 from bnnsearch.packed.predict import predict_files
@@ -61,7 +61,7 @@ def test_a_network_that_predicts_otherwise_is_not_what_was_trained(
     data, other = load_data(config.data), build_trainer(config.model_copy(update={"seed": 1}), trains=False)
     pack_run(run, tmp_path / "model.bnn")
     with pytest.raises(EnvironmentProblem, match=r"differs from the trained one on \d+ of 143 images"):
-        compare(PackedModel.load(tmp_path / "model.bnn"), other, data.val)
+        compare(PackedModel.load(tmp_path / "model.bnn"), exported(other), data.val)
 
 
 def test_rounding_decides_only_where_a_sum_all_but_meets_a_threshold() -> None:

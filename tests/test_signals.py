@@ -19,7 +19,7 @@ from bnnsearch.core.cost import model_cost
 from bnnsearch.core.data import Split, load_data
 from bnnsearch.core.layers import BinaryConv2d
 from bnnsearch.core.models.build import build_model
-from bnnsearch.deploy import compare, packed_network
+from bnnsearch.deploy import compare, exported, packed_network
 from bnnsearch.evolve.network import Binarizer
 from bnnsearch.evolve.samples import pack_data
 from bnnsearch.trial import build_trainer
@@ -81,7 +81,8 @@ def test_signals_are_learned_and_packed_sample_by_sample(signals: Path) -> None:
     *_, last = trainer.fit()
     assert last.values["val_acc"] > 0.9
     assert isinstance(data.val, Split)
-    assert compare(packed_network(trainer, data), trainer, data.val) == (len(data.val), 0)
+    network = exported(trainer)
+    assert compare(packed_network(network, data), network, data.val) == (len(data.val), 0)
 
 
 def test_evolution_shifts_signals_along_their_axis(signals: Path) -> None:

@@ -27,7 +27,7 @@ from bnnsearch.core.methods.base import Phase, Progress
 from bnnsearch.core.methods.build import build_phases
 from bnnsearch.core.own import DeclaredTrainer
 from bnnsearch.core.trainer import EpochMetrics, Trainer
-from bnnsearch.deploy import packed_network
+from bnnsearch.deploy import exported, packed_network
 from bnnsearch.testing.rules import Rules
 from bnnsearch.trial import build_trainer
 
@@ -224,7 +224,7 @@ def _check_exported(rules: Rules, trainer: Trainer, config: TrialConfig, last: E
     data = load_data(config.data)
     assert isinstance(data.val, Split), "the digits are in memory"
     with rules.doing("packing"):
-        packed = packed_network(trainer, data)
+        packed = packed_network(exported(trainer), data)
     right = int((torch.from_numpy(packed.predict(data.val.images.numpy())) == data.val.labels).sum())
     found, reported = right / len(data.val), last.values["val_acc"]
     rules.hold(found == reported, f"the packed network must have the accuracy that is reported, {reported:g}", found)
