@@ -48,7 +48,7 @@ import torch
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
-from tabular import TABLES, Replay, Row, Table
+from tabular import TABLES, Replay, Row, Table, read_lines
 
 from bnnsearch.config.trial import TrialConfig
 from bnnsearch.core.trainer import EpochMetrics
@@ -289,8 +289,7 @@ LIVE: dict[str, Side] = {OURS: ours_live, PLAIN: plain_live}
 def measured(sides: Mapping[str, Side], bench: Bench, seeds: int, *, kind: str, work: Path) -> list[dict[str, Any]]:
     """One row per side and seed; those that `work` holds are not measured again. The sides take turns."""
     path = work / f"{kind}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if row["seed"] < seeds]
+    rows = [row for row in read_lines(path) if row["seed"] < seeds]
     for seed in range(seeds):
         for name, side in sides.items():
             if any((row["side"], row["seed"]) == (name, seed) for row in rows):

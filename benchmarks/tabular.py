@@ -95,7 +95,8 @@ class Table:
         return grid_points(self.space.trial, points=2, seed=0)
 
     @cached_property
-    def _by_config(self) -> dict[str, Row]:
+    def by_config(self) -> dict[str, Row]:
+        """The rows by `key_of` their configurations."""
         return {key_of(self.space.trial.config_of(dict(row.params))): row for row in self.rows}
 
     def curve(self, params: Mapping[str, Any]) -> Row:
@@ -112,7 +113,7 @@ class Table:
         Raises:
             KeyError: it is no configuration of the space.
         """
-        return self._by_config[key_of(config)]
+        return self.by_config[key_of(config)]
 
     def trainer(self, config: Mapping[str, Any]) -> Replay:
         """A trainer that knows how its training goes: `build_trainer` of `run_study`."""
@@ -171,11 +172,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def train(name: str, *, workers: int) -> None:
     """Train what the table lacks."""
     table = Table.load(name)
-    known = {key_of(table.space.trial.config_of(dict(row.params))) for row in table.rows}
     families: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for params in table.configurations():
         config = table.space.trial.config_of(params)
-        if key_of(config) not in known:
+        if key_of(config) not in table.by_config:
             families.setdefault(pretraining_key(config) or key_of(config), []).append((params, config))
     started = time.perf_counter()
     with (

@@ -67,15 +67,11 @@ def read_state(folder: StudyFolder, results: Sequence[TrialResult]) -> StudyStat
         session, stopped = (event, None) if event["event"] == SESSION else (session, event)
     driver = (session or {}).get("driver", {})
     host, pid = driver.get("host"), driver.get("pid")
-    standing, why = _standing(folder, session, stopped, results)
+    standing, why = _unended(folder, session) if stopped is None else _ended(stopped, results)
     return StudyState(standing, why, host, pid)
 
 
-def _standing(
-    folder: StudyFolder, session: Event | None, stopped: Event | None, results: Sequence[TrialResult]
-) -> tuple[Standing, str]:
-    if stopped is None:
-        return _unended(folder, session)
+def _ended(stopped: Event, results: Sequence[TrialResult]) -> tuple[Standing, str]:
     reason = StopReason(stopped["reason"])
     if reason is StopReason.FAILURES:
         return Standing.FAILED, "budget.max_failed_trials was reached"
